@@ -1,0 +1,30 @@
+//! Every maximum that is a constant, with what happens when it is reached. Configurable ones only have their default here.
+
+/// Largest client frame payload (`jute.maxbuffer`): the connection is closed.
+pub const JUTE_MAX_BUFFER: usize = 0xfffff;
+/// Longest transaction payload accepted from disk: twice the frame limit, as ZooKeeper's reader allows by default. More is damage.
+pub const TXN_PAYLOAD_MAX: usize = 2 * JUTE_MAX_BUFFER;
+/// Capacity of the queue from one shard to the replica, in messages: when full the shard stops reading its sockets.
+pub const SHARD_QUEUE_LEN: usize = 16 * 1024;
+/// Requests one session may have outstanding: its connection is not read until replies leave.
+pub const SESSION_OUTSTANDING_MAX: usize = 4096;
+/// Bytes of unanswered requests one connection may hold in its shard: it is not read until replies leave.
+pub const CONN_PENDING_BYTES_MAX: usize = 4 << 20;
+/// Bytes waiting in one connection's output buffer (`zoo.outBufferMax`): above half the connection is not read; above all of it, closed
+/// when the peer does not read for a session timeout.
+pub const OUT_BUFFER_MAX: usize = 64 << 20;
+/// Watches one session may hold (`zoo.watchesPerSessionMax`): further ones are refused with -5.
+pub const WATCHES_PER_SESSION_MAX: usize = 4 << 20;
+/// Operations in one multi (`zoo.multiOpsMax`): more is refused with -5.
+pub const MULTI_OPS_MAX: usize = 100_000;
+/// Bytes appended to the log but not yet synced: the replica stops appending (rule A22).
+pub const UNSYNCED_BYTES_MAX: usize = 16 << 20;
+/// Size of one preallocated log segment.
+pub const SEGMENT_BYTES: usize = 64 << 20;
+/// How long a shard may lag behind the published stream before the process stops with a message (rule A7).
+pub const SHARD_LAG_MS_MAX: u64 = 60_000;
+/// A connection that has not finished its connect request is closed after this long.
+pub const SESSIONLESS_MS_MAX: u64 = 10_000;
+
+const _: () = assert!(UNSYNCED_BYTES_MAX * 2 <= SEGMENT_BYTES, "one flush's worth must fit in a segment");
+const _: () = assert!(TXN_PAYLOAD_MAX < UNSYNCED_BYTES_MAX, "the largest transaction must be appendable");

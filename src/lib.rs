@@ -1,0 +1,13 @@
+//! `zoo`: an Apache ZooKeeper server built for today's hardware, as a library. See `ARCHITECTURE.md` for the whole picture.
+//!
+//! Layers, each using only those before it: `base` (vocabulary) → `record` (transactions), `proto` (client protocol) →
+//! `tree` (znodes), `storage` (log and snapshots), `handoff` (cross-core queues), `disk` (blocking file work) →
+//! `conn`, `replica`, `shard` (pure cores) → `reactor` (glommio) → `server`.
+pub mod base;
+pub mod proto;
+pub mod record;
+pub mod handoff;
+pub mod replica;
+pub mod shard;
+pub mod storage;
+pub mod tree;
