@@ -4,10 +4,11 @@
 //! `tree` (znodes), `storage` (log and snapshots), `handoff` (cross-core queues), `disk` (blocking file work) →
 //! `conn`, `replica`, `shard` (pure cores) → `reactor` (glommio) → `server`.
 pub mod base;
+pub mod handoff;
 pub mod proto;
 pub mod record;
-pub mod handoff;
 pub mod replica;
+pub mod server;
 pub mod shard;
 pub mod storage;
 pub mod tree;
