@@ -8,8 +8,8 @@
 //! 3. Before the shard's executor may park, the inbox is armed and the stream looked at once more (rule A8).
 //! 4. A connection's number is known to the shard from `accept` until `closed`; the task may outlive it by one wake-up.
 
-use crate::base::{ConnId, ShardId};
-use crate::handoff::{Inbox, ToReplica};
+use crate::base::{ConnId, Instant, ShardId};
+use crate::handoff::{Bell, Inbox, ToReplica};
 use crate::reactor::accept::{Accepted, Place};
 use crate::reactor::clock::{self, Alarm};
 use crate::reactor::mesh::{Mesh, Report, ToShard};
@@ -20,9 +20,8 @@ use glommio::io::PollableFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::os::fd::OwnedFd;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -41,6 +40,7 @@ pub struct ShardLoop {
     state: RefCell<State>,
     mesh: Arc<Mesh>,
     inbox: Arc<Inbox<ToShard>>,
+    bell: Arc<Bell>,
     to_replica: Arc<Inbox<ToReplica>>,
     alarm: Alarm,
     words: Words,
@@ -84,9 +84,10 @@ impl ShardLoop {
     /// A shard with no connections.
     pub fn new(id: ShardId, shard: Shard, mesh: Arc<Mesh>, words: Words) -> Rc<Self> {
         let inbox = mesh.shards[usize::from(id.0)].clone();
+        let bell = mesh.bells[usize::from(id.0)].clone();
         let to_replica = mesh.to_replica[usize::from(id.0)].clone();
         let state = RefCell::new(State { shard, sockets: HashMap::default() });
-        Rc::new(ShardLoop { id, state, mesh, inbox, to_replica, alarm: Alarm::default(), words })
+        Rc::new(ShardLoop { id, state, mesh, inbox, bell, to_replica, alarm: Alarm::default(), words })
     }
 
     /// Serves until told to stop. `accepting` is the task that accepts sockets, on shard 0.
@@ -124,11 +125,7 @@ impl ShardLoop {
 
     /// Ready when the inbox has something or the stream has moved beyond what the shard has seen.
     async fn until_woken(&self) {
-        poll_fn(|cx| {
-            let inbox = pin!(self.inbox.ready()).poll(cx);
-            if inbox.is_ready() || self.state.borrow().shard.behind() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        self.bell.wait(|| !self.inbox.is_empty() || self.state.borrow().shard.behind()).await;
     }
 
     async fn ring(self: Rc<Self>) {
@@ -139,7 +136,7 @@ impl ShardLoop {
     }
 
     /// Lets the shard do something, then carries out all that follows from it.
-    fn turn(self: &Rc<Self>, act: impl FnOnce(&mut State, crate::base::Instant)) {
+    fn turn(self: &Rc<Self>, act: impl FnOnce(&mut State, Instant)) {
         let now = clock::now();
         let mut state = self.state.borrow_mut();
         act(&mut state, now);
@@ -151,7 +148,7 @@ impl ShardLoop {
     }
 
     /// Sends, closes, pauses and resumes what the shard has asked for.
-    fn carry_out(self: &Rc<Self>, state: &mut State, now: crate::base::Instant) {
+    fn carry_out(self: &Rc<Self>, state: &mut State, now: Instant) {
         loop {
             let mut idle = true;
             while let Some(conn) = state.shard.poll_transmit() {
@@ -185,7 +182,7 @@ impl ShardLoop {
     }
 
     /// Sends what the connection has, as far as the socket takes it; the rest is the writer task's.
-    fn send(self: &Rc<Self>, state: &mut State, now: crate::base::Instant, conn: ConnId) {
+    fn send(self: &Rc<Self>, state: &mut State, now: Instant, conn: ConnId) {
         let Some(socket) = state.sockets.get(&conn) else { return };
         if socket.full.get() {
             return;
@@ -204,7 +201,7 @@ impl ShardLoop {
     }
 
     /// Forgets the connection and closes its socket; its tasks end at their next wake-up, which this causes.
-    fn close(state: &mut State, now: crate::base::Instant, conn: ConnId) {
+    fn close(state: &mut State, now: Instant, conn: ConnId) {
         if let Some(socket) = state.sockets.remove(&conn) {
             socket.closed.set(true);
             socket.discard_input();
@@ -381,7 +378,7 @@ impl ClientSocket {
 }
 
 /// Sends the connection's output; `Ok(true)` when all of it went, `Ok(false)` when the socket is full.
-fn send_output(shard: &mut Shard, socket: &ClientSocket, now: crate::base::Instant, conn: ConnId) -> Result<bool, Errno> {
+fn send_output(shard: &mut Shard, socket: &ClientSocket, now: Instant, conn: ConnId) -> Result<bool, Errno> {
     loop {
         let output = shard.output(conn);
         if output.is_empty() {

@@ -1,10 +1,12 @@
 //! Who can be told what, across cores: one inbox per shard, one per shard towards the replica, one for what else the replica must hear.
 //!
-//! A kick says "look at your inbox and at the stream"; it costs a system call only when the owner is parked (`handoff::Inbox`).
+//! Waking costs a system call only when the owner is parked (`handoff::Inbox`, `handoff::Bell`).
 
 use crate::base::{ShardId, Zxid};
-use crate::handoff::{Inbox, ToReplica};
+use crate::handoff::message::SHARDS_MAX;
+use crate::handoff::{Bell, Inbox, ToReplica};
 use crate::reactor::accept::Accepted;
+use crate::reactor::disk_io::Spare;
 use crate::replica::ReplicaReport;
 use crate::shard::ShardReport;
 use crate::storage::log::FileId;
@@ -33,8 +35,8 @@ pub enum ToShard {
 pub enum ToReplicaTask {
     /// The file has its final name and the directory is synced.
     LogOpened(FileId),
-    /// A prepared segment, or room for one, has become available to the log.
-    SpareReady,
+    /// A prepared segment for the log.
+    Spare(Spare),
     /// The background snapshot ended.
     SnapshotDone {
         /// Its zxid.
@@ -56,10 +58,12 @@ pub enum Report {
     Replica(Box<ReplicaReport>),
 }
 
-/// The inboxes of one server. Shared by all its executors.
+/// The inboxes and doorbells of one server. Shared by all its executors.
 pub struct Mesh {
-    /// By shard.
+    /// By shard: what else than the stream it has to look at. Ring its bell after a push (`tell`).
     pub shards: Vec<Arc<Inbox<ToShard>>>,
+    /// By shard: rung when there is something to look at.
+    pub bells: Vec<Arc<Bell>>,
     /// From each shard to the replica.
     pub to_replica: Vec<Arc<Inbox<ToReplica>>>,
     /// To the replica's task.
@@ -67,40 +71,28 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// Inboxes for this many shards.
+    /// Inboxes for this many shards, at the start of a stream.
     pub fn new(shards: usize, shard_queue_len: usize) -> Self {
         assert!(shards > 0 && shards <= SHARDS_MAX);
         Mesh {
             shards: (0..shards).map(|_| Arc::new(Inbox::new(SHARD_INBOX_LEN))).collect(),
+            bells: (0..shards).map(|_| Arc::new(Bell::new(0))).collect(),
             to_replica: (0..shards).map(|_| Arc::new(Inbox::new(shard_queue_len))).collect(),
             control: Arc::new(Inbox::new(CONTROL_INBOX_LEN)),
         }
     }
 
-    /// Orders one shard; false when its inbox is full.
-    pub fn tell(&self, shard: usize, message: ToShard) -> Result<(), ToShard> {
-        let inbox = &self.shards[shard];
-        inbox.push(message)?;
-        inbox.kick();
+    /// Orders one shard; `Err` gives the order back when its inbox is full.
+    pub fn tell(&self, shard: usize, order: ToShard) -> Result<(), ToShard> {
+        self.shards[shard].push(order)?;
+        self.bells[shard].ring();
         Ok(())
     }
 
-    /// Wakes the shards whose bit is set, if they are parked (rule A8).
-    pub fn wake(&self, mut shards: u64) {
-        while shards != 0 {
-            let shard = shards.trailing_zeros() as usize;
-            shards &= shards - 1;
-            if let Some(inbox) = self.shards.get(shard) {
-                inbox.kick();
-            }
-        }
-    }
-
-    /// Bits of all shards.
-    pub fn all(&self) -> u64 {
-        u64::MAX >> (SHARDS_MAX - self.shards.len())
+    /// Tells the replica's task; `Err` gives the message back when its inbox is full.
+    pub fn tell_replica(&self, message: ToReplicaTask) -> Result<(), ToReplicaTask> {
+        self.control.push(message)?;
+        self.control.kick();
+        Ok(())
     }
 }
-
-/// A wake-up mask is one word.
-pub const SHARDS_MAX: usize = 64;

@@ -7,7 +7,7 @@
 //! 4. A failed flush or a broken invariant ends the process (rules D1, L12); nothing is retried.
 
 use crate::base::{Instant, ShardId};
-use crate::handoff::{Batch, Entry, Publisher, ToReplica};
+use crate::handoff::{Batch, Publisher, ToReplica, notify};
 use crate::reactor::clock::{self, Alarm};
 use crate::reactor::disk_io::{LogFiles, Snapshots};
 use crate::reactor::mesh::{Mesh, Report, ToReplicaTask, ToShard};
@@ -24,8 +24,6 @@ use std::time::Duration;
 const MESSAGES_PER_TURN: usize = 128;
 /// Completions and orders taken in one turn.
 const CONTROL_PER_TURN: usize = 64;
-/// A shard that needs nothing from the stream is woken all the same after this many batches, so that it lets go of them.
-const UNSEEN_BATCHES_MAX: u32 = 1024;
 
 /// What surrounds one replica. Lives on shard 0's executor.
 pub struct ReplicaLoop {
@@ -45,8 +43,6 @@ struct State {
     snapshots: Snapshots,
     /// The shard whose queue is looked at first; moves on, so that none is favoured.
     first: usize,
-    /// Batches since each shard was last woken.
-    unseen: Vec<u32>,
     messages: Vec<ToReplica>,
     control: Vec<ToReplicaTask>,
     stopped: bool,
@@ -68,7 +64,6 @@ impl ReplicaLoop {
             log,
             snapshots,
             first: 0,
-            unseen: vec![0; mesh.shards.len()],
             messages: Vec::with_capacity(MESSAGES_PER_TURN),
             control: Vec::with_capacity(CONTROL_PER_TURN),
             stopped: false,
@@ -86,9 +81,8 @@ impl ReplicaLoop {
     /// Runs until a clean stop is complete, then tells all shards to stop.
     pub async fn run(self: Rc<Self>) {
         let queue = glommio::executor().current_task_queue();
-        let spawn = |task| glommio::spawn_local_into(task, queue).unwrap_or_else(|e| super::fatal(&format!("cannot start a task: {e}")));
-        let flushes = spawn(Box::pin(self.clone().flush()) as std::pin::Pin<Box<dyn Future<Output = ()>>>);
-        let timers = spawn(Box::pin(self.clone().ring()));
+        let flushes = super::spawn_into(self.clone().flush(), queue);
+        let timers = super::spawn_into(self.clone().ring(), queue);
         self.turn(None);
         while !self.state.borrow().stopped {
             self.until_woken().await;
@@ -213,7 +207,7 @@ impl ReplicaLoop {
                 state.replica.handle(now, wall, Input::Shard(ShardId(shard as u16), message));
             }
             if was_full {
-                self.mesh.shards[shard].kick();
+                self.mesh.bells[shard].ring();
             }
         }
         state.first = (state.first + 1) % shards;
@@ -221,44 +215,18 @@ impl ReplicaLoop {
     }
 
     fn carry_out(&self, state: &mut State) {
-        let mut wake = 0;
         while let Some(output) = state.replica.poll_output() {
             match output {
                 Output::Log(action) => state.log.perform(action),
                 Output::Publish(batch) => {
-                    let last_zxid = batch.last_zxid;
-                    wake |= self.concerned(&batch, &mut state.unseen);
-                    state.publisher.publish(batch);
-                    state.replica.published(last_zxid);
+                    let batch = state.publisher.publish(batch);
+                    state.replica.published(batch.last_zxid);
+                    notify(&self.mesh.bells, &*batch, batch.position());
                 }
                 Output::Snapshot(image) => state.snapshots.begin(image),
                 Output::Fatal(message) => super::fatal(&message),
                 Output::Stopped => state.stopped = true,
             }
         }
-        self.mesh.wake(wake);
-    }
-
-    /// Shards that must look at this batch soon (rule A8): those it answers, and with events those that hold watches.
-    fn concerned(&self, batch: &Batch, unseen: &mut [u32]) -> u64 {
-        let mut shards = if batch.events.is_empty() { 0 } else { self.mesh.watching() };
-        for entry in &batch.entries {
-            let conn = match entry {
-                Entry::Txn { reply: Some(reply), .. } | Entry::Answer(reply) => reply.conn,
-                Entry::Txn { reply: None, .. } => continue,
-                Entry::Control(control) => control.conn(),
-            };
-            shards |= 1 << conn.shard.0;
-        }
-        for (shard, unseen) in unseen.iter_mut().enumerate() {
-            *unseen += 1;
-            if *unseen >= UNSEEN_BATCHES_MAX {
-                shards |= 1 << shard;
-            }
-            if shards & 1 << shard != 0 {
-                *unseen = 0;
-            }
-        }
-        shards
     }
 }

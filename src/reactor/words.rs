@@ -63,8 +63,7 @@ async fn gather(mesh: &Mesh, shard: ShardId, own: Report) -> Gathered {
     for other in (0..mesh.shards.len()).filter(|&other| other != usize::from(shard.0)) {
         let _ = mesh.tell(other, ToShard::Report(answers.clone()));
     }
-    let _ = mesh.control.push(ToReplicaTask::Report(answers.clone()));
-    mesh.control.kick();
+    let _ = mesh.tell_replica(ToReplicaTask::Report(answers.clone()));
 
     let mut reports = vec![own];
     let give_up = clock::now().plus_ms(GATHER.as_millis() as u64);
