@@ -7,6 +7,7 @@
 //!    security or change what this server is.
 //! 3. A message that could reach a log names keys, never the values of secrets (rule S9).
 
+use crate::admin::{ServerFacts, Whitelist};
 use crate::base::limits;
 use crate::replica::ReplicaConfig;
 use crate::shard::ShardConfig;
@@ -210,7 +211,7 @@ impl std::fmt::Debug for AuthConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub struct FourLetterConfig {
     /// `4lw.commands.whitelist`: the words that are answered; `srvr` always is.
-    pub whitelist: Vec<String>,
+    pub whitelist: Whitelist,
 }
 
 /// Server number that goes into the session ids of a standalone server, as in ZooKeeper.
@@ -275,7 +276,7 @@ impl ServerConfig {
                 container_max_never_used_ms: 0,
             },
             auth: AuthConfig { skip_acl: false, digest_enabled: true, super_digest: None },
-            four_letter: FourLetterConfig { whitelist: vec!["srvr".to_owned()] },
+            four_letter: FourLetterConfig { whitelist: Whitelist::default() },
         }
     }
 
@@ -342,5 +343,39 @@ impl ServerConfig {
             log: self.log(dbid),
             seed,
         }
+    }
+
+    /// What admin commands say about the configuration; `client_port` is the one really listened on.
+    #[must_use]
+    pub fn facts(&self, client_port: u16) -> ServerFacts {
+        ServerFacts {
+            client_port,
+            backlog: self.net.backlog.map_or(-1, i64::from),
+            snapshot_dir: self.storage.snapshot_version_dir(),
+            log_dir: self.storage.log_version_dir(),
+            tick_ms: self.sessions.tick_ms,
+            max_client_cnxns: self.net.max_client_cnxns.unwrap_or(0) as u64,
+            min_session_timeout_ms: self.sessions.min_timeout_ms,
+            max_session_timeout_ms: self.sessions.max_timeout_ms,
+            mode: "standalone",
+            sessionless_ms: self.net.sessionless_ms,
+            whitelist: self.four_letter.whitelist.clone(),
+        }
+    }
+}
+
+/// Name of the directory that holds the files, below `dataDir` and `dataLogDir`.
+const VERSION_DIR: &str = "version-2";
+
+impl StorageConfig {
+    /// Where snapshots are.
+    #[must_use]
+    pub fn snapshot_version_dir(&self) -> PathBuf {
+        self.data_dir.join(VERSION_DIR)
+    }
+    /// Where logs are.
+    #[must_use]
+    pub fn log_version_dir(&self) -> PathBuf {
+        self.log_dir.join(VERSION_DIR)
     }
 }
