@@ -13,7 +13,7 @@ use crate::handoff::{Bell, Inbox, ToReplica};
 use crate::reactor::accept::{Accepted, Place};
 use crate::reactor::clock::{self, Alarm};
 use crate::reactor::mesh::{Mesh, Report, ToShard};
-use crate::reactor::words::{self, Words};
+use crate::reactor::words::Admin;
 use crate::shard::{Close, Shard};
 use foldhash::HashMap;
 use glommio::io::PollableFd;
@@ -43,7 +43,7 @@ pub struct ShardLoop {
     bell: Arc<Bell>,
     to_replica: Arc<Inbox<ToReplica>>,
     alarm: Alarm,
-    words: Words,
+    admin: Arc<Admin>,
 }
 
 struct State {
@@ -82,12 +82,12 @@ enum Next {
 
 impl ShardLoop {
     /// A shard with no connections.
-    pub fn new(id: ShardId, shard: Shard, mesh: Arc<Mesh>, words: Words) -> Rc<Self> {
+    pub fn new(id: ShardId, shard: Shard, mesh: Arc<Mesh>, admin: Arc<Admin>) -> Rc<Self> {
         let inbox = mesh.shards[usize::from(id.0)].clone();
         let bell = mesh.bells[usize::from(id.0)].clone();
         let to_replica = mesh.to_replica[usize::from(id.0)].clone();
         let state = RefCell::new(State { shard, sockets: HashMap::default() });
-        Rc::new(ShardLoop { id, state, mesh, inbox, bell, to_replica, alarm: Alarm::default(), words })
+        Rc::new(ShardLoop { id, state, mesh, inbox, bell, to_replica, alarm: Alarm::default(), admin })
     }
 
     /// Serves until told to stop. `accepting` is the task that accepts sockets, on shard 0.
@@ -101,7 +101,7 @@ impl ShardLoop {
                 match message {
                     ToShard::Accepted(accepted) => self.clone().accept(accepted),
                     ToShard::Report(to) => self.report(&to),
-                    ToShard::ResetStats => self.state.borrow_mut().shard.reset_stats(),
+                    ToShard::ResetConnectionStats | ToShard::ResetServerStats => self.state.borrow_mut().shard.reset_stats(),
                     ToShard::StopAccepting => {
                         if let Some(task) = accepting.take() {
                             task.cancel().await;
@@ -327,8 +327,8 @@ impl ShardLoop {
     }
 
     async fn answer(self: Rc<Self>, conn: ConnId, word: [u8; 4], argument: Vec<u8>) {
-        let own = Report::Shard(self.id, Box::new(self.state.borrow().shard.report(clock::now())));
-        let text = words::answer(&self.words, &self.mesh, self.id, own, word, &argument).await;
+        let own = || self.state.borrow().shard.report(clock::now());
+        let text = self.admin.answer(&self.mesh, self.id, own, word, &argument).await;
         self.turn(|state, _| {
             if state.sockets.contains_key(&conn) {
                 state.shard.answer_four_letter(conn, &text);

@@ -4,10 +4,10 @@ use crate::base::ShardId;
 use crate::handoff::{Batch, Publisher};
 use crate::reactor::accept::{AcceptLimits, Acceptor};
 use crate::reactor::client_io::ShardLoop;
-use crate::reactor::disk_io::{LogFiles, Snapshots};
+use crate::reactor::disk_io::{Disk, LogFiles, Snapshots};
 use crate::reactor::mesh::Mesh;
 use crate::reactor::replica_loop::ReplicaLoop;
-use crate::reactor::words::Words;
+use crate::reactor::admin::Admin;
 use crate::replica::Replica;
 use crate::shard::Shard;
 use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares};
@@ -104,13 +104,13 @@ pub struct Parts {
     /// Its end of the published stream.
     pub publisher: Publisher<Batch>,
     /// Its log.
-    pub log: LogFiles,
+    pub log: Disk,
     /// Its snapshots.
     pub snapshots: Snapshots,
     /// How they reach each other.
     pub mesh: Arc<Mesh>,
-    /// Formats four-letter words.
-    pub words: Words,
+    /// Answers four-letter admin.
+    pub admin: Arc<Admin>,
     /// Where clients connect.
     pub listener: TcpListener,
     /// How many may.
@@ -134,13 +134,13 @@ impl Executors {
         let shards = plan.cores.len();
         assert_eq!(shards, parts.shards.len());
         let mut executors = Executors { handles: Vec::with_capacity(shards) };
-        let Parts { shards: shard_parts, replica, publisher, log, snapshots, mesh, words, listener, .. } = parts;
+        let Parts { shards: shard_parts, replica, publisher, log, snapshots, mesh, admin, listener, .. } = parts;
         let mut shard_parts: Vec<_> = shard_parts.into_iter().enumerate().collect();
         while shard_parts.len() > 1 {
             let Some((i, shard)) = shard_parts.pop() else { break };
-            let (mesh, words) = (mesh.clone(), words.clone());
+            let (mesh, admin) = (mesh.clone(), admin.clone());
             executors.start_one(plan, i, move || async move {
-                ShardLoop::new(ShardId(i as u16), shard, mesh, words).run(None).await;
+                ShardLoop::new(ShardId(i as u16), shard, mesh, admin).run(None).await;
             })?;
         }
         let Some((_, shard)) = shard_parts.pop() else { return Ok(executors) };
@@ -148,14 +148,14 @@ impl Executors {
         let fsync_warning = parts.fsync_warning;
         executors.start_one(plan, 0, move || async move {
             let queue = glommio::executor().create_task_queue(Shares::Static(REPLICA_SHARES), Latency::NotImportant, "replica");
-            let replica = ReplicaLoop::new(replica, publisher, log, snapshots, mesh.clone(), fsync_warning);
+            let replica = ReplicaLoop::new(replica, publisher, LogFiles::new(log), snapshots, mesh.clone(), fsync_warning);
             let replica = super::spawn_into(replica.run(), queue);
             let accepting = glommio::spawn_local(async move {
                 if let Err(e) = acceptor.run(listener).await {
                     super::fatal(&format!("cannot accept connections any more: {e}"));
                 }
             });
-            ShardLoop::new(ShardId(0), shard, mesh, words).run(Some(accepting)).await;
+            ShardLoop::new(ShardId(0), shard, mesh, admin).run(Some(accepting)).await;
             replica.await;
         })?;
         Ok(executors)

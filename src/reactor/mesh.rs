@@ -23,8 +23,10 @@ pub enum ToShard {
     Accepted(Accepted),
     /// Answer with this shard's report.
     Report(Arc<Inbox<Report>>),
-    /// `srst`, `crst`.
-    ResetStats,
+    /// `crst`.
+    ResetConnectionStats,
+    /// `srst`.
+    ResetServerStats,
     /// Close the listening sockets (they belong to shard 0).
     StopAccepting,
     /// Everything is flushed and published: send what is left, close all connections, end the executor.
