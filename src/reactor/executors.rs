@@ -7,7 +7,7 @@ use crate::reactor::client_io::ShardLoop;
 use crate::reactor::disk_io::{Disk, LogFiles, Snapshots};
 use crate::reactor::mesh::Mesh;
 use crate::reactor::replica_loop::ReplicaLoop;
-use crate::reactor::admin::Admin;
+use crate::reactor::words::Admin;
 use crate::replica::Replica;
 use crate::shard::Shard;
 use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares};

@@ -3,10 +3,10 @@
 //! Waking costs a system call only when the owner is parked (`handoff::Inbox`, `handoff::Bell`).
 
 use crate::base::{ShardId, Zxid};
+use crate::disk::LogFile;
 use crate::handoff::message::SHARDS_MAX;
 use crate::handoff::{Bell, Inbox, ToReplica};
 use crate::reactor::accept::Accepted;
-use crate::reactor::disk_io::Spare;
 use crate::replica::ReplicaReport;
 use crate::shard::ShardReport;
 use crate::storage::log::FileId;
@@ -37,8 +37,8 @@ pub enum ToShard {
 pub enum ToReplicaTask {
     /// The file has its final name and the directory is synced.
     LogOpened(FileId),
-    /// A prepared segment for the log.
-    Spare(Spare),
+    /// The segment that could not be given at once.
+    SegmentTaken(FileId, Box<LogFile>),
     /// The background snapshot ended.
     SnapshotDone {
         /// Its zxid.

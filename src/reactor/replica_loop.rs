@@ -91,7 +91,6 @@ impl ReplicaLoop {
         }
         flushes.cancel().await;
         timers.cancel().await;
-        self.state.borrow_mut().log.finish();
         for shard in 0..self.mesh.shards.len() {
             while self.mesh.tell(shard, ToShard::Stop).is_err() {
                 glommio::timer::sleep(Duration::from_millis(1)).await;
@@ -172,8 +171,8 @@ impl ReplicaLoop {
                     Input::SnapshotDone { zxid, ok }
                 }
                 ToReplicaTask::Stop => Input::Stop,
-                ToReplicaTask::Spare(spare) => {
-                    state.log.spare_ready(spare);
+                ToReplicaTask::SegmentTaken(file, segment) => {
+                    state.log.segment_taken(file, *segment);
                     continue;
                 }
                 ToReplicaTask::Report(to) => {

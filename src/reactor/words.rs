@@ -8,8 +8,12 @@ use crate::handoff::Inbox;
 use crate::reactor::clock;
 use crate::reactor::mesh::{Mesh, Report, ToReplicaTask, ToShard};
 use crate::shard::ShardReport;
+use glommio::timer::Timer;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 /// How long an answer waits for cores that are busy.
@@ -121,10 +125,13 @@ async fn gather(view: &mut AdminView, mesh: &Mesh, shard: ShardId, own: impl FnO
     view.shards = by_shard.into_iter().map(|(_, report)| report).collect();
 }
 
+/// True when the inbox got something in time.
 async fn ready_within<T>(inbox: &Inbox<T>, limit: Duration) -> bool {
-    let ready = async {
-        inbox.ready().await;
-        Ok::<(), glommio::GlommioError<()>>(())
-    };
-    glommio::timer::timeout(limit, ready).await.is_ok()
+    let mut ready = pin!(inbox.ready());
+    let mut timer = pin!(Timer::new(limit));
+    poll_fn(|cx| match ready.as_mut().poll(cx) {
+        Poll::Ready(()) => Poll::Ready(true),
+        Poll::Pending => timer.as_mut().poll(cx).map(|_| false),
+    })
+    .await
 }
