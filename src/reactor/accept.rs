@@ -176,7 +176,7 @@ struct Deal {
 impl Deal {
     fn new(shards: usize, share_percent: u32) -> Self {
         let share_percent = if shards == 1 { 100 } else { share_percent.min(100) };
-        Deal { shards, next: 0, share_percent, credit: 100 - share_percent }
+        Deal { shards, next: 0, share_percent, credit: (100 - share_percent).min(99) }
     }
     fn next(&mut self) -> usize {
         loop {

@@ -240,3 +240,92 @@ fn lower_priority() {
         tracing::debug!("a background thread keeps its priority: {e}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::SegmentsConfig;
+    use crate::storage::format::{MARK_FILE, SPARE_PREFIX};
+    use crate::storage::mark::MARK_FILE_BYTES;
+    use glommio::LocalExecutorBuilder;
+    use std::path::Path;
+
+    const SEGMENT: u64 = 64 << 10;
+
+    fn disk(dir: &Path, control: &Arc<Inbox<ToReplicaTask>>) -> Disk {
+        std::fs::write(dir.join(MARK_FILE), [0; MARK_FILE_BYTES]).expect("written");
+        let mark = MarkFile::open(&dir.join(MARK_FILE), MARK_FILE_BYTES, false).expect("a mark");
+        let config =
+            SegmentsConfig { dir: dir.to_path_buf(), segment_bytes: SEGMENT, spare_prefix: SPARE_PREFIX, allow_maps: true, mark: None };
+        let control = control.clone();
+        let segments = Segments::start(config, move |event| on_segment_event(&control, event)).expect("started");
+        Disk { segments, mark }
+    }
+
+    /// Runs a body with the log's files on an executor, as the replica's task has them.
+    fn with_files<F: Future<Output = ()>>(dir: &Path, body: impl FnOnce(LogFiles, Arc<Inbox<ToReplicaTask>>) -> F + Send + 'static) {
+        let control = Arc::new(Inbox::new(16));
+        let disk = disk(dir, &control);
+        let executor = LocalExecutorBuilder::default().io_memory(64 << 10);
+        executor.spawn(move || async move { body(LogFiles::new(disk), control).await }).expect("executor").join().expect("runs");
+    }
+
+    async fn next(control: &Inbox<ToReplicaTask>) -> ToReplicaTask {
+        control.ready().await;
+        let mut one = Vec::new();
+        control.drain(&mut one, 1);
+        one.remove(0)
+    }
+
+    fn open(file: u64, zxid: u64, min_bytes: u64) -> LogAction {
+        LogAction::Open { file: FileId(file), first_zxid: Zxid(zxid), min_bytes }
+    }
+    fn write(file: u64, offset: u64, bytes: &[u8]) -> LogAction {
+        LogAction::Write { file: FileId(file), offset, bytes: bytes.to_vec() }
+    }
+
+    #[test]
+    fn actions_behind_a_segment_that_is_being_made_wait_for_it_and_keep_their_order() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        with_files(dir.path(), |mut files, control| async move {
+            // Larger than any spare, so it has to be made.
+            files.perform(open(1, 5, 2 * SEGMENT));
+            files.perform(write(1, 0, b"head"));
+            files.perform(write(1, 4, b"tail"));
+            files.perform(LogAction::Sync { file: FileId(1), token: SyncToken(7) });
+            assert!(files.flushes.wanted.take().is_none(), "nothing is flushed before it is written");
+            let ToReplicaTask::SegmentTaken(file, segment) = next(&control).await else { panic!("a segment") };
+            files.segment_taken(file, *segment);
+            let (flush, token) = files.flushes().next().await;
+            assert_eq!(token, SyncToken(7));
+            flush.fdatasync().await.expect("flushed");
+            files.perform(LogAction::Name { file: FileId(1), first_zxid: Zxid(5) });
+            assert!(matches!(next(&control).await, ToReplicaTask::LogOpened(FileId(1))));
+            files.perform(LogAction::Close { file: FileId(1), used_bytes: 8 });
+        });
+        assert_eq!(std::fs::read(dir.path().join("log.5")).expect("named"), b"headtail", "cut to its used length");
+    }
+
+    #[test]
+    fn a_second_file_is_written_while_the_first_is_still_open() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        with_files(dir.path(), |mut files, control| async move {
+            for (file, zxid) in [(1, 1), (2, 9)] {
+                files.perform(open(file, zxid, 100));
+                files.perform(write(file, 0, &[file as u8; 10]));
+                while files.awaited.is_some() {
+                    match next(&control).await {
+                        ToReplicaTask::SegmentTaken(file, segment) => files.segment_taken(file, *segment),
+                        _ => panic!("only segments are asked for"),
+                    }
+                }
+            }
+            for (file, zxid) in [(1, 1), (2, 9)] {
+                files.perform(LogAction::Name { file: FileId(file), first_zxid: Zxid(zxid) });
+                files.perform(LogAction::Close { file: FileId(file), used_bytes: 10 });
+            }
+        });
+        assert_eq!(std::fs::read(dir.path().join("log.1")).expect("named"), [1; 10]);
+        assert_eq!(std::fs::read(dir.path().join("log.9")).expect("named"), [2; 10]);
+    }
+}
