@@ -7,6 +7,19 @@
 //!    security or change what this server is.
 //! 3. A message that could reach a log names keys, never the values of secrets (rule S9).
 
+pub mod error;
+mod keys;
+mod membership;
+mod properties;
+mod resolve;
+mod settings;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::ConfigError;
+
 use crate::admin::{ServerFacts, Whitelist};
 use crate::base::limits;
 use crate::replica::ReplicaConfig;
@@ -278,6 +291,12 @@ impl ServerConfig {
             auth: AuthConfig { skip_acl: false, digest_enabled: true, super_digest: None },
             four_letter: FourLetterConfig { whitelist: Whitelist::default() },
         }
+    }
+
+    /// Reads the configuration from the arguments behind `zoo server`, the file they name, and the environment (`env`), and says what
+    /// the operator should be warned of.
+    pub fn load(args: &[String], env: &dyn Fn(&str) -> Option<String>) -> Result<(Self, Vec<String>), ConfigError> {
+        resolve::resolve(&settings::Settings::collect(args, env)?)
     }
 
     /// What the tree needs; `hash_seed` is random in production and fixed in simulation.
