@@ -7,6 +7,7 @@ pub mod base;
 pub mod proto;
 pub mod record;
 pub mod handoff;
+pub mod conn;
 pub mod replica;
 pub mod shard;
 pub mod storage;
