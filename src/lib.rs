@@ -4,6 +4,7 @@
 //! `tree` (znodes), `storage` (log and snapshots), `handoff` (cross-core queues), `disk` (blocking file work) →
 //! `conn`, `replica`, `shard` (pure cores) → `reactor` (glommio) → `server`.
 pub mod base;
+pub mod disk;
 pub mod proto;
 pub mod record;
 pub mod handoff;
