@@ -101,7 +101,8 @@ impl ShardLoop {
                 match message {
                     ToShard::Accepted(accepted) => self.clone().accept(accepted),
                     ToShard::Report(to) => self.report(&to),
-                    ToShard::ResetConnectionStats | ToShard::ResetServerStats => self.state.borrow_mut().shard.reset_stats(),
+                    ToShard::ResetConnectionStats => self.state.borrow_mut().shard.reset_connection_stats(),
+                    ToShard::ResetServerStats => self.state.borrow_mut().shard.reset_stats(),
                     ToShard::StopAccepting => {
                         if let Some(task) = accepting.take() {
                             task.cancel().await;
@@ -116,7 +117,9 @@ impl ShardLoop {
             }
             self.turn(|state, now| {
                 state.shard.drain(now);
-                state.shard.replica_has_room(now);
+                if state.shard.wants_room() {
+                    state.shard.replica_has_room(now);
+                }
             });
             // The run queue goes first: sockets that became readable meanwhile get their turn before the next wake-up's.
             glommio::executor().yield_now().await;
@@ -140,6 +143,10 @@ impl ShardLoop {
         let now = clock::now();
         let mut state = self.state.borrow_mut();
         act(&mut state, now);
+        if state.shard.wants_room() {
+            self.mesh.want_room(usize::from(self.id.0));
+            state.shard.replica_has_room(now);
+        }
         if state.shard.take_kick() {
             self.to_replica.kick();
         }
@@ -264,8 +271,11 @@ impl ShardLoop {
             let mut next = Next::Readable;
             self.turn(|state, now| {
                 let room = state.shard.input(conn);
-                debug_assert!(!room.is_empty(), "the shard wants bytes and has no room for them");
                 let room_bytes = room.len();
+                if room_bytes == 0 {
+                    next = Next::End; // the shard has forgotten this connection
+                    return;
+                }
                 match rustix::net::recv(socket.fd.get_ref(), room, RecvFlags::DONTWAIT) {
                     Ok((_, 0)) => {
                         socket.ended.set(true);

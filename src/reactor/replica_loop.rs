@@ -197,7 +197,6 @@ impl ReplicaLoop {
             }
             let shard = (state.first + i) % shards;
             let inbox = &self.mesh.to_replica[shard];
-            let was_full = inbox.len() == inbox.capacity();
             // A fair part for each; what one leaves over is the next one's.
             let part = budget.div_ceil(shards - i);
             let taken = inbox.drain(&mut state.messages, part);
@@ -205,8 +204,8 @@ impl ReplicaLoop {
             for message in state.messages.drain(..) {
                 state.replica.handle(now, wall, Input::Shard(ShardId(shard as u16), message));
             }
-            if was_full {
-                self.mesh.bells[shard].ring();
+            if taken > 0 {
+                self.mesh.made_room(shard);
             }
         }
         state.first = (state.first + 1) % shards;
