@@ -8,3 +8,5 @@ pub mod log;
 pub mod mark;
 pub mod recover;
 pub mod segment;
+pub mod snapshot;
+mod xerial;
