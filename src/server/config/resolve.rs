@@ -1,6 +1,6 @@
 //! From settings to a `ServerConfig`: defaults, ranges, and what must be refused rather than ignored.
 
-use super::error::ConfigError;
+use super::error::{ConfigError, printable};
 use super::keys::{self, Kind};
 use super::membership::{self, Member};
 use super::settings::{Setting, Settings, read_file};
@@ -46,7 +46,7 @@ pub fn resolve(settings: &Settings) -> Result<(ServerConfig, Vec<String>), Confi
 /// A line for every setting that is unknown or of no effect here.
 fn comment_on_keys(settings: &Settings) -> Vec<String> {
     let comment = |s: &Setting| {
-        let (origin, key) = (&s.origin, s.key.escape_debug());
+        let (origin, key) = (&s.origin, printable(&s.key));
         match keys::kind(&s.key) {
             Some(Kind::Used | Kind::EnsembleOnly) => None,
             Some(Kind::NoEffect(why)) => Some(format!("{origin}: {key} has no effect: {why}")),
