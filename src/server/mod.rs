@@ -2,7 +2,9 @@
 
 pub mod bootstrap;
 pub mod config;
+pub mod recovery;
 pub mod shutdown;
+pub mod snapshots;
 
 pub use bootstrap::{StartError, ZooServer, run};
 pub use config::ServerConfig;
