@@ -10,8 +10,8 @@ use std::task::Poll;
 
 /// A shard this many published batches behind is woken even if none concerns it, so that the stream's memory is given back.
 const IDLE_LAG_BATCHES: u64 = 64;
-/// Bits of the filter: 8 KiB a shard.
-const FILTER_BITS: usize = 1 << 16;
+/// Bits of a shard's filter: 8 KiB.
+pub const FILTER_BITS: usize = 1 << 16;
 
 /// What a published item can be asked before a shard is woken for it.
 pub trait Concerns {
@@ -41,14 +41,14 @@ pub struct Bell {
 }
 
 impl Bell {
-    /// A bell of a shard that watches nothing and starts at this stream position.
+    /// A bell of a shard that watches nothing and starts at this stream position; `filter_bits` as in `Interest::new`.
     #[must_use]
-    pub fn new(position: u64) -> Self {
+    pub fn new(position: u64, filter_bits: usize) -> Self {
         Bell {
             armed: AtomicBool::new(false),
             rung: AtomicBool::new(false),
             waker: AtomicWaker::new(),
-            interest: Interest::new(FILTER_BITS),
+            interest: Interest::new(filter_bits),
             consumed: AtomicU64::new(position),
         }
     }
