@@ -61,9 +61,10 @@ impl LagWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handoff::bell::FILTER_BITS;
 
     fn bells() -> Vec<Arc<Bell>> {
-        (0..2).map(|_| Arc::new(Bell::new(0))).collect()
+        (0..2).map(|_| Arc::new(Bell::new(0, FILTER_BITS))).collect()
     }
 
     /// Looks once a second; returns the second at which a shard is reported, and which.
