@@ -80,9 +80,9 @@ impl Reclaimer {
         self.unlinked_tables += usize::from(matches!(garbage, Garbage::Table(_)));
         self.unlinked.push_back((self.grace, garbage));
     }
-    /// Bodies superseded by committed ones, or undone, and not freed.
+    /// Bodies superseded by committed ones, undone, or perhaps the last tombstone of a cell, and not freed.
     pub(super) fn bodies(&self) -> usize {
-        self.superseded.len() + self.kept_len + self.unlinked.len() - self.unlinked_tables
+        self.superseded.len() + self.kept_len + self.bare.len() + self.unlinked.len() - self.unlinked_tables
     }
     /// All that is unlinked and not freed, given away.
     pub(super) fn take_unlinked(&mut self) -> Vec<Garbage> {
@@ -158,6 +158,7 @@ impl Writer {
 
     /// Looks again at versions whose hold is gone.
     fn recheck_kept(&mut self, left: &mut usize) {
+        let mut put_off = Vec::new();
         while *left > 0
             && let Some(versions) = self.reclaimer.recheck.back_mut()
         {
@@ -169,11 +170,12 @@ impl Writer {
             *left -= 1;
             match self.successor(kept.body) {
                 Some(newer) => self.unlink_or_keep(newer, kept),
-                None => {
-                    self.reclaimer.kept_len += 1;
-                    self.reclaimer.recheck.push_front(vec![kept]);
-                }
+                None => put_off.push(kept),
             }
+        }
+        if !put_off.is_empty() {
+            self.reclaimer.kept_len += put_off.len();
+            self.reclaimer.recheck.push_front(put_off);
         }
     }
 

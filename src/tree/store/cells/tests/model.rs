@@ -73,12 +73,19 @@ struct ModelReader {
     range: Option<(u64, u64)>,
 }
 
+struct Pushed {
+    stamp: u64,
+    state: State,
+    /// Parents and children agree: the last push of an operation.
+    whole: bool,
+}
+
 struct World {
     writer: Writer,
     zxid: u64,
-    /// States after each push not committed, with its stamp; the first is the newest committed one.
-    head: Vec<(u64, State)>,
-    /// Committed states by the zxid of their commit.
+    /// States after each push not committed; the first is the newest committed one.
+    head: Vec<Pushed>,
+    /// Committed states by the zxid that made them.
     committed: BTreeMap<u64, State>,
     readers: Vec<ModelReader>,
     holds: Vec<Hold>,
@@ -92,7 +99,7 @@ impl World {
         World {
             writer,
             zxid: 1,
-            head: vec![(0, State::new())],
+            head: vec![Pushed { stamp: 0, state: State::new(), whole: true }],
             committed: BTreeMap::from([(0, State::new())]),
             readers,
             holds: Vec::new(),
@@ -101,14 +108,14 @@ impl World {
     }
 
     fn state(&self) -> &State {
-        &self.head.last().expect("never empty").1
+        &self.head.last().expect("never empty").state
     }
     /// The state at a zxid at or below `applied`.
     fn state_at(&self, zxid: u64) -> &State {
         self.committed.range(..=zxid).next_back().expect("zero is there").1
     }
-    fn pushed(&mut self, state: State) {
-        self.head.push((self.zxid, state));
+    fn pushed(&mut self, state: State, whole: bool) {
+        self.head.push(Pushed { stamp: self.zxid, state, whole });
     }
     /// Numbers that differ in every push, some of them extreme.
     fn meta(&mut self) -> NodeMeta {
@@ -154,7 +161,7 @@ impl World {
             ChildChange::Remove(_) => assert!(node.children.remove(path)),
             ChildChange::Keep => {}
         }
-        self.pushed(state);
+        self.pushed(state, true);
     }
 
     fn run(&mut self, op: Op) {
@@ -164,9 +171,11 @@ impl World {
             Op::Remove(path) => self.remove(PATHS[path]),
             Op::Change(path, size, acl) => self.change(PATHS[path], size, acl),
             Op::Undo(count) => {
-                for _ in 0..count.min(self.head.len() - 1) {
+                let mut left = count.min(self.head.len() - 1);
+                while left > 0 || !self.head.last().expect("never empty").whole {
                     self.writer.undo_last();
                     self.head.pop();
+                    left = left.saturating_sub(1);
                 }
             }
             Op::Commit(back) => self.commit(back),
@@ -219,7 +228,7 @@ impl World {
         let cell = self.writer.create(Zxid(self.zxid), path, &meta, data.as_deref(), &acl);
         let mut state = self.state().clone();
         state.insert(path, Expected { stamp: self.zxid, meta, data, acl: acl.id, children: BTreeSet::new() });
-        self.pushed(state);
+        self.pushed(state, parent(path).is_none());
         self.change_parent(path, ChildChange::Add(cell));
     }
 
@@ -231,7 +240,7 @@ impl World {
         self.writer.remove(Zxid(self.zxid), cell);
         let mut state = self.state().clone();
         state.remove(path);
-        self.pushed(state);
+        self.pushed(state, parent(path).is_none());
         self.change_parent(path, ChildChange::Remove(cell));
     }
 
@@ -250,15 +259,15 @@ impl World {
         node.meta = meta;
         node.acl = acl.map_or(node.acl, |acl| acl.id);
         node.data = new_data.unwrap_or_else(|| node.data.clone());
-        self.pushed(state);
+        self.pushed(state, true);
     }
 
     fn commit(&mut self, back: u64) {
         let zxid = self.zxid.saturating_sub(back).max(self.writer.applied().0);
         self.writer.commit(Zxid(zxid));
-        let last = self.head.iter().rposition(|(stamp, _)| *stamp <= zxid).expect("the committed state is there");
-        self.head.drain(..last);
-        self.committed.insert(zxid, self.head[0].1.clone());
+        let last = self.head.iter().rposition(|push| push.stamp <= zxid).expect("the committed state is there");
+        self.committed.extend(self.head.drain(..last).map(|push| (push.stamp, push.state)));
+        self.committed.insert(self.head[0].stamp, self.head[0].state.clone());
         assert_eq!(self.writer.applied(), Zxid(zxid));
         // What is stamped at or below `applied` is visible at once: the next push is of a newer zxid.
         self.zxid = self.zxid.max(zxid + 1);

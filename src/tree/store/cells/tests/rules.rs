@@ -320,6 +320,7 @@ fn start_up_may_push_at_applied_itself() {
     let mut reader = writer.reader();
     let at = reader.begin_burst();
     assert!(reader.get("/", at).is_some() && reader.get("/dead", at).is_none());
+    reader.park();
     reclaim_all(&mut writer);
     assert_eq!(writer.garbage_len(), 0);
 }
