@@ -2,6 +2,8 @@
 
 pub mod bootstrap;
 pub mod config;
+pub mod recovery;
+pub mod snapshots;
 pub mod shutdown;
 
 pub use bootstrap::{StartError, ZooServer, run};

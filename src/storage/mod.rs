@@ -7,6 +7,7 @@ pub mod group_commit;
 pub mod log;
 pub mod mark;
 pub mod recover;
+pub mod retention;
 pub mod segment;
 pub mod snapshot;
 mod xerial;
