@@ -5,6 +5,7 @@
 //! `conn`, `replica`, `shard` (pure cores) → `reactor` (glommio) → `server`.
 pub mod admin;
 pub mod base;
+pub mod cli;
 pub mod conn;
 pub mod disk;
 pub mod handoff;

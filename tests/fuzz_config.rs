@@ -8,17 +8,19 @@ use zoo::admin::four_letter::{Order, answer, needs};
 use zoo::admin::{AdminView, Whitelist};
 use zoo::server::ServerConfig;
 
+const CASES: u64 = 1_000;
+
+/// No client addresses: a damaged one would be looked up as a name.
 const LINES: &[&str] = &[
     "tickTime=2000",
     "dataDir=/data",
     "dataLogDir : /log",
     "clientPort 2181",
-    "clientPortAddress=127.0.0.1",
     "maxClientCnxns=0",
     "autopurge.snapRetainCount=5",
     "autopurge.purgeInterval=24",
     "minSessionTimeout=-1",
-    "server.1=[::1]:2888:3888:participant;[::]:2181",
+    "server.1=[::1]:2888:3888:participant;2181",
     "group.1=1:2:3",
     "4lw.commands.whitelist=*, ruok",
     "DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=",
@@ -36,7 +38,7 @@ fn damaged_files_never_panic_and_errors_are_one_line() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let path = dir.path().join("zoo.cfg");
     let args = [path.to_str().expect("UTF-8").to_owned()];
-    each_case("files", |rng| {
+    each_case("files", CASES, |rng| {
         let mut text = String::from("dataDir=/data\nclientPort=2181\n");
         for _ in 0..rng.below(8) {
             text.push_str(pick(rng, LINES));
@@ -51,7 +53,7 @@ fn damaged_files_never_panic_and_errors_are_one_line() {
 
 #[test]
 fn damaged_flags_and_variables_never_panic() {
-    each_case("flags", |rng| {
+    each_case("flags", CASES, |rng| {
         let mut args = Vec::new();
         for _ in 0..rng.below(5) {
             let mut flag = format!("{}{}", pick(rng, &["--", "-D", "-Dzookeeper.", ""]), pick(rng, LINES)).into_bytes();
@@ -86,7 +88,7 @@ fn check(outcome: Result<(ServerConfig, Vec<String>), impl std::fmt::Display>) {
 #[test]
 fn any_four_bytes_are_answered_without_panic() {
     let words = [*b"conf", *b"cons", *b"dump", *b"envi", *b"mntr", *b"ruok", *b"stmk", *b"srvr", *b"wchc", *b"hash", *b"isro"];
-    each_case("words", |rng| {
+    each_case("words", CASES, |rng| {
         let mut word = pick(rng, &words).to_vec();
         if rng.chance(1, 2) {
             mutate(rng, &mut word);

@@ -45,9 +45,7 @@ fn replies_come_in_order_and_each_get_sees_exactly_the_set_before_it() {
         let mut client = RawClient::connect(server.address);
         client.create("/n", b"", OPEN);
         let requests: Vec<_> = (0..200)
-            .flat_map(|i: i32| {
-                [(OpCode::SetData, set_data("/n", &i.to_be_bytes(), -1)), (OpCode::GetData, path_watch("/n", false))]
-            })
+            .flat_map(|i: i32| [(OpCode::SetData, set_data("/n", &i.to_be_bytes(), -1)), (OpCode::GetData, path_watch("/n", false))])
             .collect();
         let first = client.send_all(&requests).expect("sent");
         for i in 0..200 {

@@ -7,13 +7,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use zoo::base::prng::Prng;
 
-const CASES_DEFAULT: u64 = 20_000;
-
-/// Runs `case` with a fresh generator each time.
-pub fn each_case(name: &str, mut case: impl FnMut(&mut Prng)) {
+/// Runs `case` with a fresh generator each time, `budget` times unless the environment says otherwise.
+pub fn each_case(name: &str, budget: u64, mut case: impl FnMut(&mut Prng)) {
     let number = |variable: &str| std::env::var(variable).ok().and_then(|v| v.parse::<u64>().ok());
     let first = number("ZOO_FUZZ_SEED").unwrap_or(1);
-    for seed in first..first + number("ZOO_FUZZ_CASES").unwrap_or(CASES_DEFAULT) {
+    for seed in first..first + number("ZOO_FUZZ_CASES").unwrap_or(budget) {
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| case(&mut Prng::new(seed))));
         if let Err(panic) = outcome {
             eprintln!("{name}: replay with ZOO_FUZZ_SEED={seed} ZOO_FUZZ_CASES=1");

@@ -185,14 +185,8 @@ impl RawClient {
         let mut stream = TcpStream::connect(address).expect("the server listens");
         stream.set_nodelay(true).expect("a socket");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        let request = ConnectRequest {
-            last_zxid_seen: 0,
-            timeout_ms,
-            session,
-            password: password.to_vec(),
-            read_only: false,
-            has_read_only: true,
-        };
+        let request =
+            ConnectRequest { last_zxid_seen: 0, timeout_ms, session, password: password.to_vec(), read_only: false, has_read_only: true };
         let mut out = Vec::new();
         request.write_frame(&mut out);
         stream.write_all(&out).expect("sent");
