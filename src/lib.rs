@@ -5,9 +5,12 @@
 //! `conn`, `replica`, `shard` (pure cores) → `reactor` (glommio) → `server`.
 pub mod admin;
 pub mod base;
+pub mod cli;
+pub mod conn;
 pub mod disk;
 pub mod handoff;
 pub mod proto;
+pub mod reactor;
 pub mod record;
 pub mod replica;
 pub mod server;

@@ -12,7 +12,7 @@ pub enum ConfigError {
     #[error("{0}")]
     Usage(String),
     /// A configuration file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {path:?}: {source}")]
     #[allow(missing_docs)]
     File { path: PathBuf, source: std::io::Error },
     /// A `\u` escape is incomplete.
@@ -37,12 +37,18 @@ impl ConfigError {
     #[must_use]
     pub fn value(setting: &Setting, expected: impl Into<String>) -> Self {
         let value = if keys::is_secret(&setting.key) { "the value (not shown)".to_owned() } else { format!("{:?}", setting.value) };
-        ConfigError::Value { origin: setting.origin.clone(), key: setting.key.clone(), value, expected: expected.into() }
+        ConfigError::Value { origin: setting.origin.clone(), key: printable(&setting.key), value, expected: expected.into() }
     }
 
     /// A setting that cannot be honoured and must not be ignored.
     #[must_use]
     pub fn refused(setting: &Setting, why: impl Into<String>) -> Self {
-        ConfigError::Refused { origin: setting.origin.clone(), key: setting.key.clone(), why: why.into() }
+        ConfigError::Refused { origin: setting.origin.clone(), key: printable(&setting.key), why: why.into() }
     }
+}
+
+/// A key as messages show it: keys may hold anything, and messages are one line.
+#[must_use]
+pub fn printable(key: &str) -> String {
+    key.escape_debug().to_string()
 }

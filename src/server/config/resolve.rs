@@ -1,6 +1,6 @@
 //! From settings to a `ServerConfig`: defaults, ranges, and what must be refused rather than ignored.
 
-use super::error::ConfigError;
+use super::error::{ConfigError, printable};
 use super::keys::{self, Kind};
 use super::membership::{self, Member};
 use super::settings::{Setting, Settings, read_file};
@@ -23,6 +23,7 @@ const SNAPSHOTS_RETAINED_MIN: i64 = 3;
 const SHARDS_MAX: i64 = 1024;
 /// A frame must at least hold the requests of the handshake.
 const FRAME_BYTES_MIN: i64 = 1024;
+const OUT_BUFFER_MAX: usize = 1 << 36;
 const DEFAULT_METRICS: &str = "org.apache.zookeeper.metrics.impl.DefaultMetricsProvider";
 const STANDALONE_ONLY: &str = "this version serves standalone only; a member of an ensemble cannot be started yet";
 
@@ -46,7 +47,7 @@ pub fn resolve(settings: &Settings) -> Result<(ServerConfig, Vec<String>), Confi
 /// A line for every setting that is unknown or of no effect here.
 fn comment_on_keys(settings: &Settings) -> Vec<String> {
     let comment = |s: &Setting| {
-        let (origin, key) = (&s.origin, s.key.escape_debug());
+        let (origin, key) = (&s.origin, printable(&s.key));
         match keys::kind(&s.key) {
             Some(Kind::Used | Kind::EnsembleOnly) => None,
             Some(Kind::NoEffect(why)) => Some(format!("{origin}: {key} has no effect: {why}")),
@@ -267,14 +268,20 @@ fn sessions(settings: &Settings) -> Result<SessionsConfig, ConfigError> {
         return Err(setting.map_or_else(|| ConfigError::Incomplete(why.clone()), |s| ConfigError::refused(s, why.clone())));
     }
     let (frame_bytes_max, _) = frame_bytes(settings)?;
+    // A reply may be as large as a frame, and a few of them must fit.
+    let out_buffer_min = 4 * frame_bytes_max;
     Ok(SessionsConfig {
         tick_ms: tick.unsigned_abs(),
         min_timeout_ms: min as i32,
         max_timeout_ms: max as i32,
         frame_bytes_max,
         global_outstanding_limit: number(settings, "globalOutstandingLimit", 1_000, 1..=INT_MAX)? as usize,
-        // A reply may be as large as a frame, and a few of them must fit.
-        out_buffer_bytes_max: bytes(settings, "zoo.outBufferMax", limits::OUT_BUFFER_MAX, (4 * frame_bytes_max)..=(1 << 36))?,
+        out_buffer_bytes_max: bytes(
+            settings,
+            "zoo.outBufferMax",
+            limits::OUT_BUFFER_MAX.max(out_buffer_min),
+            out_buffer_min..=OUT_BUFFER_MAX,
+        )?,
         watches_per_session_max: number(settings, "zoo.watchesPerSessionMax", limits::WATCHES_PER_SESSION_MAX as i64, 1..=INT_MAX)?
             as usize,
         multi_ops_max: number(settings, "zoo.multiOpsMax", limits::MULTI_OPS_MAX as i64, 1..=limits::MULTI_OPS_MAX as i64)? as usize,

@@ -137,7 +137,7 @@ fn parse_args(args: &[String]) -> Result<(Option<PathBuf>, Vec<Setting>), Config
         let value = match value {
             Some(value) => value,
             None if java_style => "",
-            None => args.next().ok_or_else(|| ConfigError::Usage(format!("{arg} needs a value")))?,
+            None => args.next().ok_or_else(|| ConfigError::Usage(format!("{arg:?} needs a value")))?,
         };
         if key.is_empty() {
             return Err(ConfigError::Usage(format!("{arg:?} names no key")));
