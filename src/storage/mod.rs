@@ -6,3 +6,8 @@ pub mod format;
 pub mod group_commit;
 pub mod log;
 pub mod mark;
+pub mod recover;
+pub mod retention;
+pub mod segment;
+pub mod snapshot;
+mod xerial;
