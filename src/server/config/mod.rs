@@ -205,7 +205,7 @@ pub struct AuthConfig {
     pub skip_acl: bool,
     /// `DigestAuthenticationProvider.enabled`.
     pub digest_enabled: bool,
-    /// `DigestAuthenticationProvider.superDigest`: base64 of the SHA-1 for user `super`, without its "super:".
+    /// `DigestAuthenticationProvider.superDigest`: `super:<base64 of SHA-1>`.
     pub super_digest: Option<String>,
 }
 
