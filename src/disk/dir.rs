@@ -80,6 +80,11 @@ pub fn remove(dir: &Path, names: impl IntoIterator<Item = impl AsRef<Path>>) -> 
     if removed { sync_dir(dir) } else { Ok(()) }
 }
 
+/// fsync of a file's data and size, as the page cache has them.
+pub fn sync_file(path: &Path) -> io::Result<()> {
+    OpenOptions::new().write(true).open(path)?.sync_all()
+}
+
 /// Cuts a file, durably.
 pub fn cut(path: &Path, bytes: u64) -> io::Result<()> {
     let file = OpenOptions::new().write(true).open(path)?;

@@ -163,6 +163,9 @@ impl ShardLoop {
                 idle = false;
             }
             while let Some((conn, close)) = state.shard.poll_close() {
+                if close == Close::AfterOutput {
+                    self.send(state, now, conn);
+                }
                 match state.sockets.get(&conn) {
                     Some(socket) if close == Close::AfterOutput && socket.full.get() => socket.finishing.set(true),
                     _ => Self::close(state, now, conn),

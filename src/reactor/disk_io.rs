@@ -185,8 +185,8 @@ impl Flushes {
     }
 }
 
-/// Writes one snapshot and tidies up after it; blocking.
-pub type WriteSnapshot = Arc<dyn Fn(Image) -> io::Result<()> + Send + Sync>;
+/// Writes one snapshot and returns its size; blocking.
+pub type WriteSnapshot = Arc<dyn Fn(Image) -> io::Result<u64> + Send + Sync>;
 
 /// Snapshots, each on a thread of its own, one at a time.
 pub struct Snapshots {
@@ -207,7 +207,10 @@ impl Snapshots {
         let run = move || {
             lower_priority();
             let ok = match write(image) {
-                Ok(()) => true,
+                Ok(bytes) => {
+                    tracing::info!("wrote the snapshot at {zxid}, {bytes} bytes");
+                    true
+                }
                 Err(e) => {
                     tracing::warn!("the snapshot at {zxid} could not be written: {e}; the server goes on, its logs are kept");
                     false

@@ -9,6 +9,7 @@ pub mod client_io;
 pub mod clock;
 pub mod disk_io;
 pub mod executors;
+pub mod lag;
 pub mod mesh;
 pub mod replica_loop;
 pub mod words;

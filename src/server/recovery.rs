@@ -243,6 +243,11 @@ impl Dirs {
 
     /// Cuts the tail, removes logs without records, and leaves a mark that describes the result. Each step is durable before the next.
     fn repair(&self, end: &LogEnd) -> Result<(), RecoveryError> {
+        if let Some(log) = end.last_log {
+            let path = self.logs.join(FileKind::Log(log).name());
+            let synced = dir::sync_file(&path).and_then(|()| dir::sync_dir(&self.logs));
+            synced.map_err(io_error(|| format!("syncing {}", path.display())))?;
+        }
         if let Some((log, bytes)) = end.cut {
             let path = self.logs.join(FileKind::Log(log).name());
             dir::cut(&path, bytes).map_err(io_error(|| format!("cutting {} to {bytes} bytes", path.display())))?;

@@ -19,6 +19,7 @@ mod watch;
 use crate::base::limits::SESSIONLESS_MS_MAX;
 use crate::base::{ConnId, ConnKey, Instant, SessionId, ShardId, Zxid};
 use crate::conn::{Connection, Latency, Phase};
+use crate::handoff::bell::FILTER_BITS;
 use crate::handoff::{Batch, Bell, Inbox, Subscriber, ToReplica};
 use crate::tree::TreeReader;
 use clients::Clients;
@@ -108,7 +109,7 @@ impl Shard {
     /// A shard without connections, at the position of `stream`.
     #[must_use]
     pub fn new(id: ShardId, config: ShardConfig, reader: TreeReader, stream: Subscriber<Batch>, to_replica: Arc<Inbox<ToReplica>>) -> Self {
-        let bell = Arc::new(Bell::new(stream.position()));
+        let bell = Arc::new(Bell::new(stream.position(), FILTER_BITS));
         Self::with_bell(id, config, reader, stream, to_replica, bell)
     }
 

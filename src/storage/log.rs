@@ -86,7 +86,7 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Bound on bytes written and not flushed; raised to hold at least two of the largest transactions.
     pub unsynced_bytes_max: u64,
-    /// `forceSync=no`: what has been handed to the file system counts as durable; no flush is asked for.
+    /// False is `forceSync=no`: what the file system has, in a file that has its name, counts as durable; no flush is asked for.
     pub force_sync: bool,
     /// `txnLogSizeLimitInKb`: roll when a file exceeds it.
     pub file_bytes_max: Option<u64>,
@@ -225,6 +225,8 @@ impl Log {
         let file = self.files.iter_mut().find(|f| f.id == file).expect("a file that was opened");
         assert_eq!(file.naming, Naming::Requested, "named once, after it was asked for");
         file.naming = Naming::Done;
+        // A file that waited for this one is marked before it is named.
+        self.mark_wanted |= self.files.iter().any(|f| f.naming == Naming::Waiting && f.synced.offset > 0);
         self.advance();
     }
 
@@ -323,11 +325,12 @@ impl Log {
     /// `forceSync=no`: what the shell has been told to write counts as flushed.
     fn trust_the_file_system(&mut self) {
         for file in &mut self.files {
+            self.mark_wanted |= file.synced.offset == 0;
             file.synced = file.written;
         }
         self.unsynced_bytes = 0;
-        self.durable = self.last;
         self.roll_when_large();
+        self.advance();
     }
 
     fn roll_when_large(&mut self) {
@@ -341,18 +344,20 @@ impl Log {
         if !std::mem::take(&mut self.mark_wanted) {
             return None;
         }
-        let file = self.files.iter().rev().find(|f| f.synced.offset > 0)?;
-        let mark = Mark {
-            file: file.first_zxid,
-            dbid: self.config.dbid,
-            offset: file.synced.offset,
-            zxid: file.synced.zxid,
-            adler: file.synced.adler,
-            unsynced_bytes_max: self.unsynced_limit,
-        };
+        let file = self.marked_file()?;
+        let Position { offset, zxid, adler } = file.synced;
+        let mark = Mark { file: file.first_zxid, dbid: self.config.dbid, offset, zxid, adler, unsynced_bytes_max: self.unsynced_limit };
+        let mark = if self.config.force_sync { mark } else { mark.nothing_flushed() };
         self.mark_sequence += 1;
         let (offset, bytes) = mark.slot(self.mark_sequence);
         Some(LogAction::Mark { offset, bytes })
+    }
+
+    /// The newest file with flushed records up to which every file has its name, or is the next to get it: a mark must not vouch for records
+    /// that a crash would leave behind in a file without a name.
+    fn marked_file(&self) -> Option<&LogFile> {
+        let unnamed = self.files.iter().position(|f| f.naming != Naming::Done).unwrap_or(self.files.len());
+        self.files.iter().take(unnamed + 1).rev().find(|f| f.synced.offset > 0)
     }
 
     fn poll_name(&mut self) -> Option<LogAction> {
@@ -386,9 +391,6 @@ impl Log {
 
     /// Moves `durable` over every record that is flushed and lies in a file with a durable name, stopping at the first that is not.
     fn advance(&mut self) {
-        if !self.config.force_sync {
-            return;
-        }
         for file in &self.files {
             if file.naming != Naming::Done {
                 return;

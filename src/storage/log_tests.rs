@@ -161,6 +161,30 @@ fn names_become_durable_in_order() {
 }
 
 #[test]
+fn the_mark_never_vouches_for_a_file_behind_one_without_a_name() {
+    let mut log = Log::new(config(), Zxid(0));
+    for zxid in 1..=3 {
+        log.append(Zxid(zxid), b"a");
+        log.roll();
+    }
+    let marked = |actions: &[LogAction]| {
+        let slots = actions.iter().filter_map(|a| if let LogAction::Mark { bytes, .. } = a { Mark::read(bytes) } else { None });
+        slots.map(|(_, mark)| mark.file.0).last()
+    };
+    let first = drain(&mut log);
+    log.handle_synced(token(&first));
+    let second = drain(&mut log);
+    assert_eq!(marked(&second), Some(1));
+    log.handle_synced(token(&second));
+    let third = drain(&mut log);
+    assert_eq!(marked(&third), Some(1), "2 is flushed, but a crash now would leave no file of that name, nor of the one before");
+    log.handle_opened(FileId(1));
+    let fourth = drain(&mut log);
+    assert_eq!(kinds(&fourth), ["mark", "name"]);
+    assert_eq!(marked(&fourth), Some(2));
+}
+
+#[test]
 fn a_record_larger_than_a_segment_gets_a_larger_one() {
     let mut log = Log::new(config(), Zxid(0));
     append_durably(&mut log, 1);
@@ -199,9 +223,16 @@ fn without_force_sync_written_is_durable_and_no_flush_is_asked_for() {
     log.append(Zxid(1), b"a");
     assert_eq!(log.durable_zxid(), Zxid(0), "not before the shell has it");
     let actions = drain(&mut log);
-    assert_eq!(kinds(&actions), ["open", "write", "name"]);
+    assert_eq!(kinds(&actions), ["open", "write", "mark", "name"]);
+    let LogAction::Mark { bytes, .. } = &actions[2] else { panic!("{actions:?}") };
+    let (_, mark) = Mark::read(bytes).expect("a slot");
+    assert!(!mark.vouches(), "nothing was flushed");
+    assert_eq!(log.durable_zxid(), Zxid(0), "nobody would find it under its neutral name");
+    log.handle_opened(FileId(1));
     assert_eq!(log.durable_zxid(), Zxid(1));
-    assert!(log.can_append());
+    log.append(Zxid(2), b"b");
+    assert_eq!(kinds(&drain(&mut log)), ["write"]);
+    assert_eq!(log.durable_zxid(), Zxid(2));
 }
 
 #[test]

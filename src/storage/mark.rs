@@ -33,6 +33,17 @@ pub struct Mark {
 }
 
 impl Mark {
+    /// The mark of a run that flushes nothing (`forceSync=no`): it vouches for no record, and anything may be missing after a crash.
+    #[must_use]
+    pub fn nothing_flushed(self) -> Self {
+        Mark { offset: 0, adler: 0, unsynced_bytes_max: u64::MAX, ..self }
+    }
+    /// Whether it says that something is durable.
+    #[must_use]
+    pub const fn vouches(&self) -> bool {
+        self.offset > 0
+    }
+
     /// The slot that holds the `sequence`-th mark: its place in the file and its bytes.
     #[must_use]
     pub fn slot(&self, sequence: u64) -> (u64, Vec<u8>) {

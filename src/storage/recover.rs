@@ -48,6 +48,9 @@ pub struct LogEnd {
     pub last_zxid: Zxid,
     /// Records replayed.
     pub replayed: u64,
+    /// The log that holds the end of the history. It must be fsynced before the history goes on in another file: after a crash of the process
+    /// alone, records that were never flushed are read back from the page cache and would be missing after a power failure later.
+    pub last_log: Option<Zxid>,
     /// Cut this log to so many bytes: what follows is padding or a torn tail.
     pub cut: Option<(Zxid, u64)>,
     /// Remove these logs: nothing in them ever became durable.
@@ -218,7 +221,7 @@ impl State<'_> {
     }
 
     fn marked(&self, log: Zxid) -> bool {
-        self.mark.is_some_and(|m| m.file == log)
+        self.mark.is_some_and(|m| m.vouches() && m.file == log)
     }
 
     /// Checks a good record against its neighbours, and the mark against it.
@@ -248,13 +251,14 @@ impl State<'_> {
 
     fn finish(mut self) -> Result<LogEnd, Corruption> {
         let Some(tail) = self.tail.take() else {
-            return Ok(LogEnd { last_zxid: self.last, replayed: 0, cut: None, remove: self.remove, torn: false, mark: None });
+            return Ok(LogEnd { last_zxid: self.last, replayed: 0, last_log: None, cut: None, remove: self.remove, torn: false, mark: None });
         };
         let known = self.mark.filter(|m| tail.dbid != 0 && m.dbid == tail.dbid);
         self.judge(&tail, known)?;
         let mut end = LogEnd {
             last_zxid: self.last,
             replayed: self.replayed,
+            last_log: tail.last_record.map(|_| tail.log),
             cut: None,
             remove: std::mem::take(&mut self.remove),
             torn: !tail.rest.all_zero,
@@ -277,7 +281,7 @@ impl State<'_> {
     fn judge(&self, tail: &Tail, mark: Option<Mark>) -> Result<(), Corruption> {
         let last_good = tail.last_record.map_or(self.last, |(zxid, _)| zxid);
         let damage = |damage| Err(Corruption { log: tail.log, offset: tail.stop.offset, last_good, damage });
-        if let Some(mark) = mark {
+        if let Some(mark) = mark.filter(Mark::vouches) {
             let flushed = if mark.file == tail.log { tail.stop.offset < mark.offset } else { mark.file > tail.log && !follows(last_good, mark.file) };
             if flushed {
                 return damage(Damage::BelowMark(tail.stop.why));

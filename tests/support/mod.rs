@@ -182,21 +182,26 @@ impl RawClient {
 
     /// Connects with a session; `None` when it is refused.
     pub fn attach(address: SocketAddr, session: SessionId, password: Password, timeout_ms: i32) -> Option<Self> {
-        let mut stream = TcpStream::connect(address).expect("the server listens");
-        stream.set_nodelay(true).expect("a socket");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        Self::try_attach(address, session, password, timeout_ms).expect("an answer to the connect request")
+    }
+
+    /// Connects with a session; an error when the server goes away meanwhile.
+    pub fn try_attach(address: SocketAddr, session: SessionId, password: Password, timeout_ms: i32) -> std::io::Result<Option<Self>> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let request =
             ConnectRequest { last_zxid_seen: 0, timeout_ms, session, password: password.to_vec(), read_only: false, has_read_only: true };
         let mut out = Vec::new();
         request.write_frame(&mut out);
-        stream.write_all(&out).expect("sent");
-        let mut input = BufReader::new(stream.try_clone().expect("a socket"));
-        let response = ConnectResponse::decode(&read_frame(&mut input).expect("an answer to connect")).expect("well formed");
+        stream.write_all(&out)?;
+        let mut input = BufReader::new(stream.try_clone()?);
+        let response = ConnectResponse::decode(&read_frame(&mut input)?).expect("well formed");
         if response.timeout_ms == 0 {
-            return None;
+            return Ok(None);
         }
         let (session, password, timeout_ms) = (response.session, response.password, response.timeout_ms);
-        Some(RawClient { stream, input, session, password, timeout_ms, next_xid: 1, events: Vec::new() })
+        Ok(Some(RawClient { stream, input, session, password, timeout_ms, next_xid: 1, events: Vec::new() }))
     }
 
     /// Sends a request and returns its number.
