@@ -62,6 +62,8 @@ pub struct Shard {
     bell: Arc<Bell>,
     /// The zxid reads are served at: that of the last entry consumed.
     at: Zxid,
+    /// The tree's reader is registered and holds something.
+    holding: bool,
     clients: Clients,
     watches: Watches,
     /// What must reach the replica and found its queue full. Bounded by the number of connections.
@@ -133,6 +135,7 @@ impl Shard {
             to_replica,
             bell,
             at,
+            holding: false,
             clients: Clients::default(),
             watches,
             held: VecDeque::new(),
@@ -259,18 +262,16 @@ impl Shard {
 
     /// Half-open connections, stalled ones, and answers to `AskHeard` that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(&(at, conn)) = self.handshakes.front().filter(|(at, _)| *at <= now) {
-            let _ = at;
-            self.handshakes.pop_front();
+        while let Some((_, conn)) = self.handshakes.pop_front_if(|(at, _)| *at <= now) {
             if self.clients.get(conn).is_some_and(|c| c.conn.phase == Phase::AwaitConnect) {
                 self.end(now, conn, Some(Close::Now));
             }
         }
-        while let Some(&(_, conn, session)) = self.asked.front().filter(|(at, _, _)| *at <= now) {
-            self.asked.pop_front();
+        while let Some((_, conn, session)) = self.asked.pop_front_if(|(at, _, _)| *at <= now) {
             self.tell_heard(now, conn, session);
         }
         self.check_stalls(now);
+        self.rest();
     }
 
     /// True when something was pushed to the replica since the last call: kick its inbox once.
@@ -318,10 +319,14 @@ impl Shard {
 
     /// End of a burst: hold what deferred reads may still need, or nothing (A5).
     fn rest(&mut self) {
+        if !self.holding {
+            return;
+        }
         if self.clients.waiting() > 0 {
             self.reader.set_low(self.at);
         } else {
             self.reader.park();
+            self.holding = false;
         }
     }
 

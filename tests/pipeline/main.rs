@@ -2,6 +2,8 @@
 #![allow(missing_docs)]
 
 mod driver;
+mod model;
+mod random;
 
 use driver::{Frame, Setup, World, again, data_of, frame, new_session, put_create};
 use zoo::base::{SessionId, Writer};
