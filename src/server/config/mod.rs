@@ -322,6 +322,8 @@ impl ServerConfig {
             out_buffer_bytes_max: self.sessions.out_buffer_bytes_max,
             watches_per_session_max: self.sessions.watches_per_session_max,
             session_outstanding_max: limits::SESSION_OUTSTANDING_MAX,
+            multi_ops_max: self.sessions.multi_ops_max,
+            sessionless_ms: self.net.sessionless_ms,
             min_session_timeout_ms: self.sessions.min_timeout_ms,
             max_session_timeout_ms: self.sessions.max_timeout_ms,
             super_digest: self.auth.super_digest.clone(),
