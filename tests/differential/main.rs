@@ -36,7 +36,9 @@ fn run(kinds: [Kind; 2]) {
         let mut context = scenarios::Context { pair: Pair::start(dir.path(), kinds, &settings), dir: dir.path(), settings: &settings };
         for (name, scenario) in chosen {
             context.pair.scenario(name);
+            let started = std::time::Instant::now();
             scenario(&mut context);
+            println!("{name}: {} ms", started.elapsed().as_millis());
         }
         if random {
             random::run(&mut context, seed, number("ZOO_DIFF_STEPS", STEPS));

@@ -1,60 +1,9 @@
 //! Where we differ from Java on purpose, one test for each listed difference.
 
+use crate::support::client::Client;
 use crate::support::process::{Kind, Server, Settings};
 use crate::support::request::*;
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::time::Duration;
-use zoo::base::{Reader, SessionId};
-use zoo::proto::connect::{ConnectRequest, ConnectResponse};
-use zoo::proto::response::ReplyHeader;
-
-struct Client {
-    stream: TcpStream,
-    session: ConnectResponse,
-}
-
-impl Client {
-    fn open(port: u16, session: SessionId, password: &[u8]) -> Client {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let request = ConnectRequest {
-            last_zxid_seen: 0,
-            timeout_ms: 20_000,
-            session,
-            password: password.to_vec(),
-            read_only: false,
-            has_read_only: true,
-        };
-        let mut frame = Vec::new();
-        request.write_frame(&mut frame);
-        stream.write_all(&frame).unwrap();
-        let session = ConnectResponse::decode(&read_frame(&mut stream).expect("an answer")).unwrap();
-        Client { stream, session }
-    }
-
-    fn call(&mut self, request: &Request) -> Option<ReplyHeader> {
-        self.stream.write_all(&request.frame(1)).ok()?;
-        let payload = read_frame(&mut self.stream)?;
-        Some(ReplyHeader::read(&mut Reader::new(&payload)).unwrap())
-    }
-
-    fn err(&mut self, request: &Request) -> i32 {
-        self.call(request).unwrap_or_else(|| panic!("closed after {}", request.describe())).err
-    }
-
-    fn is_closed(&mut self) -> bool {
-        matches!(self.stream.read(&mut [0; 1]), Ok(0) | Err(_))
-    }
-}
-
-fn read_frame(stream: &mut TcpStream) -> Option<Vec<u8>> {
-    let mut length = [0; 4];
-    stream.read_exact(&mut length).ok()?;
-    let mut payload = vec![0; u32::from_be_bytes(length) as usize];
-    stream.read_exact(&mut payload).ok()?;
-    Some(payload)
-}
+use zoo::base::SessionId;
 
 pub fn run() {
     let dir = tempfile::tempdir().unwrap();
@@ -69,8 +18,8 @@ pub fn run() {
 
 /// Java closes the connection that holds the session before it looks at the password.
 fn a_wrong_password_does_not_touch_the_session(port: u16) {
-    let mut owner = Client::open(port, SessionId::NONE, &[0; 16]);
-    let mut thief = Client::open(port, owner.session.session, &[9; 16]);
+    let mut owner = Client::open(port);
+    let mut thief = Client::attach(port, owner.session.session, &[9; 16]);
     assert_eq!((thief.session.timeout_ms, thief.session.session), (0, SessionId::NONE));
     assert!(thief.is_closed());
     assert_eq!(owner.err(&create("/still-here", b"", EPHEMERAL)), 0);
@@ -79,11 +28,11 @@ fn a_wrong_password_does_not_touch_the_session(port: u16) {
 
 /// Java carries out deleteContainer and createSession for anybody.
 fn clients_cannot_issue_what_only_the_server_may(port: u16) {
-    let mut keeper = Client::open(port, SessionId::NONE, &[0; 16]);
+    let mut keeper = Client::open(port);
     assert_eq!(keeper.err(&create_container("/container")), 0);
     for request in [delete_container("/container"), raw(CREATE_SESSION, &5000i32.to_be_bytes())] {
-        let mut client = Client::open(port, SessionId::NONE, &[0; 16]);
-        let reply = client.call(&request).expect("a reply before the close");
+        let mut client = Client::open(port);
+        let reply = client.try_call(&request).expect("a reply before the close");
         assert_eq!((reply.err, reply.zxid), (-6, -1), "{}", request.describe());
         assert!(client.is_closed());
     }
@@ -92,7 +41,7 @@ fn clients_cannot_issue_what_only_the_server_may(port: u16) {
 
 /// Java logs some of these and fails while it carries them out.
 fn a_ttl_request_needs_a_ttl_mode_and_a_legal_ttl(port: u16) {
-    let mut client = Client::open(port, SessionId::NONE, &[0; 16]);
+    let mut client = Client::open(port);
     for flags in [PERSISTENT, EPHEMERAL, SEQUENTIAL, EPHEMERAL_SEQUENTIAL, CONTAINER] {
         for ttl in [i64::MIN, -5, -1, 0, 1, 5000, i64::MAX] {
             assert_eq!(client.err(&create_ttl("/ttl", b"", flags, ttl)), -8, "flags {flags} ttl {ttl}");
@@ -108,14 +57,13 @@ fn a_ttl_request_needs_a_ttl_mode_and_a_legal_ttl(port: u16) {
 
 /// Java answers what follows a closeSession in the same packet with -112, or not at all, as it happens.
 fn nothing_after_a_close_has_an_effect(port: u16) {
-    let mut client = Client::open(port, SessionId::NONE, &[0; 16]);
+    let mut client = Client::open(port);
     let frames = [close_session().frame(7), create("/late", b"", PERSISTENT).frame(8)].concat();
-    client.stream.write_all(&frames).unwrap();
-    let first = read_frame(&mut client.stream).expect("the answer to the close");
-    assert_eq!(ReplyHeader::read(&mut Reader::new(&first)).unwrap().xid.0, 7);
-    while let Some(late) = read_frame(&mut client.stream) {
-        assert_eq!(ReplyHeader::read(&mut Reader::new(&late)).unwrap().err, -112);
+    client.send(&frames);
+    assert_eq!(client.receive().expect("the answer to the close").xid, 7);
+    while let Some(late) = client.receive() {
+        assert_eq!(late.err, -112);
     }
-    let mut other = Client::open(port, SessionId::NONE, &[0; 16]);
+    let mut other = Client::open(port);
     assert_eq!(other.err(&exists("/late", false)), -101);
 }
