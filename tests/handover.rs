@@ -5,13 +5,13 @@
 //! Needs the reference server: `tests/run.sh --layer handover`, or `cargo test --test handover -- --ignored`.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-mod support;
+mod reference;
 
+use reference::client::Client;
+use reference::process::{Kind, Server, Settings};
+use reference::request::*;
+use reference::words;
 use std::collections::BTreeMap;
-use support::client::Client;
-use support::process::{Kind, Server, Settings};
-use support::request::*;
-use support::words;
 use zoo::base::prng::Prng;
 use zoo::base::{Reader, SessionId, Stat};
 

@@ -9,13 +9,13 @@
 
 mod pair;
 mod random;
+#[path = "../reference/mod.rs"]
+mod reference;
 mod scenarios;
-#[path = "../support/mod.rs"]
-mod support;
 mod text;
 
 use pair::Pair;
-use support::process::Kind;
+use reference::process::Kind;
 
 const STEPS: u64 = 1500;
 

@@ -1,9 +1,9 @@
 //! Two servers fed the same bytes. Every step sends on one connection of each, reads what both answer, fences the other
 //! connections with pings (a ping's reply cannot overtake an event that was due before it), and compares.
 
-use crate::support::process::{Kind, Server, Settings};
-use crate::support::request::{self as op, Request};
-use crate::support::words;
+use crate::reference::process::{Kind, Server, Settings};
+use crate::reference::request::{self as op, Request};
+use crate::reference::words;
 use crate::text::{self, Names};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};

@@ -1,8 +1,8 @@
 //! A seeded stream of requests over a small set of paths, so that most of them meet something.
 
 use crate::pair::{Conn, Pair};
+use crate::reference::request::*;
 use crate::scenarios::Context;
-use crate::support::request::*;
 use zoo::base::prng::Prng;
 
 const CONNECTIONS: usize = 3;

@@ -2,7 +2,7 @@
 //! session ids (by their order of appearance), passwords (by whether they are the derived ones), the order of unordered lists.
 //! Whatever a decoder does not consume is appended in hex, so two frames give the same line only when they are the same bytes.
 
-use crate::support::request as op;
+use crate::reference::request as op;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};

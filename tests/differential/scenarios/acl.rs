@@ -1,7 +1,7 @@
 //! Who may do what, what an ACL turns into, which identities a connection has, which events it may see.
 
 use super::Context;
-use crate::support::request::*;
+use crate::reference::request::*;
 
 const UP: &str = "u:Jq7wMyA/w2Vd5WIDAKdu4OIIFEQ="; // digest of u:p
 

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::pair::Conn;
-use crate::support::request::*;
+use crate::reference::request::*;
 
 pub fn containers(c: &mut Context<'_>) {
     let p = &mut c.pair;

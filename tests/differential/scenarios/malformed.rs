@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::pair::{Due, Then};
-use crate::support::request::*;
+use crate::reference::request::*;
 use zoo::base::Writer;
 
 fn examples() -> Vec<Request> {

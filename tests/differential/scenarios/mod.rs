@@ -12,7 +12,7 @@ mod watches;
 mod words;
 
 use crate::pair::Pair;
-use crate::support::process::Settings;
+use crate::reference::process::Settings;
 use std::path::Path;
 
 /// What a scenario works with.

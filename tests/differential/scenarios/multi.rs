@@ -1,7 +1,7 @@
 //! multi and multiRead.
 
 use super::Context;
-use crate::support::request::*;
+use crate::reference::request::*;
 
 pub fn successes(c: &mut Context<'_>) {
     let p = &mut c.pair;

@@ -1,8 +1,8 @@
 //! Where we differ from Java on purpose, one test for each listed difference.
 
-use crate::support::client::Client;
-use crate::support::process::{Kind, Server, Settings};
-use crate::support::request::*;
+use crate::reference::client::Client;
+use crate::reference::process::{Kind, Server, Settings};
+use crate::reference::request::*;
 use zoo::base::SessionId;
 
 pub fn run() {

@@ -1,7 +1,7 @@
 //! Paths no correct client sends.
 
 use super::Context;
-use crate::support::request::*;
+use crate::reference::request::*;
 use zoo::base::Writer;
 
 const ODD: &[&str] = &[

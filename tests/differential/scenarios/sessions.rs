@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::pair::{Due, TIMEOUT_MS, Then};
-use crate::support::request::*;
+use crate::reference::request::*;
 use zoo::base::SessionId;
 
 pub fn close(c: &mut Context<'_>) {

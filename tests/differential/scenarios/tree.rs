@@ -1,7 +1,7 @@
 //! Nodes: kinds, names, versions, stats, the order in which requests are judged.
 
 use super::Context;
-use crate::support::request::*;
+use crate::reference::request::*;
 
 pub fn system_nodes(c: &mut Context<'_>) {
     let p = &mut c.pair;

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::pair::{Conn, Pair};
-use crate::support::request::*;
+use crate::reference::request::*;
 
 /// A life of a node and a child, every change of it by `writer`.
 fn life(p: &mut Pair, writer: Conn, node: &str) {

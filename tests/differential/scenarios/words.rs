@@ -1,8 +1,8 @@
 //! Four-letter words: the layout of what they answer. Numbers that depend on the run are masked.
 
 use super::Context;
-use crate::support::request::*;
-use crate::support::words::ask_bytes;
+use crate::reference::request::*;
+use crate::reference::words::ask_bytes;
 
 /// Every run of digits (with a point) becomes `N`.
 fn digits(text: &str) -> String {
