@@ -131,7 +131,8 @@ impl Answers {
         let mut r = Reader::new(frame);
         if !std::mem::replace(connected, true) {
             let request = ConnectRequest::decode(frame).expect("clients of this program are well behaved");
-            ConnectResponse { timeout_ms: request.timeout_ms, session: SessionId(1), password: [0; 16], read_only: Some(false) }.write_frame(out);
+            ConnectResponse { timeout_ms: request.timeout_ms, session: SessionId(1), password: [0; 16], read_only: Some(false) }
+                .write_frame(out);
             return false;
         }
         let (xid, op) = (r.i32().expect("a header"), r.i32().expect("a header"));
@@ -186,8 +187,14 @@ impl Client {
         let stream = TcpStream::connect(addr).expect("the server listens");
         stream.set_nodelay(true).expect("TCP");
         let mut client = Client { stream, out: Vec::new() };
-        let request =
-            ConnectRequest { last_zxid_seen: 0, timeout_ms: 30_000, session: SessionId::NONE, password: vec![0; 16], read_only: false, has_read_only: true };
+        let request = ConnectRequest {
+            last_zxid_seen: 0,
+            timeout_ms: 30_000,
+            session: SessionId::NONE,
+            password: vec![0; 16],
+            read_only: false,
+            has_read_only: true,
+        };
         request.write_frame(&mut client.out);
         client.exchange(|frame| assert!(ConnectResponse::decode(frame).is_ok_and(|r| r.timeout_ms > 0)));
         client

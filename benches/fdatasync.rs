@@ -35,7 +35,11 @@ const ROUNDS_IN_TEST: usize = 5;
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let dir = args.iter().position(|a| a == "--dir").and_then(|at| args.get(at + 1)).map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    let dir = args
+        .iter()
+        .position(|a| a == "--dir")
+        .and_then(|at| args.get(at + 1))
+        .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let (blocks, rounds) = if args.iter().any(|a| a == "--bench") { (BLOCKS, ROUNDS_PER_BLOCK) } else { (BLOCKS_IN_TEST, ROUNDS_IN_TEST) };
     let path = dir.join(format!("fdatasync-floor.{}", std::process::id()));
     let file = prepare(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 /// Load generator for ZooKeeper servers: checks every reply, measures latency, throughput, and what it costs the server.
 #[derive(Debug, Parser)]
-#[command(version, about, after_help = EXAMPLES)]
+#[command(version, about, after_help = EXAMPLES, args_override_self = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -318,7 +318,12 @@ pub struct SessionsArgs {
 impl SessionsArgs {
     /// As options.
     pub fn options(&self) -> SessionsOptions {
-        SessionsOptions { clients: self.clients, warmup_s: self.warmup.max(0.0), duration_s: self.duration, session_timeout: Duration::from_secs(30) }
+        SessionsOptions {
+            clients: self.clients,
+            warmup_s: self.warmup.max(0.0),
+            duration_s: self.duration,
+            session_timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -383,7 +388,15 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        for bad in [["--connections", "0"], ["--rate", "nan"], ["--rate", "-1"], ["--root", "x"], ["--root", "/"], ["--mix", "fly"], ["--duration", "0"]] {
+        for bad in [
+            ["--connections", "0"],
+            ["--rate", "nan"],
+            ["--rate", "-1"],
+            ["--root", "x"],
+            ["--root", "/"],
+            ["--mix", "fly"],
+            ["--duration", "0"],
+        ] {
             assert!(Cli::try_parse_from(["loadgen", "run", bad[0], bad[1]]).is_err(), "{bad:?}");
         }
     }

@@ -54,7 +54,12 @@ pub struct Series {
 
 impl Series {
     /// Runs `n` alternations. A run that failed ends it with its reason.
-    pub fn measure(n: usize, a: &Target, b: &Target, mut run: impl FnMut(usize, &Target) -> Result<Outcome, String>) -> Result<Self, String> {
+    pub fn measure(
+        n: usize,
+        a: &Target,
+        b: &Target,
+        mut run: impl FnMut(usize, &Target) -> Result<Outcome, String>,
+    ) -> Result<Self, String> {
         let mut series = Series::default();
         let mut one = |round, target: &Target| {
             let outcome = run(round, target).map_err(|e| format!("{}: {e}", target.label))?;
@@ -104,7 +109,14 @@ impl Series {
         let width = |column: usize| lines.iter().map(|l| l[column].chars().count()).max().unwrap_or(0);
         let widths = [width(0), width(1), width(2), width(3)];
         lines.iter().fold(String::new(), |mut text, [name, a, b, ratio]| {
-            let _ = writeln!(text, "  {name:<w0$}  {a:>w1$}  {b:>w2$}  {ratio:>w3$}", w0 = widths[0], w1 = widths[1], w2 = widths[2], w3 = widths[3]);
+            let _ = writeln!(
+                text,
+                "  {name:<w0$}  {a:>w1$}  {b:>w2$}  {ratio:>w3$}",
+                w0 = widths[0],
+                w1 = widths[1],
+                w2 = widths[2],
+                w3 = widths[3]
+            );
             text
         })
     }

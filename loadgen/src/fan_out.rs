@@ -99,7 +99,8 @@ impl Fan {
         for at in 0..o.watchers {
             let session = Session::connect(server, o.session_timeout)?;
             session.stream().set_nonblocking(true)?;
-            epoll::add(&epoll, session.stream(), epoll::EventData::new_u64(at as u64), epoll::EventFlags::IN).map_err(std::io::Error::from)?;
+            epoll::add(&epoll, session.stream(), epoll::EventData::new_u64(at as u64), epoll::EventFlags::IN)
+                .map_err(std::io::Error::from)?;
             sessions.push(session);
         }
         Ok(Fan { epoll, sessions, path })
@@ -116,7 +117,11 @@ impl Fan {
         }
         self.wait_each(|at, frame| {
             let (header, _) = split_reply(frame)?;
-            if header.xid == xids[at] && header.err == 0 { Ok(()) } else { Err(Failure::Mismatch(format!("{header:?} to getData with a watch"))) }
+            if header.xid == xids[at] && header.err == 0 {
+                Ok(())
+            } else {
+                Err(Failure::Mismatch(format!("{header:?} to getData with a watch")))
+            }
         })
     }
 

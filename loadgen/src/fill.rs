@@ -61,7 +61,12 @@ pub fn run_fill(server: SocketAddr, pid: Option<u32>, o: &FillOptions, progress:
     let own_before = host::own_cpu_time();
     let started = Instant::now();
     progress.stage("creating parents");
-    session.pipeline(o.parents(), o.in_flight, |i, xid, out| write_create_persistent(out, xid, &o.parent(i), b""), |i, err| created(&o.parent(i), err))?;
+    session.pipeline(
+        o.parents(),
+        o.in_flight,
+        |i, xid, out| write_create_persistent(out, xid, &o.parent(i), b""),
+        |i, err| created(&o.parent(i), err),
+    )?;
     create_children(server, o, progress)?;
     let took = started.elapsed();
     let cpu = cpu_before.zip(pid.and_then(host::cpu_time)).map(|(before, after)| after.saturating_sub(before));
@@ -99,7 +104,10 @@ fn create_children(server: SocketAddr, o: &FillOptions, progress: &Progress) -> 
             .map(|c| {
                 let (value, done) = (&value, &done);
                 // Each connection takes whole parents: its share of them.
-                let mine: Vec<usize> = (c..o.parents()).step_by(connections).flat_map(|p| (0..o.children_of(p)).map(move |i| p * o.children_per_parent + i)).collect();
+                let mine: Vec<usize> = (c..o.parents())
+                    .step_by(connections)
+                    .flat_map(|p| (0..o.children_of(p)).map(move |i| p * o.children_per_parent + i))
+                    .collect();
                 scope.spawn(move || -> Result<(), Failure> {
                     let mut session = Session::connect(server, o.session_timeout)?;
                     session.pipeline(

@@ -87,6 +87,8 @@ pub struct Machine {
     pub cpu: String,
     /// Kernel release.
     pub kernel: String,
+    /// Runnable processes over 1, 5 and 15 minutes: a figure taken on a busy machine should say so.
+    pub load_average: String,
     /// File system and device under the server's data, when told where it is.
     pub disk: Option<String>,
 }
@@ -100,6 +102,12 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             cpu: cpu.unwrap_or_else(|| "unknown".to_owned()),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            load_average: fs::read_to_string("/proc/loadavg")
+                .unwrap_or_default()
+                .split_ascii_whitespace()
+                .take(3)
+                .collect::<Vec<_>>()
+                .join(" "),
             disk: data_dir.map(|dir| describe_disk(dir).unwrap_or_else(|| "unknown".to_owned())),
         }
     }
@@ -138,7 +146,9 @@ fn find_mount<'a>(mounts: &'a str, dir: &Path) -> Option<Mount<'a>> {
     let mut best: Option<(usize, Mount<'a>)> = None;
     for line in mounts.lines() {
         let mut fields = line.split_ascii_whitespace();
-        let (Some(device), Some(point), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next(), fields.next()) else { continue };
+        let (Some(device), Some(point), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
         if dir.starts_with(point) && best.is_none_or(|(len, _)| point.len() >= len) {
             best = Some((point.len(), Mount { device, kind, options }));
         }

@@ -151,7 +151,11 @@ fn prepare(server: SocketAddr, o: &LoadOptions, workload: &Workload) -> Result<(
         |i, xid, out| {
             let key = &workload.keys[i];
             // Keys left by an earlier run may hold values of another size.
-            if known.contains(&name(key)) { write_set(out, xid, key, &workload.value) } else { write_create_persistent(out, xid, key, &workload.value) }
+            if known.contains(&name(key)) {
+                write_set(out, xid, key, &workload.value)
+            } else {
+                write_create_persistent(out, xid, key, &workload.value)
+            }
         },
         |i, err| if err == 0 { Ok(()) } else { Err(Failure::Code(err, format!("preparing {}", workload.keys[i]))) },
     )?;
@@ -161,7 +165,13 @@ fn prepare(server: SocketAddr, o: &LoadOptions, workload: &Workload) -> Result<(
             o.connections,
             PREPARE_DEPTH,
             |i, xid, out| write_create_persistent(out, xid, &workload.connection_dir(i), b""),
-            |_, err| if err == 0 || err == ErrorCode::NodeExists.code() { Ok(()) } else { Err(Failure::Code(err, "preparing directories".to_owned())) },
+            |_, err| {
+                if err == 0 || err == ErrorCode::NodeExists.code() {
+                    Ok(())
+                } else {
+                    Err(Failure::Code(err, "preparing directories".to_owned()))
+                }
+            },
         )?;
     }
     session.close()

@@ -20,6 +20,7 @@ mod workload;
 use clap::Parser;
 use cli::{Case, Cli, Command, CompareArgs, LoadArgs, OutputArgs, ServerArgs, StartArgs};
 use compare::Series;
+use connection::Failure;
 use driver::Pace;
 use host::Machine;
 use outcome::{Outcome, conditions, conditions_json, conditions_text};
@@ -41,27 +42,34 @@ fn run(command: Command) -> Result<(), String> {
     match command {
         Command::Run { server, load, output } => {
             let options = load.options();
-            let outcome = load::run_load(server.server, server.pid, &options, &Progress::new("run")).map_err(|e| e.to_string())?;
-            report(&server, &output, describe_load(&load, options.pace), outcome)
+            let what = describe_load(&load, options.pace);
+            measure(&server, &output, what, || load::run_load(server.server, server.pid, &options, &Progress::new("run")))
         }
         Command::Fill { server, fill, output } => {
-            let what = format!("{} znodes of {} B below {}, {} children a parent", fill.znodes, fill.value_size, fill.root, fill.children_per_parent);
-            let outcome = fill::run_fill(server.server, server.pid, &fill.options(), &Progress::new("fill")).map_err(|e| e.to_string())?;
-            report(&server, &output, what, outcome)
+            let what = format!(
+                "{} znodes of {} B below {}, {} children a parent",
+                fill.znodes, fill.value_size, fill.root, fill.children_per_parent
+            );
+            measure(&server, &output, what, || fill::run_fill(server.server, server.pid, &fill.options(), &Progress::new("fill")))
         }
         Command::FanOut { server, fan_out, output } => {
-            let what = format!("{} connections with a data watch each on one znode, {} rounds", fan_out.watchers, fan_out.rounds);
-            let outcome = fan_out::run_fan_out(server.server, server.pid, &fan_out.options(), &Progress::new("fan-out")).map_err(|e| e.to_string())?;
-            report(&server, &output, what, outcome)
+            let options = fan_out.options();
+            let run = || fan_out::run_fan_out(server.server, server.pid, &options, &Progress::new("fan-out"));
+            measure(&server, &output, describe_fan_out(&options), run)
         }
         Command::Sessions { server, sessions, output } => {
             let what = format!("{} clients connecting and closing", sessions.clients);
-            let outcome = sessions::run_sessions(server.server, server.pid, &sessions.options(), &Progress::new("sessions")).map_err(|e| e.to_string())?;
-            report(&server, &output, what, outcome)
+            measure(&server, &output, what, || {
+                sessions::run_sessions(server.server, server.pid, &sessions.options(), &Progress::new("sessions"))
+            })
         }
         Command::Start(args) => start(&args),
         Command::Compare(args) => compare(&args),
     }
+}
+
+fn describe_fan_out(o: &fan_out::FanOutOptions) -> String {
+    format!("{} connections with a data watch each on one znode, {} rounds", o.watchers, o.rounds)
 }
 
 fn describe_load(load: &LoadArgs, pace: Pace) -> String {
@@ -73,8 +81,10 @@ fn describe_load(load: &LoadArgs, pace: Pace) -> String {
     format!("{mix}; {connections} connections; {pace}; {keys} keys of {value_size} B; {duration} s; seed {seed}")
 }
 
-fn report(server: &ServerArgs, output: &OutputArgs, what: String, outcome: Outcome) -> Result<(), String> {
+/// Runs and reports one scenario. The machine is described first: its load average must be that of the others.
+fn measure(server: &ServerArgs, output: &OutputArgs, what: String, run: impl FnOnce() -> Result<Outcome, Failure>) -> Result<(), String> {
     let conditions = conditions(&Machine::describe(output.data_dir.as_deref()), &output.durability, &what);
+    let outcome = run().map_err(|e| e.to_string())?;
     if output.json {
         let mut value = outcome.json();
         value["server"] = json!(server.server.to_string());
@@ -104,13 +114,16 @@ fn start(args: &StartArgs) -> Result<(), String> {
 
 fn compare(args: &CompareArgs) -> Result<(), String> {
     let (a, b) = (&args.a, &args.b);
+    let machine = Machine::describe(args.output.data_dir.as_deref());
     let options = args.load.options();
     let progress = |round: usize, label: &str| Progress::new(&format!("{}/{} {label}", round + 1, args.alternations));
     let mut sections: Vec<(String, Series)> = Vec::new();
     match args.case {
         Case::Load => {
             let load = |options: &load::LoadOptions| {
-                Series::measure(args.alternations, a, b, |round, t| load::run_load(t.addr, t.pid, options, &progress(round, &t.label)).map_err(|e| e.to_string()))
+                Series::measure(args.alternations, a, b, |round, t| {
+                    load::run_load(t.addr, t.pid, options, &progress(round, &t.label)).map_err(|e| e.to_string())
+                })
             };
             let first = load(&options)?;
             let slower = first.medians("throughput").map_or(0.0, |(a, b)| a.min(b));
@@ -124,7 +137,7 @@ fn compare(args: &CompareArgs) -> Result<(), String> {
         }
         Case::FanOut => {
             let options = args.fan_out.options();
-            let what = format!("{} connections with a data watch each on one znode, {} rounds", options.watchers, options.rounds);
+            let what = describe_fan_out(&options);
             let series = Series::measure(args.alternations, a, b, |round, t| {
                 fan_out::run_fan_out(t.addr, t.pid, &options, &progress(round, &t.label)).map_err(|e| e.to_string())
             })?;
@@ -144,14 +157,16 @@ fn compare(args: &CompareArgs) -> Result<(), String> {
             sections.push((what, series));
         }
     }
-    let machine = Machine::describe(args.output.data_dir.as_deref());
     let mut all = Vec::new();
     for (what, series) in &sections {
         let conditions = conditions(&machine, &args.output.durability, what);
         if args.output.json {
             all.push(json!({"a": a.label, "b": b.label, "alternations": args.alternations, "conditions": conditions_json(&conditions), "result": series.json()}));
         } else {
-            println!("{} against {}, {} alternations; median [lowest–highest]; ~ marks a ratio within its spread", a.label, b.label, args.alternations);
+            println!(
+                "{} against {}, {} alternations; median [lowest–highest]; ~ marks a ratio within its spread",
+                a.label, b.label, args.alternations
+            );
             println!("{}\n{}", conditions_text(&conditions), series.table(&a.label, &b.label));
         }
     }

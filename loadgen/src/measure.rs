@@ -10,6 +10,9 @@ const LATENCY_NS_MAX: u64 = 300_000_000_000;
 /// Significant digits of a latency.
 const LATENCY_DIGITS: u8 = 3;
 
+/// What is told of a distribution, in this order.
+pub const QUANTILES: [&str; 4] = ["p50", "p99", "p99.9", "max"];
+
 /// Latencies in nanoseconds.
 #[derive(Clone, Debug)]
 pub struct Latencies(Histogram<u64>);
@@ -44,13 +47,8 @@ impl Latencies {
     /// p50, p99, p99.9 and maximum as metrics whose names begin with `prefix`.
     pub fn metrics(&self, prefix: &str) -> Vec<Metric> {
         let name = |what: &str| if prefix.is_empty() { what.to_owned() } else { format!("{prefix} {what}") };
-        let lower = |what, v| Metric::new(name(what), v, "µs");
-        vec![
-            lower("p50", self.quantile_us(0.5)),
-            lower("p99", self.quantile_us(0.99)),
-            lower("p99.9", self.quantile_us(0.999)),
-            lower("max", self.max_us()),
-        ]
+        let values = [self.quantile_us(0.5), self.quantile_us(0.99), self.quantile_us(0.999), self.max_us()];
+        QUANTILES.iter().zip(values).map(|(what, v)| Metric::new(name(what), v, "µs")).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a scenario returns, and how it is shown.
 
 use crate::host::Machine;
-use crate::measure::Metric;
+use crate::measure::{Metric, QUANTILES};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -17,12 +17,26 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// For people.
+    /// For people: one line a figure; the quantiles of one thing share a line.
     pub fn table(&self) -> String {
         let width = self.metrics.iter().map(|m| m.name.chars().count()).max().unwrap_or(0);
         let mut text = String::new();
-        for m in &self.metrics {
-            let _ = writeln!(text, "  {:<width$}  {:>12} {}", m.name, format_value(m.value), m.unit);
+        let mut rest = &self.metrics[..];
+        while let Some((m, tail)) = rest.split_first() {
+            match latency_group(rest) {
+                Some((name, group)) => {
+                    let _ = write!(text, "  {name:<width$}");
+                    for (m, what) in group.iter().zip(QUANTILES) {
+                        let _ = write!(text, "  {what} {:>8}", format_value(m.value));
+                    }
+                    let _ = writeln!(text, " {}", m.unit);
+                    rest = &rest[group.len()..];
+                }
+                None => {
+                    let _ = writeln!(text, "  {:<width$}  {:>12} {}", m.name, format_value(m.value), m.unit);
+                    rest = tail;
+                }
+            }
         }
         match self.errors.is_empty() {
             true => text.push_str("  no errors\n"),
@@ -44,6 +58,14 @@ impl Outcome {
     }
 }
 
+/// The quantiles of one thing, when `metrics` begins with them, and its name.
+fn latency_group(metrics: &[Metric]) -> Option<(&str, &[Metric])> {
+    let group = metrics.get(..QUANTILES.len())?;
+    let name = group[0].name.strip_suffix(QUANTILES[0])?;
+    let fits = group.iter().zip(QUANTILES).all(|(m, what)| m.name.strip_suffix(what) == Some(name));
+    fits.then_some((if name.is_empty() { "latency" } else { name.trim_end() }, group))
+}
+
 /// About three significant digits: more would pretend.
 pub fn format_value(v: f64) -> String {
     match v.abs() {
@@ -59,6 +81,7 @@ pub fn conditions(machine: &Machine, durability: &str, workload: &str) -> Vec<(&
     vec![
         ("machine", format!("{} cores, {}", machine.cores, machine.cpu)),
         ("kernel", machine.kernel.clone()),
+        ("load", format!("{} (load averages before this run)", machine.load_average)),
         ("disk", machine.disk.clone().unwrap_or_else(|| "not stated (--data-dir)".to_owned())),
         ("durability", durability.to_owned()),
         ("workload", workload.to_owned()),
@@ -81,11 +104,22 @@ pub fn conditions_json(conditions: &[(&'static str, String)]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::Latencies;
 
     #[test]
     fn values_keep_three_digits() {
         let shown: Vec<_> = [0.0, 0.1234, 1.234, 12.34, 123.4, 123_456.7].into_iter().map(format_value).collect();
         assert_eq!(shown, ["0", "0.123", "1.23", "12.3", "123", "123457"]);
+    }
+
+    #[test]
+    fn quantiles_share_a_line() {
+        let mut latencies = Latencies::default();
+        latencies.record(1_000_000);
+        let metrics = [latencies.metrics(""), latencies.metrics("get"), vec![Metric::new("ops", 5.0, "")]].concat();
+        let table = Outcome { metrics, ..Outcome::default() }.table();
+        assert_eq!(table.lines().count(), 4, "{table}");
+        assert!(table.starts_with("  latency") && table.contains("\n  get"), "{table}");
     }
 
     #[test]

@@ -49,7 +49,8 @@ fn watch(dir: &Path, running: &AtomicBool, stop: &AtomicBool) -> usize {
     while !stop.load(Relaxed) {
         thread::sleep(LOOK_EVERY);
         let now = sizes(dir);
-        let growing: Vec<_> = now.iter().filter(|(path, len)| known.get(*path).is_none_or(|old| old < len)).map(|(path, _)| path.clone()).collect();
+        let growing: Vec<_> =
+            now.iter().filter(|(path, len)| known.get(*path).is_none_or(|old| old < len)).map(|(path, _)| path.clone()).collect();
         if !growing.is_empty() {
             last_growth = Some(Instant::now());
             grown.extend(growing);

@@ -8,8 +8,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use zoo::base::prng::Prng;
 use zoo::base::{AclVec, DecodeError, Reader, Stat, Writer, Xid};
-use zoo::proto::response::write_multi_end;
 use zoo::proto::OpCode;
+use zoo::proto::response::write_multi_end;
 
 /// `CreateMode` persistent.
 const PERSISTENT: i32 = 0;
@@ -340,7 +340,11 @@ impl Requests {
             OpKind::Delete => {}
             OpKind::Multi => verdict = self.check_multi(&mut r)?,
         }
-        if r.is_empty() { Ok(verdict) } else { Err(Mismatch(format!("{} bytes behind the reply to {}", r.remaining().len(), issued.kind.name()))) }
+        if r.is_empty() {
+            Ok(verdict)
+        } else {
+            Err(Mismatch(format!("{} bytes behind the reply to {}", r.remaining().len(), issued.kind.name())))
+        }
     }
 
     fn check_stat(&self, r: &mut Reader<'_>) -> Result<(), Mismatch> {
