@@ -202,6 +202,9 @@ pub struct CompareArgs {
     /// Case load: rate of the open loops, as a share of the slower server's closed-loop throughput; 0 leaves them out
     #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
     pub open_share: f64,
+    /// Case load: seconds of load on each server before anything counts (a JVM compiles its code first)
+    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    pub warm_run: f64,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub load: LoadArgs,

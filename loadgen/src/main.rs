@@ -120,18 +120,21 @@ fn compare(args: &CompareArgs) -> Result<(), String> {
     let mut sections: Vec<(String, Series)> = Vec::new();
     match args.case {
         Case::Load => {
-            let load = |options: &load::LoadOptions| {
-                Series::measure(args.alternations, a, b, |round, t| {
+            let load = |turns, options: &load::LoadOptions| {
+                Series::measure(turns, a, b, |round, t| {
                     load::run_load(t.addr, t.pid, options, &progress(round, &t.label)).map_err(|e| e.to_string())
                 })
             };
-            let first = load(&options)?;
+            if args.warm_run > 0.0 {
+                load(1, &load::LoadOptions { warmup_s: 0.0, duration_s: args.warm_run, ..options.clone() })?;
+            }
+            let first = load(args.alternations, &options)?;
             let slower = first.medians("throughput").map_or(0.0, |(a, b)| a.min(b));
             let was_closed = matches!(options.pace, Pace::Closed { .. });
             sections.push((describe_load(&args.load, options.pace), first));
             if was_closed && args.open_share > 0.0 && slower > 0.0 {
                 let pace = Pace::Open { rate: slower * args.open_share, spacing: args.load.spacing };
-                let open = load(&load::LoadOptions { pace, ..options })?;
+                let open = load(args.alternations, &load::LoadOptions { pace, ..options })?;
                 sections.push((describe_load(&args.load, pace), open));
             }
         }

@@ -39,12 +39,11 @@ fn every_operation_is_answered_checked_and_counted() {
 
 #[test]
 fn a_run_leaves_nothing_behind() {
-    let server = fake::start(Fault::None);
+    let (server, paths) = fake::start_inspected(Fault::None);
     assert!(run(server, &["--mix", "create=3,create-seq=1,delete=1"]).0);
-    // The first `fill` of the same root would count what was left.
-    let (addr, args) = (server.to_string(), ["--root", "/loadgen", "--znodes", "20", "--children-per-parent", "10", "--settle", "0"]);
-    let output = loadgen(&[&["fill", "--server", &addr, "--json"], &args[..]].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(paths(), [""; 0]);
+    assert!(run(server, &["--mix", "create=3,create-seq=1,delete=1", "--keep"]).0);
+    assert_eq!(paths().len(), 22, "the keys, their directory and the root");
 }
 
 #[test]

@@ -51,9 +51,15 @@ struct Server {
 
 /// Starts a server on a free port; it lives as long as the test's process.
 pub fn start(fault: Fault) -> SocketAddr {
+    start_inspected(fault).0
+}
+
+/// The same, with a look at the paths it holds.
+pub fn start_inspected(fault: Fault) -> (SocketAddr, impl Fn() -> Vec<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("bound");
     let server = Arc::new(Server { fault, gets: AtomicUsize::new(0), tree: Mutex::default() });
+    let inspected = Arc::clone(&server);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let server = Arc::clone(&server);
@@ -61,7 +67,7 @@ pub fn start(fault: Fault) -> SocketAddr {
             thread::spawn(move || server.serve(stream));
         }
     });
-    addr
+    (addr, move || inspected.tree().nodes.keys().cloned().collect())
 }
 
 impl Server {
