@@ -1,3 +1,5 @@
+//! The watch tables against a plain map, and what they cost.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
