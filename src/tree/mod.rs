@@ -1,42 +1,105 @@
-//! The znode state machine: deterministic, one writer (`Tree`), readers at a zxid (`TreeReader`). INTERFACE (bodies to be written).
+//! The znode state machine: deterministic, one writer (`Tree`), readers at a zxid (`TreeReader`).
 //!
-//! Leader, follower and replay change state only through `apply` of a decoded transaction (rule A11); `prepare_*` validates a request
-//! on the newest state, builds and encodes the transaction, applies what it decodes back, and adds the digest.
+//! Leader, follower and replay change state only through `apply` of a decoded transaction (rule A11); `prepare` validates a request on the
+//! newest state, builds and encodes the transaction, applies what it decodes back, and adds the digest. Everything a transaction changes
+//! is on one undo log until it is committed (rule A10). It knows no clock, no log, no socket and no watcher: times come in with the
+//! transaction, events go out as `Effects`.
+//!
+//! Invariants:
+//! 1. The tree at zxid z is a function of the transactions up to z alone. Numbers of ACL lists and cells, and their order, are not part of it.
+//! 2. `digest` is the sum of the node digests at the head after every transaction.
+//! 3. The undo log holds exactly the transactions above `applied`; undoing all of them gives the state at `applied`, side tables included.
 
+mod acl;
+mod digest;
+mod image;
+mod op;
+mod quota;
+mod read;
+mod sessions;
 pub mod store;
+#[cfg(test)]
+mod tests;
+mod undo;
+mod znode;
 
-use crate::base::{AclList, Auth, SessionId, WallTime, Xid, Zxid};
+pub use acl::permits;
+pub use image::{Image, ImageDigest, ImageError, load_image};
+pub use read::TreeReader;
+
+use crate::base::limits::TXN_PAYLOAD_MAX;
+use crate::base::{AclList, AclVec, Auth, SessionId, WallTime, Writer as _, Xid, Zxid};
 use crate::proto::{ErrorCode, EventType, Request};
-use crate::record::{Txn, TxnDigest, TxnHeader};
+use crate::record::header::TXN_HEADER_BYTES;
+use crate::record::txn::{DIGEST_VERSION, decode_payload};
+use crate::record::{Txn, TxnDigest, TxnHeader, TxnType};
+use acl::AclTable;
+use digest::{DIGEST_BYTES, History};
+use op::Stamp;
+use quota::Quotas;
+use sessions::Sessions;
 use std::sync::Arc;
+use store::{Change, ChildChange, DataChange, Writer};
+use undo::{Savepoint, UndoLog, UndoOp};
+use znode::{CONFIG, Owner, QUOTA, ROOT, ZOOKEEPER};
 
 /// Settings the tree needs; a small struct by value.
 #[derive(Clone, Debug)]
 pub struct TreeConfig {
+    /// `extendedTypesEnabled`: TTL nodes exist.
     pub extended_types: bool,
+    /// `emulate353TTLNodes`: the older TTL encoding is understood too.
     pub emulate_353_ttl: bool,
+    /// `enforceQuota`: hard limits refuse writes.
     pub enforce_quota: bool,
+    /// `skipACL`: every permission check passes.
     pub skip_acl: bool,
+    /// `digest.enabled`: digests are computed, written and compared.
     pub digest_enabled: bool,
+    /// `closeSessionTxn.enabled`: the transaction lists the ephemerals.
     pub close_session_txn: bool,
+    /// `reconfigEnabled`.
     pub reconfig_enabled: bool,
+    /// Seed of every hash over outside input.
     pub hash_seed: u64,
 }
 
-/// A request to be prepared.
+impl Default for TreeConfig {
+    /// ZooKeeper's defaults.
+    fn default() -> Self {
+        TreeConfig {
+            extended_types: false,
+            emulate_353_ttl: false,
+            enforce_quota: false,
+            skip_acl: false,
+            digest_enabled: true,
+            close_session_txn: true,
+            reconfig_enabled: false,
+            hash_seed: 0,
+        }
+    }
+}
+
+/// A request to be prepared: its place in history and who asks.
 pub struct Prepare<'a> {
+    /// The zxid it takes, whatever it comes to.
     pub zxid: Zxid,
+    /// The leader's wall clock.
     pub time: WallTime,
+    /// Who asks; 0 for the server itself.
     pub session: SessionId,
+    /// The client's request number.
     pub cxid: Xid,
+    /// Identities of the connection.
     pub auth: &'a Auth,
 }
 
 /// A change a watcher may want to know of, in firing order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeEvent {
     /// NodeCreated, NodeDeleted or NodeDataChanged of `path`. The NodeChildrenChanged of the parent is carried by `parent_acl`.
     pub kind: EventType,
+    /// The node.
     pub path: Box<str>,
     /// ACL of the node itself (as it was, for a delete); the READ check at fire time uses it (rule B9).
     pub acl: Arc<AclList>,
@@ -45,8 +108,9 @@ pub struct NodeEvent {
 }
 
 /// What applying a transaction did, beyond the tree.
-#[derive(Default, Debug)]
+#[derive(Default, Debug, PartialEq, Eq)]
 pub struct Effects {
+    /// In firing order.
     pub events: Vec<NodeEvent>,
     /// The session this transaction ended.
     pub closed_session: Option<SessionId>,
@@ -56,97 +120,365 @@ pub struct Effects {
 pub struct Prepared {
     /// Code in the reply header (a failed multi is `Ok` here; its errors are in the body).
     pub err: ErrorCode,
+    /// What it did.
     pub effects: Effects,
 }
 
-pub struct Tree {}
+/// The one writer's tree.
+pub struct Tree {
+    config: TreeConfig,
+    store: Writer,
+    acls: AclTable,
+    sessions: Sessions,
+    quotas: Quotas,
+    undo: UndoLog,
+    /// Newest zxid applied, committed or not.
+    head: Zxid,
+    /// Digest at the head.
+    digest: u64,
+    /// Digest at `applied`.
+    committed_digest: u64,
+    history: History,
+    /// Digest that came with the image this tree was loaded from, and where in history it belongs: until then the state may be a fuzzy
+    /// one (rule A12).
+    image_digest: Option<ImageDigest>,
+}
 
 impl Tree {
     /// A fresh tree with the system nodes of a first start (semantics section 4), at zxid 0, everything committed.
-    pub fn new(config: TreeConfig) -> Self { unimplemented!() }
+    pub fn new(config: TreeConfig) -> Self {
+        let mut tree = Tree::empty(config);
+        tree.add_missing_system_nodes(Zxid::ZERO);
+        tree.seal_loaded(Zxid::ZERO);
+        tree
+    }
+
     /// Validates `request` (a write) on the newest state, appends the transaction payload (header + body + digest) to `payload`, applies
     /// it uncommitted, and appends the *body* of the client's reply to `reply` (nothing when err != Ok). Always consumes the zxid.
-    pub fn prepare(&mut self, p: &Prepare<'_>, request: &Request<'_>, payload: &mut Vec<u8>, reply: &mut Vec<u8>) -> Prepared { unimplemented!() }
+    pub fn prepare(&mut self, p: &Prepare<'_>, request: &Request<'_>, payload: &mut Vec<u8>, reply: &mut Vec<u8>) -> Prepared {
+        match request {
+            Request::CloseSession => return self.prepare_close_session(p, payload),
+            Request::Multi(parts) => {
+                let start = payload.len();
+                let header = self.begin(p, TxnType::Multi, payload);
+                let stamp = Stamp::new(&header, self.head);
+                let effects = self.prepare_multi(p, &stamp, parts, payload, reply, start);
+                return self.end_prepared(&header, effects, payload);
+            }
+            _ => {}
+        }
+        let Some(kind) = op::txn_type(request).filter(|k| *k != TxnType::Check) else {
+            return self.prepare_error(p, ErrorCode::Unimplemented, payload);
+        };
+        let start = payload.len();
+        TxnHeader { session: p.session, cxid: p.cxid, zxid: p.zxid, time: p.time, kind: kind as i32 }.write(payload);
+        let mut built = self.build(p, request, payload);
+        if payload.len() - start > TXN_PAYLOAD_MAX - DIGEST_BYTES {
+            built = Err(ErrorCode::Marshalling); // a record readers would refuse is never logged (rule L11)
+        }
+        if let Err(err) = built {
+            payload.truncate(start);
+            return self.prepare_error(p, err, payload);
+        }
+        let (header, txn, _) = decode_payload(&payload[start..]).expect("what was just built can be decoded (rule L11)");
+        self.open_frame(&header);
+        let mut effects = Effects::default();
+        let cell = self.apply_one(&Stamp::new(&header, self.head), &txn, &mut effects);
+        self.write_result(op::op_code(request), &txn, cell, reply);
+        self.end_prepared(&header, effects, payload)
+    }
+
     /// The error transaction for a request refused before validation (session closing, moved, undecodable on a leader).
-    pub fn prepare_error(&mut self, p: &Prepare<'_>, err: ErrorCode, payload: &mut Vec<u8>) -> Prepared { unimplemented!() }
-    pub fn prepare_create_session(&mut self, p: &Prepare<'_>, timeout_ms: i32, payload: &mut Vec<u8>) -> Prepared { unimplemented!() }
-    pub fn prepare_close_session(&mut self, p: &Prepare<'_>, payload: &mut Vec<u8>) -> Prepared { unimplemented!() }
-    /// Applies a decoded transaction on top, uncommitted. Total: every transaction that decodes has an effect (L22). Returns the effects.
-    pub fn apply(&mut self, header: &TxnHeader, txn: &Txn<'_>) -> Effects { unimplemented!() }
-    /// Compares a transaction's digest with the tree's newest one; `None` when not comparable.
-    pub fn digest_matches(&self, digest: Option<&TxnDigest>) -> Option<bool> { unimplemented!() }
+    pub fn prepare_error(&mut self, p: &Prepare<'_>, err: ErrorCode, payload: &mut Vec<u8>) -> Prepared {
+        let header = self.begin(p, TxnType::Error, payload);
+        payload.put_i32(err.code());
+        self.head = self.head.max(header.zxid);
+        Prepared { err, effects: Effects::default() }
+    }
+
+    /// Opens the session `p.session`.
+    pub fn prepare_create_session(&mut self, p: &Prepare<'_>, timeout_ms: i32, payload: &mut Vec<u8>) -> Prepared {
+        let header = self.begin(p, TxnType::CreateSession, payload);
+        payload.put_i32(timeout_ms);
+        self.apply_create_session(&Stamp::new(&header, self.head), timeout_ms);
+        self.end_prepared(&header, Effects::default(), payload)
+    }
+
+    /// Ends the session `p.session` and deletes its ephemerals.
+    pub fn prepare_close_session(&mut self, p: &Prepare<'_>, payload: &mut Vec<u8>) -> Prepared {
+        let start = payload.len();
+        let header = self.begin(p, TxnType::CloseSession, payload);
+        let mut effects = Effects::default();
+        let stamp = Stamp::new(&header, self.head);
+        if !self.config.close_session_txn {
+            // Without a body there is no digest either: a reader would take it for the body.
+            self.apply_close_session(&stamp, None, &mut effects);
+            self.head = self.head.max(header.zxid);
+            return Prepared { err: ErrorCode::Ok, effects };
+        }
+        self.write_ephemerals(p.session, payload);
+        let body = &payload[start + TXN_HEADER_BYTES..];
+        let paths = crate::base::Reader::new(body).string_vec().expect("what was just built can be decoded (rule L11)");
+        self.apply_close_session(&stamp, Some(paths), &mut effects);
+        self.end_prepared(&header, effects, payload)
+    }
+
+    /// Applies a decoded transaction on top, uncommitted. Total: every transaction that decodes has a defined effect (L22); one at or below
+    /// `applied` has none, since history has it already. Returns the effects.
+    pub fn apply(&mut self, header: &TxnHeader, txn: &Txn<'_>) -> Effects {
+        if header.zxid <= self.applied() {
+            return Effects::default();
+        }
+        self.open_frame(header);
+        let mut effects = Effects::default();
+        self.apply_one(&Stamp::new(header, self.head), txn, &mut effects);
+        self.head = self.head.max(header.zxid);
+        effects
+    }
+
+    /// Compares the digest of the newest transaction with the tree's; `None` when not comparable. Where the digest of the image this tree
+    /// was loaded from belongs (right after loading, or when replay reaches it), that one is compared too.
+    pub fn digest_matches(&self, digest: Option<&TxnDigest>) -> Option<bool> {
+        let image = self.image_digest.filter(|d| d.zxid >= self.head);
+        if !self.config.digest_enabled || image.is_some_and(|d| d.zxid > self.head) {
+            return None;
+        }
+        let known = [image.map(|d| d.digest), digest.copied()];
+        known.into_iter().flatten().filter(|d| d.version == DIGEST_VERSION).map(|d| d.digest == self.digest).reduce(|a, b| a && b)
+    }
+
+    /// True while this tree, loaded from an image written during changes, may not be served, snapshotted or compared (rule A12).
+    pub fn is_fuzzy(&self) -> bool {
+        self.image_digest.is_some_and(|d| d.zxid > self.head)
+    }
+
     /// Commits everything up to `zxid` (published to readers by this call; the caller has put the batch on the stream first: A2).
-    pub fn commit(&mut self, zxid: Zxid) { unimplemented!() }
+    pub fn commit(&mut self, zxid: Zxid) {
+        self.store.commit(zxid);
+        self.acls.commit(zxid);
+        while let Some((done, digest_after)) = self.undo.forget_committed(zxid) {
+            self.committed_digest = digest_after.unwrap_or(self.digest);
+            if self.config.digest_enabled && self.image_digest.is_none_or(|d| done >= d.zxid) {
+                self.history.note(done, self.committed_digest);
+            }
+        }
+    }
+
     /// Undoes everything above `zxid` that is not committed.
-    pub fn undo_above(&mut self, zxid: Zxid) { unimplemented!() }
-    pub fn applied(&self) -> Zxid { unimplemented!() }
+    pub fn undo_above(&mut self, zxid: Zxid) {
+        assert!(zxid >= self.applied(), "what is committed stays");
+        while let Some(frame) = self.undo.newest_above(zxid) {
+            while let Some(step) = self.undo.pop_of_newest() {
+                self.take_back(step);
+            }
+            self.undo.drop_newest();
+            self.digest = frame.digest_before;
+            self.head = frame.head_before;
+        }
+        assert!(zxid > self.applied() || (self.undo.is_empty() && self.store.uncommitted_len() == 0), "nothing is left to undo (rule B11)");
+    }
+
+    /// The published zxid.
+    pub fn applied(&self) -> Zxid {
+        self.store.applied()
+    }
     /// zxid of the newest transaction applied, committed or not.
-    pub fn head_zxid(&self) -> Zxid { unimplemented!() }
-    pub fn reclaim(&mut self, budget: usize) -> usize { unimplemented!() }
+    pub fn head_zxid(&self) -> Zxid {
+        self.head
+    }
+    /// Frees at most `budget` retired versions; call once per turn.
+    pub fn reclaim(&mut self, budget: usize) -> usize {
+        self.store.reclaim(budget)
+    }
     /// Read access for one shard.
-    pub fn reader(&mut self) -> TreeReader { unimplemented!() }
+    pub fn reader(&mut self) -> TreeReader {
+        TreeReader::new(self.store.reader(), self.config.skip_acl)
+    }
     /// Sessions at the head: (id, timeout ms).
-    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, i32)> + '_ { std::iter::empty() }
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, i32)> + '_ {
+        self.sessions.table().iter().map(|(id, timeout_ms)| (*id, *timeout_ms))
+    }
     /// True when the session exists at the head and is not closed by an uncommitted transaction.
-    pub fn has_session(&self, session: SessionId) -> bool { unimplemented!() }
+    pub fn has_session(&self, session: SessionId) -> bool {
+        self.sessions.table().contains_key(&session)
+    }
     /// Changes a session's timeout in memory (reconnect renegotiates it; no transaction).
-    pub fn set_session_timeout(&mut self, session: SessionId, timeout_ms: i32) { unimplemented!() }
+    pub fn set_session_timeout(&mut self, session: SessionId, timeout_ms: i32) {
+        self.sessions.set_timeout(session, timeout_ms);
+    }
     /// Ephemeral paths of a session at the head that start with `prefix` (null, blank or "/": all), sorted.
-    pub fn ephemerals(&self, session: SessionId, prefix: Option<&str>) -> Vec<String> { unimplemented!() }
+    pub fn ephemerals(&self, session: SessionId, prefix: Option<&str>) -> Vec<String> {
+        let prefix = prefix.filter(|p| !p.trim().is_empty()).unwrap_or("/");
+        let nodes = self.sessions.ephemerals(session).filter_map(|c| self.store.head_of(c));
+        let mut paths: Vec<String> = nodes.filter(|n| n.path().starts_with(prefix)).map(|n| n.path().to_owned()).collect();
+        paths.sort_unstable();
+        paths
+    }
     /// All sessions with ephemerals at the head, for `dump`.
-    pub fn ephemerals_by_session(&self) -> Vec<(SessionId, Vec<String>)> { unimplemented!() }
-    /// Containers and TTL nodes due for removal at `now`, at most `max` (semantics section 6).
-    pub fn due_for_removal(&self, now: WallTime, max_never_used_ms: i64, max: usize) -> Vec<String> { unimplemented!() }
+    pub fn ephemerals_by_session(&self) -> Vec<(SessionId, Vec<String>)> {
+        self.sessions.owners().map(|id| (id, self.ephemerals(id, None))).collect()
+    }
+
+    /// Containers and TTL nodes due for removal at `now`, at most `max` (semantics section 6). A container must have had a child, or be
+    /// older than `max_never_used_ms` if that is positive.
+    pub fn due_for_removal(&self, now: WallTime, max_never_used_ms: i64, max: usize) -> Vec<String> {
+        let age = |mtime: i64| now.0.saturating_sub(mtime);
+        let childless = |cell| self.store.head_of(cell).filter(|n| n.children_len() == 0);
+        let containers = self.sessions.containers().filter_map(childless).filter(|n| {
+            let meta = n.meta();
+            meta.cversion > 0 || (max_never_used_ms > 0 && age(meta.mtime) > max_never_used_ms)
+        });
+        let ttls = self.sessions.ttls().filter_map(childless).filter(|n| {
+            let meta = n.meta();
+            matches!(Owner::of(meta.owner, &self.config), Owner::Ttl(ttl) if ttl != 0 && age(meta.mtime) > ttl)
+        });
+        containers.chain(ttls).take(max).map(|n| n.path().to_owned()).collect()
+    }
+
     /// Deletes ephemerals whose session does not exist, directly, without a transaction (start of a standalone server or leader).
-    pub fn remove_dead_ephemerals(&mut self) -> usize { unimplemented!() }
+    /// Returns how many. Everything is committed before and after.
+    pub fn remove_dead_ephemerals(&mut self) -> usize {
+        assert!(self.undo.is_empty(), "only a tree without outstanding transactions is cleaned");
+        let dead: Vec<SessionId> = self.sessions.owners().filter(|id| !self.has_session(*id)).collect();
+        let paths: Vec<String> = dead.into_iter().flat_map(|id| self.ephemerals(id, None)).collect();
+        if paths.is_empty() {
+            return 0;
+        }
+        let header = TxnHeader { session: SessionId::NONE, cxid: Xid(0), zxid: self.head, time: WallTime(0), kind: TxnType::Delete as i32 };
+        let stamp = Stamp::new(&header, self.head);
+        self.open_frame(&header);
+        for path in &paths {
+            self.apply_delete(&stamp, path, &mut Effects::default());
+        }
+        self.commit(self.head);
+        paths.len()
+    }
+
     /// What a snapshot at `applied` needs: a held zxid and the side tables as of it.
-    pub fn begin_image(&mut self) -> Image { unimplemented!() }
-    pub fn counts(&self) -> TreeCounts { unimplemented!() }
+    pub fn begin_image(&mut self) -> Image {
+        let applied = self.applied();
+        let mut table = self.sessions.table().clone();
+        for step in self.undo.steps_above(applied) {
+            if let UndoOp::Session(id, before) = step {
+                sessions::undo_in(&mut table, *id, *before);
+            }
+        }
+        let digest = self.config.digest_enabled.then_some(TxnDigest { version: DIGEST_VERSION, digest: self.committed_digest });
+        Image::new(self.store.hold(), table, self.acls.numbers().clone(), digest)
+    }
+
+    /// Numbers for srvr and mntr.
+    pub fn counts(&self) -> TreeCounts {
+        TreeCounts {
+            znodes: self.store.node_count() as u64 + 1,
+            ephemerals: self.sessions.ephemeral_count(),
+            data_bytes: self.store.data_bytes(),
+            sessions: self.sessions.table().len() as u64,
+        }
+    }
+
     /// (zxid, digest) for each committed zxid divisible by 128, newest 1024, oldest first (4lw `hash`).
-    pub fn digest_history(&self) -> Vec<(Zxid, u64)> { unimplemented!() }
+    pub fn digest_history(&self) -> Vec<(Zxid, u64)> {
+        self.history.to_vec()
+    }
+
+    fn empty(config: TreeConfig) -> Self {
+        Tree {
+            store: Writer::new(config.hash_seed),
+            acls: AclTable::new(config.hash_seed),
+            sessions: Sessions::default(),
+            quotas: Quotas::new(config.hash_seed),
+            undo: UndoLog::default(),
+            head: Zxid::ZERO,
+            digest: 0,
+            committed_digest: 0,
+            history: History::default(),
+            image_digest: None,
+            config,
+        }
+    }
+
+    /// Makes those of the system nodes that are not there, outside any transaction, without a trace in their parent's stat.
+    fn add_missing_system_nodes(&mut self, stamp: Zxid) {
+        self.undo.begin(stamp, self.head, self.digest);
+        for path in [ROOT, ZOOKEEPER, QUOTA, CONFIG] {
+            if self.store.head(path).is_some() {
+                continue;
+            }
+            let mut meta = store::NodeMeta::default();
+            let acl = if path == CONFIG {
+                meta.aversion = -1;
+                self.acls.acquire(AclVec::WORLD_READ, stamp, &mut self.undo)
+            } else {
+                self.acls.open()
+            };
+            let cell = self.store.create(stamp, path, &meta, Some(b""), &acl);
+            self.digest = self.digest.wrapping_add(digest::of_node(path, Some(b""), &meta));
+            if let Some(parent) = znode::parent_text(path).filter(|_| path != ROOT).and_then(|p| self.store.head(p)) {
+                let (parent, meta) = (parent.cell(), parent.meta());
+                self.store.change(stamp, parent, &Change { meta, data: DataChange::Keep, acl: None, children: ChildChange::Add(cell) });
+            }
+        }
+    }
+
+    /// Ends loading: everything is committed at `stamp`, nothing can be undone.
+    fn seal_loaded(&mut self, stamp: Zxid) {
+        self.store.commit(stamp);
+        self.undo = UndoLog::default();
+        self.head = stamp;
+        self.committed_digest = self.digest;
+    }
+
+    /// Opens the frame and appends the header of a transaction that is built here.
+    fn begin(&mut self, p: &Prepare<'_>, kind: TxnType, payload: &mut Vec<u8>) -> TxnHeader {
+        let header = TxnHeader { session: p.session, cxid: p.cxid, zxid: p.zxid, time: p.time, kind: kind as i32 };
+        header.write(payload);
+        self.open_frame(&header);
+        header
+    }
+    fn open_frame(&mut self, header: &TxnHeader) {
+        self.undo.begin(header.zxid.max(self.head), self.head, self.digest);
+    }
+    /// Ends a transaction that is not an error: the digest goes to its end.
+    fn end_prepared(&mut self, header: &TxnHeader, effects: Effects, payload: &mut Vec<u8>) -> Prepared {
+        self.head = self.head.max(header.zxid);
+        if self.config.digest_enabled {
+            TxnDigest { version: DIGEST_VERSION, digest: self.digest }.write(payload);
+        }
+        Prepared { err: ErrorCode::Ok, effects }
+    }
+
+    /// Back to a savepoint of the open transaction.
+    fn roll_back(&mut self, savepoint: &Savepoint) {
+        while let Some(step) = self.undo.pop_to(savepoint) {
+            self.take_back(step);
+        }
+        self.digest = savepoint.digest;
+    }
+    fn take_back(&mut self, step: UndoOp) {
+        match step {
+            UndoOp::Store => self.store.undo_last(),
+            UndoOp::Session(id, before) => self.sessions.undo_session(id, before),
+            UndoOp::Entered(kept, cell) => self.sessions.undo_enter(kept, cell),
+            UndoOp::Left(kept, cell) => self.sessions.undo_leave(kept, cell),
+            UndoOp::AclNew(id) => self.acls.undo_new(id),
+            UndoOp::AclUsed(id) => self.acls.undo_used(id, self.store.applied()),
+            UndoOp::AclReleased(id, unused_since) => self.acls.undo_released(id, unused_since),
+            UndoOp::QuotaArmed(path) => assert!(self.quotas.disarm(&path), "armed before"),
+            UndoOp::QuotaDisarmed(path) => assert!(self.quotas.arm(&path), "not armed before"),
+        }
+    }
 }
 
 /// For srvr, mntr.
-#[derive(Clone, Copy, Default, Debug)]
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct TreeCounts {
     /// As ZooKeeper counts: the root twice.
     pub znodes: u64,
+    /// Of all sessions.
     pub ephemerals: u64,
+    /// Path and data bytes.
     pub data_bytes: u64,
+    /// Open sessions.
     pub sessions: u64,
 }
-
-/// A consistent image of the tree at one committed zxid, to be written by a background thread (`image.rs`). `Send`.
-pub struct Image {}
-
-impl Image {
-    pub fn zxid(&self) -> Zxid { unimplemented!() }
-    /// Streams sessions, ACL table and nodes (parents first) in ZooKeeper's snapshot layout, sections 2 to 5, to `sink` piece by piece;
-    /// `pause` is called between slices of about 1 ms. The file's header, seals and optional sections are storage's.
-    pub fn write(&mut self, sink: &mut dyn FnMut(&[u8]) -> std::io::Result<()>, pause: &mut dyn FnMut()) -> std::io::Result<()> { unimplemented!() }
-    pub fn digest(&self) -> Option<TxnDigest> { unimplemented!() }
-}
-
-/// One shard's view. Reads are answered at a given zxid between `low` and the burst's.
-pub struct TreeReader {}
-
-impl TreeReader {
-    pub fn begin_burst(&mut self) -> Zxid { unimplemented!() }
-    pub fn applied(&self) -> Zxid { unimplemented!() }
-    pub fn set_low(&mut self, zxid: Zxid) { unimplemented!() }
-    pub fn park(&mut self) { unimplemented!() }
-    /// getData body: buffer + Stat.
-    pub fn get_data(&self, at: Zxid, path: &str, auth: &Auth, out: &mut Vec<u8>) -> Result<(), ErrorCode> { unimplemented!() }
-    /// exists body: Stat.
-    pub fn exists(&self, at: Zxid, path: &str, auth: &Auth, out: &mut Vec<u8>) -> Result<(), ErrorCode> { unimplemented!() }
-    pub fn get_children(&self, at: Zxid, path: &str, with_stat: bool, auth: &Auth, out: &mut Vec<u8>) -> Result<(), ErrorCode> { unimplemented!() }
-    pub fn get_acl(&self, at: Zxid, path: &str, auth: &Auth, out: &mut Vec<u8>) -> Result<(), ErrorCode> { unimplemented!() }
-    pub fn get_all_children_number(&self, at: Zxid, path: &str, auth: &Auth, out: &mut Vec<u8>) -> Result<(), ErrorCode> { unimplemented!() }
-    /// multiRead body, terminator included; a part that fails is an error part.
-    pub fn multi_read(&self, at: Zxid, parts: &[Request<'_>], auth: &Auth, out: &mut Vec<u8>) { unimplemented!() }
-    /// (mzxid, pzxid) for setWatches, no ACL check.
-    pub fn change_zxids(&self, at: Zxid, path: &str) -> Option<(i64, i64)> { unimplemented!() }
-}
-
-/// The one permission check (semantics section 8): true when `auth` holds `perm` under `acl`. Used for requests and at watch fire time.
-pub fn permits(acl: &AclList, perm: crate::base::Perms, auth: &Auth, skip_acl: bool) -> bool { unimplemented!() }

@@ -11,6 +11,7 @@
 pub mod plain;
 #[cfg(not(feature = "plain-store"))]
 pub mod cells;
+mod sync;
 
 #[cfg(not(feature = "plain-store"))]
 pub use cells::{Hold, NodeView, Reader, Writer};

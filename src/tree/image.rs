@@ -1,0 +1,274 @@
+//! ZooKeeper's snapshot stream ⇄ tree: sections 2 to 5 of the storage format (sessions, ACL table, nodes, end marker). File header,
+//! seals, compression and optional sections are storage's.
+//!
+//! Written images are exact at their zxid (rules A6, B8): a hold on the store, and side tables as of the same zxid. Loaded ones may be
+//! Java's fuzzy ones; every body is stamped with the image's zxid, whatever its own numbers say (rule A12).
+
+use super::acl::{AclNumbers, AclTable};
+use super::sessions::SessionTable;
+use super::store::{CellId, Change, ChildChange, DataChange, Hold, NodeMeta, NodeView};
+use super::znode::{Owner, ROOT, parent_text};
+use super::{Tree, TreeConfig, digest};
+use crate::base::{AclVec, DecodeError, Reader, SessionId, Writer as _, Zxid};
+use crate::record::TxnDigest;
+use std::fmt;
+
+/// One slice of writing ends after so many nodes or bytes, whichever is first: well under a millisecond of reading.
+const SLICE_NODES_MAX: usize = 512;
+const SLICE_BYTES_MAX: usize = 128 << 10;
+/// In the node section this path means the end.
+const END_MARKER: &str = "/";
+
+/// A consistent image of the tree at one committed zxid, to be written by a background thread. `Send`.
+pub struct Image {
+    hold: Hold,
+    sessions: SessionTable,
+    acls: AclNumbers,
+    digest: Option<TxnDigest>,
+}
+
+impl Image {
+    pub(super) fn new(hold: Hold, sessions: SessionTable, acls: AclNumbers, digest: Option<TxnDigest>) -> Self {
+        Image { hold, sessions, acls, digest }
+    }
+    /// The zxid it shows; file name, optional sections and digest are all of this one (rule B8).
+    pub fn zxid(&self) -> Zxid {
+        self.hold.zxid()
+    }
+    /// Digest of the tree at that zxid; `None` when digests are off.
+    pub fn digest(&self) -> Option<TxnDigest> {
+        self.digest
+    }
+
+    /// Streams sessions, ACL table and nodes (parents first) in ZooKeeper's snapshot layout, sections 2 to 5, to `sink` piece by piece;
+    /// `pause` is called between slices of about 1 ms. The file's header, seals and optional sections are storage's.
+    pub fn write(&mut self, sink: &mut dyn FnMut(&[u8]) -> std::io::Result<()>, pause: &mut dyn FnMut()) -> std::io::Result<()> {
+        let mut slice = Slice { out: Vec::with_capacity(2 * SLICE_BYTES_MAX), steps: 0, sink, pause };
+        slice.out.put_len(self.sessions.len());
+        for (id, timeout_ms) in &self.sessions {
+            slice.out.put_i64(id.0);
+            slice.out.put_i32(*timeout_ms);
+            slice.step()?;
+        }
+        // Lists first used above this zxid belong to transactions that are not in the image.
+        let zxid = self.zxid();
+        let listed = || self.acls.iter().filter(|(_, (first, _))| *first <= zxid);
+        slice.out.put_len(listed().count());
+        for (id, (_, list)) in listed() {
+            slice.out.put_i64(*id);
+            slice.out.put_raw(list.entries().raw());
+            slice.step()?;
+        }
+        self.write_nodes(&mut slice)?;
+        slice.out.put_string(END_MARKER);
+        slice.flush()
+    }
+
+    fn write_nodes(&mut self, slice: &mut Slice<'_>) -> std::io::Result<()> {
+        let mut todo: Vec<CellId> = self.hold.get(ROOT).map(|n| n.cell()).into_iter().collect();
+        while let Some(cell) = todo.pop() {
+            if let Some(node) = self.hold.node(cell) {
+                write_node(&node, &mut slice.out);
+                todo.extend(node.children());
+            }
+            if slice.step()? {
+                self.hold.quiesce();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Output gathered until a slice is full.
+struct Slice<'a> {
+    out: Vec<u8>,
+    steps: usize,
+    sink: &'a mut dyn FnMut(&[u8]) -> std::io::Result<()>,
+    pause: &'a mut dyn FnMut(),
+}
+
+impl Slice<'_> {
+    /// One more entry is in `out`; true when that ended the slice.
+    fn step(&mut self) -> std::io::Result<bool> {
+        self.steps += 1;
+        if self.steps < SLICE_NODES_MAX && self.out.len() < SLICE_BYTES_MAX {
+            return Ok(false);
+        }
+        self.flush()?;
+        (self.pause)();
+        Ok(true)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.steps = 0;
+        (self.sink)(&self.out)?;
+        self.out.clear();
+        Ok(())
+    }
+}
+
+pub(super) fn write_node(node: &NodeView<'_>, out: &mut Vec<u8>) {
+    let path = node.path();
+    out.put_string(if path == ROOT { "" } else { path });
+    out.put_buffer(node.data());
+    out.put_i64(node.acl().id);
+    let meta = node.meta();
+    for long in [meta.czxid, meta.mzxid, meta.ctime, meta.mtime] {
+        out.put_i64(long);
+    }
+    for int in [meta.version, meta.cversion, meta.aversion] {
+        out.put_i32(int);
+    }
+    out.put_i64(meta.owner);
+    out.put_i64(meta.pzxid);
+}
+
+/// The digest section of a snapshot file: where in history it belongs, and what it says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ImageDigest {
+    /// At or above the zxid of the file's name; above it in a fuzzy image.
+    pub zxid: Zxid,
+    /// The digest.
+    pub digest: TxnDigest,
+}
+
+/// Why bytes are no image.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ImageError {
+    /// A field cannot be decoded; offset into the bytes given.
+    Decode(usize, DecodeError),
+    /// A node comes before its parent, or without it.
+    NoParent(String),
+    /// A path twice.
+    Twice(String),
+    /// The first node is not the root, or there is none.
+    NoRoot,
+}
+
+impl fmt::Display for ImageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ImageError::Decode(at, err) => write!(f, "at byte {at} of the image: {err}"),
+            ImageError::NoParent(path) => write!(f, "node {path:?} has no parent before it"),
+            ImageError::Twice(path) => write!(f, "node {path:?} comes twice"),
+            ImageError::NoRoot => f.write_str("no root node"),
+        }
+    }
+}
+impl std::error::Error for ImageError {}
+
+/// Builds a tree from sections 2 to 5 of a snapshot file named `zxid`; `bytes` starts at section 2. Returns how many bytes the sections
+/// take: the first seal follows. Every try starts from nothing, so a failed one leaves nothing behind.
+///
+/// `digest` is the file's digest section, if it has one: it is compared by `Tree::digest_matches`, at once or when replay reaches it.
+pub fn load_image(config: TreeConfig, zxid: Zxid, bytes: &[u8], digest: Option<ImageDigest>) -> Result<(Tree, usize), ImageError> {
+    let mut tree = Tree::empty(config);
+    let mut r = Reader::new(bytes);
+    let loaded = read_side_tables(&mut tree, zxid, &mut r);
+    loaded.map_err(|err| ImageError::Decode(r.position(), err))?;
+    read_nodes(&mut tree, zxid, &mut r)?;
+    tree.acls.load_done();
+    tree.add_missing_system_nodes(zxid);
+    tree.load_quotas(zxid);
+    tree.seal_loaded(zxid);
+    // A digest of nothing (zxid 0), or from before the name's zxid, says nothing about this state.
+    tree.image_digest = digest.filter(|d| d.zxid != Zxid::ZERO && d.zxid >= zxid);
+    Ok((tree, r.position()))
+}
+
+fn read_side_tables(tree: &mut Tree, zxid: Zxid, r: &mut Reader<'_>) -> Result<(), DecodeError> {
+    let count = r.count(12)?.unwrap_or(0);
+    let mut sessions = SessionTable::new();
+    for _ in 0..count {
+        let id = SessionId(r.i64()?);
+        sessions.insert(id, r.i32()?);
+    }
+    tree.sessions.load_table(sessions);
+    let count = r.count(12)?.unwrap_or(0);
+    for _ in 0..count {
+        let id = r.i64()?;
+        let list = AclVec::read(r)?;
+        tree.acls.load(id, list, zxid);
+    }
+    Ok(())
+}
+
+/// One node as it lies in the image.
+struct NodeRecord<'a> {
+    path: &'a str,
+    data: Option<&'a [u8]>,
+    acl: i64,
+    meta: NodeMeta,
+}
+
+/// The next node; `None` at the end marker.
+fn read_node<'a>(r: &mut Reader<'a>, config: &TreeConfig) -> Result<Option<NodeRecord<'a>>, DecodeError> {
+    let path = r.string()?;
+    if path == END_MARKER {
+        return Ok(None);
+    }
+    let data = r.buffer()?;
+    let acl = r.i64()?;
+    let mut meta = NodeMeta {
+        czxid: r.i64()?,
+        mzxid: r.i64()?,
+        ctime: r.i64()?,
+        mtime: r.i64()?,
+        version: r.i32()?,
+        cversion: r.i32()?,
+        aversion: r.i32()?,
+        owner: r.i64()?,
+        wire_owner: 0,
+        pzxid: r.i64()?,
+    };
+    meta.wire_owner = Owner::of(meta.owner, config).wire();
+    Ok(Some(NodeRecord { path: if path.is_empty() { ROOT } else { path }, data, acl, meta }))
+}
+
+fn read_nodes<'a>(tree: &mut Tree, zxid: Zxid, r: &mut Reader<'a>) -> Result<(), ImageError> {
+    // Nodes come in pre-order, so a parent is nearly always among the ancestors of the node before.
+    let mut ancestors: Vec<(&'a str, CellId)> = Vec::new();
+    loop {
+        let start = r.position();
+        let record = match read_node(r, &tree.config) {
+            Ok(Some(record)) => record,
+            Ok(None) if tree.store.head(ROOT).is_none() => return Err(ImageError::NoRoot),
+            Ok(None) => return Ok(()),
+            Err(err) => return Err(ImageError::Decode(start, err)),
+        };
+        let parent = if record.path == ROOT { None } else { Some(find_parent(tree, &mut ancestors, record.path)?) };
+        if tree.store.head(record.path).is_some() {
+            return Err(ImageError::Twice(record.path.to_owned()));
+        }
+        let cell = load_node(tree, zxid, &record);
+        if let Some(parent) = parent {
+            let meta = tree.store.head_of(parent).map(|n| n.meta()).unwrap_or_default();
+            let change = Change { meta, data: DataChange::Keep, acl: None, children: ChildChange::Add(cell) };
+            tree.store.change(zxid, parent, &change);
+        }
+        ancestors.push((record.path, cell));
+    }
+}
+
+fn find_parent<'a>(tree: &Tree, ancestors: &mut Vec<(&'a str, CellId)>, path: &'a str) -> Result<CellId, ImageError> {
+    let no_parent = || ImageError::NoParent(path.to_owned());
+    let parent = parent_text(path).ok_or_else(no_parent)?;
+    while let Some((above, cell)) = ancestors.last() {
+        if *above == parent {
+            return Ok(*cell);
+        }
+        ancestors.pop();
+    }
+    let cell = tree.store.head(parent).map(|n| n.cell()).ok_or_else(no_parent)?;
+    ancestors.push((parent, cell));
+    Ok(cell)
+}
+
+fn load_node(tree: &mut Tree, zxid: Zxid, record: &NodeRecord<'_>) -> CellId {
+    let acl = AclTable::load_use(&mut tree.acls, record.acl, zxid);
+    let cell = tree.store.create(zxid, record.path, &record.meta, record.data, &acl);
+    if tree.config.digest_enabled {
+        tree.digest = tree.digest.wrapping_add(digest::of_node(record.path, record.data, &record.meta));
+    }
+    tree.sessions.load(Owner::of(record.meta.owner, &tree.config), cell);
+    cell
+}

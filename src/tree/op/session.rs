@@ -1,0 +1,42 @@
+//! Opening and closing sessions.
+
+use super::Stamp;
+use crate::base::jute::StringVec;
+use crate::base::limits::JUTE_MAX_BUFFER;
+use crate::base::{SessionId, Writer};
+use crate::tree::{Effects, Tree};
+
+impl Tree {
+    pub(in crate::tree) fn apply_create_session(&mut self, stamp: &Stamp, timeout_ms: i32) {
+        self.sessions.open(stamp.session, timeout_ms, &mut self.undo);
+    }
+
+    /// Ends the session and deletes the listed nodes, in the list's order, then what else it owns here (rule L9: the list decides, the own
+    /// table only adds what the list does not know).
+    pub(in crate::tree) fn apply_close_session(&mut self, stamp: &Stamp, paths: Option<StringVec<'_>>, effects: &mut Effects) {
+        self.sessions.close(stamp.session, &mut self.undo);
+        for path in paths.iter().flat_map(StringVec::iter) {
+            self.apply_delete(stamp, path, effects);
+        }
+        for path in self.ephemerals(stamp.session, None) {
+            self.apply_delete(stamp, &path, effects);
+        }
+        effects.closed_session = Some(stamp.session);
+    }
+
+    /// Appends the list of a session's ephemerals, sorted, in-flight changes included. A list too long for one record is cut: every
+    /// server then deletes the rest from its own table.
+    pub(in crate::tree) fn write_ephemerals(&self, session: SessionId, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.put_i32(0);
+        let mut count = 0i32;
+        for path in self.ephemerals(session, None) {
+            if out.len() - start + 4 + path.len() > JUTE_MAX_BUFFER {
+                break;
+            }
+            out.put_string(&path);
+            count += 1;
+        }
+        out[start..start + 4].copy_from_slice(&count.to_be_bytes());
+    }
+}

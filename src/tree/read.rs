@@ -1,0 +1,156 @@
+//! Reads at a zxid, written straight from the stored node into the output buffer (rule A4: the caller says which zxid). getData and
+//! exists allocate nothing; a listing walks the children set once.
+
+use super::permits;
+use super::store::{CellId, NodeView, Reader};
+use crate::base::acl::AclEntry;
+use crate::base::{Auth, Perms, Writer as _, Zxid, path};
+use crate::proto::response::{write_multi_end, write_multi_error, write_multi_ok};
+use crate::proto::{ErrorCode, OpCode, Request};
+use zerocopy::IntoBytes as _;
+
+/// One shard's view. Reads are answered at a given zxid between `low` and the burst's.
+pub struct TreeReader {
+    reader: Reader,
+    skip_acl: bool,
+}
+
+impl TreeReader {
+    pub(super) fn new(reader: Reader, skip_acl: bool) -> Self {
+        TreeReader { reader, skip_acl }
+    }
+    /// Starts or continues reading; returns `applied` as loaded (rules A3, A5).
+    pub fn begin_burst(&mut self) -> Zxid {
+        self.reader.begin_burst()
+    }
+    /// `applied`, without registering: only to decide whether to begin a burst.
+    pub fn applied(&self) -> Zxid {
+        self.reader.applied()
+    }
+    /// Raises the lowest zxid this reader may still read at.
+    pub fn set_low(&mut self, zxid: Zxid) {
+        self.reader.set_low(zxid);
+    }
+    /// Nothing more to read: holds nothing.
+    pub fn park(&mut self) {
+        self.reader.park();
+    }
+
+    /// getData body: buffer + Stat.
+    pub fn get_data(&self, at: Zxid, path: &str, auth: &Auth, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
+        let node = self.readable(at, path, auth)?;
+        let data = node.data();
+        out.reserve(4 + data.map_or(0, <[u8]>::len) + crate::base::stat::STAT_WIRE_BYTES);
+        out.put_buffer(data);
+        out.put_raw(node.stat().as_bytes());
+        Ok(())
+    }
+
+    /// exists body: Stat. A path with NUL is a bad argument, only here.
+    pub fn exists(&self, at: Zxid, path: &str, auth: &Auth, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
+        if path.contains('\0') {
+            return Err(ErrorCode::BadArguments);
+        }
+        let node = self.readable(at, path, auth)?;
+        out.put_raw(node.stat().as_bytes());
+        Ok(())
+    }
+
+    /// getChildren body: names, and the Stat if asked for.
+    pub fn get_children(&self, at: Zxid, path: &str, with_stat: bool, auth: &Auth, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
+        let node = self.readable(at, path, auth)?;
+        out.put_len(node.children_len());
+        for child in node.children().filter_map(|c| self.reader.node(c, at)) {
+            out.put_string(path::name(child.path()));
+        }
+        if with_stat {
+            out.put_raw(node.stat().as_bytes());
+        }
+        Ok(())
+    }
+
+    /// getACL body: the list and the Stat. Who may not administer the node sees digest identities without their hash.
+    pub fn get_acl(&self, at: Zxid, path: &str, auth: &Auth, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
+        let node = self.node(at, path).ok_or(ErrorCode::NoNode)?;
+        let acl = node.acl();
+        if !permits(acl, Perms(Perms::READ.0 | Perms::ADMIN.0), auth, self.skip_acl) {
+            return Err(ErrorCode::NoAuth);
+        }
+        let list = acl.entries();
+        out.put_len(list.len());
+        if permits(acl, Perms::ADMIN, auth, self.skip_acl) {
+            list.iter().for_each(|entry| entry.write(out));
+        } else {
+            list.iter().for_each(|entry| write_masked(&entry, out));
+        }
+        out.put_raw(node.stat().as_bytes());
+        Ok(())
+    }
+
+    /// getAllChildrenNumber body: how many nodes lie below.
+    pub fn get_all_children_number(&self, at: Zxid, path: &str, auth: &Auth, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
+        let node = self.readable(at, path, auth)?;
+        let mut count = node.children_len();
+        let mut todo: Vec<CellId> = node.children().collect();
+        while let Some(cell) = todo.pop() {
+            if let Some(child) = self.reader.node(cell, at) {
+                count += child.children_len();
+                todo.extend(child.children());
+            }
+        }
+        out.put_i32(i32::try_from(count).unwrap_or(i32::MAX));
+        Ok(())
+    }
+
+    /// multiRead body, terminator included; a part that fails is an error part.
+    pub fn multi_read(&self, at: Zxid, parts: &[Request<'_>], auth: &Auth, out: &mut Vec<u8>) {
+        for part in parts {
+            let start = out.len();
+            let done = match part {
+                Request::GetData { path, .. } => {
+                    write_multi_ok(out, OpCode::GetData);
+                    self.get_data(at, path, auth, out)
+                }
+                Request::GetChildren { path, .. } => {
+                    write_multi_ok(out, OpCode::GetChildren);
+                    self.get_children(at, path, false, auth, out)
+                }
+                _ => Err(ErrorCode::Marshalling),
+            };
+            if let Err(err) = done {
+                out.truncate(start);
+                write_multi_error(out, err);
+            }
+        }
+        write_multi_end(out);
+    }
+
+    /// (mzxid, pzxid) for setWatches, no ACL check.
+    pub fn change_zxids(&self, at: Zxid, path: &str) -> Option<(i64, i64)> {
+        let node = self.node(at, path)?;
+        let stat = node.stat();
+        Some((stat.mzxid.get(), stat.pzxid.get()))
+    }
+
+    /// A node by path; "" is another name for the root.
+    fn node(&self, at: Zxid, path: &str) -> Option<NodeView<'_>> {
+        self.reader.get(if path.is_empty() { super::znode::ROOT } else { path }, at)
+    }
+    fn readable(&self, at: Zxid, path: &str, auth: &Auth) -> Result<NodeView<'_>, ErrorCode> {
+        let node = self.node(at, path).ok_or(ErrorCode::NoNode)?;
+        if permits(node.acl(), Perms::READ, auth, self.skip_acl) { Ok(node) } else { Err(ErrorCode::NoAuth) }
+    }
+}
+
+fn write_masked(entry: &AclEntry<'_>, out: &mut Vec<u8>) {
+    out.put_i32(entry.perms);
+    out.put_string(entry.scheme);
+    match entry.id.split_once(':') {
+        Some((user, _)) if entry.scheme == "digest" => {
+            out.put_len(user.len() + 2);
+            out.put_raw(user.as_bytes());
+            out.put_raw(b":x");
+        }
+        _ => out.put_string(entry.id),
+    }
+}
