@@ -1,6 +1,6 @@
 //! `zoo server`: a server in the foreground.
 
-use super::{EXIT_FAILURE, EXIT_USAGE, fail, logging};
+use super::{EXIT_USAGE, fail, logging};
 use crate::server::{ServerConfig, bootstrap};
 use std::process::ExitCode;
 
@@ -38,7 +38,7 @@ pub(super) fn run(args: &ServerArgs, log_level: Option<&str>) -> ExitCode {
     }
     match bootstrap::run(config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => fail(EXIT_FAILURE, &why),
+        Err(why) => fail(why.exit_code(), &why),
     }
 }
 

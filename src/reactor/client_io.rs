@@ -49,6 +49,16 @@ pub struct ShardLoop {
 struct State {
     shard: Shard,
     sockets: HashMap<ConnId, Rc<ClientSocket>>,
+    /// Tasks to start when the turn is over: glommio polls a new task at once, which must not find the shard borrowed.
+    starts: Vec<Start>,
+}
+
+/// A task that a turn makes necessary.
+enum Start {
+    /// The socket is full.
+    Writer(ConnId, Rc<ClientSocket>),
+    /// A four-letter word with what came behind it.
+    Word(ConnId, [u8; 4], Vec<u8>),
 }
 
 /// One client's socket and what its tasks have to know.
@@ -86,7 +96,7 @@ impl ShardLoop {
         let inbox = mesh.shards[usize::from(id.0)].clone();
         let bell = mesh.bells[usize::from(id.0)].clone();
         let to_replica = mesh.to_replica[usize::from(id.0)].clone();
-        let state = RefCell::new(State { shard, sockets: HashMap::default() });
+        let state = RefCell::new(State { shard, sockets: HashMap::default(), starts: Vec::new() });
         Rc::new(ShardLoop { id, state, mesh, inbox, bell, to_replica, alarm: Alarm::default(), admin })
     }
 
@@ -150,21 +160,33 @@ impl ShardLoop {
         if state.shard.take_kick() {
             self.to_replica.kick();
         }
-        self.carry_out(&mut state, now);
+        Self::carry_out(&mut state, now);
         self.alarm.set(state.shard.poll_timeout());
+        if !state.starts.is_empty() {
+            let starts = std::mem::take(&mut state.starts);
+            drop(state);
+            starts.into_iter().for_each(|start| self.start(start));
+        }
+    }
+
+    fn start(self: &Rc<Self>, start: Start) {
+        match start {
+            Start::Writer(conn, socket) => glommio::spawn_local(self.clone().write_when_possible(conn, socket)).detach(),
+            Start::Word(conn, word, argument) => glommio::spawn_local(self.clone().answer(conn, word, argument)).detach(),
+        };
     }
 
     /// Sends, closes, pauses and resumes what the shard has asked for.
-    fn carry_out(self: &Rc<Self>, state: &mut State, now: Instant) {
+    fn carry_out(state: &mut State, now: Instant) {
         loop {
             let mut idle = true;
             while let Some(conn) = state.shard.poll_transmit() {
-                self.send(state, now, conn);
+                Self::send(state, now, conn);
                 idle = false;
             }
             while let Some((conn, close)) = state.shard.poll_close() {
                 if close == Close::AfterOutput {
-                    self.send(state, now, conn);
+                    Self::send(state, now, conn);
                 }
                 match state.sockets.get(&conn) {
                     Some(socket) if close == Close::AfterOutput && socket.full.get() => socket.finishing.set(true),
@@ -181,7 +203,7 @@ impl ShardLoop {
             while let Some((conn, word, argument)) = state.shard.poll_four_letter() {
                 if let Some(socket) = state.sockets.get(&conn) {
                     socket.word.set(true);
-                    glommio::spawn_local(self.clone().answer(conn, word, argument)).detach();
+                    state.starts.push(Start::Word(conn, word, argument));
                 }
                 idle = false;
             }
@@ -192,7 +214,7 @@ impl ShardLoop {
     }
 
     /// Sends what the connection has, as far as the socket takes it; the rest is the writer task's.
-    fn send(self: &Rc<Self>, state: &mut State, now: Instant, conn: ConnId) {
+    fn send(state: &mut State, now: Instant, conn: ConnId) {
         let Some(socket) = state.sockets.get(&conn) else { return };
         if socket.full.get() {
             return;
@@ -201,7 +223,7 @@ impl ShardLoop {
             Ok(true) => {}
             Ok(false) => {
                 socket.full.set(true);
-                glommio::spawn_local(self.clone().write_when_possible(conn, socket.clone())).detach();
+                state.starts.push(Start::Writer(conn, socket.clone()));
             }
             Err(_) => {
                 state.shard.disconnected(now, conn);

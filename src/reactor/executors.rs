@@ -176,6 +176,7 @@ impl Executors {
             .ring_depth(RING_DEPTH)
             .preempt_timer(PREEMPT_TIMER)
             .spawn(move || async move {
+                let _guard = super::AbortOnPanic;
                 let main = main();
                 let _ = started.send(());
                 main.await;

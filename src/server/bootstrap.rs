@@ -14,7 +14,7 @@ use crate::disk::{DirLock, MarkFile, Segments, SegmentsConfig};
 use crate::handoff::Publisher;
 use crate::reactor::accept::{self, AcceptLimits};
 use crate::reactor::clock;
-use crate::reactor::disk_io::{Disk, Snapshots, on_segment_event};
+use crate::reactor::disk_io::{Disk, RunningSnapshot, Snapshots, on_segment_event};
 use crate::reactor::executors::{CorePlan, ExecutorError, Executors, Parts};
 use crate::reactor::mesh::Mesh;
 use crate::reactor::words::Admin;
@@ -94,6 +94,7 @@ pub struct ZooServer {
     address: SocketAddr,
     stopper: Stopper,
     executors: Option<Executors>,
+    snapshot: RunningSnapshot,
     /// Ends with the server.
     _purge: Option<Purge>,
     /// Nobody else may use the directory meanwhile.
@@ -112,11 +113,12 @@ impl ZooServer {
         notes.iter().for_each(|note| tracing::warn!("{note}"));
         let files = SnapshotFiles::new(&config.storage, config.znodes.digest_enabled);
         let parts = assemble(&config, tree, &files, &mesh, listener, address)?;
+        let snapshot = parts.snapshots.running();
         let executors = Executors::start(&plan, parts)?;
         let purge = config.storage.purge.map(|purge| Purge::start(files, purge)).transpose();
         let purge = purge.map_err(|error| StartError::System { what: "cannot start purging", error })?;
         announce(&config, address, &plan, last_zxid);
-        Ok(ZooServer { address, stopper: Stopper::new(mesh), executors: Some(executors), _purge: purge, _locks: locks })
+        Ok(ZooServer { address, stopper: Stopper::new(mesh), executors: Some(executors), snapshot, _purge: purge, _locks: locks })
     }
 
     /// Where clients connect.
@@ -131,12 +133,19 @@ impl ZooServer {
         self.stopper.clone()
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has been stopped.
     pub fn wait(mut self) -> Result<(), StartError> {
-        self.executors.take().map_or(Ok(()), Executors::join).map_err(StartError::Ended)
+        self.join()
     }
 
-    /// Stops it cleanly: flushes, answers, closes.
+    fn join(&mut self) -> Result<(), StartError> {
+        let Some(executors) = self.executors.take() else { return Ok(()) };
+        let ended = executors.join().map_err(StartError::Ended);
+        self.snapshot.wait();
+        ended
+    }
+
+    /// Stops it cleanly: flushes, answers, closes, and waits for what is written in the background. The directory is free afterwards.
     pub fn stop(self) -> Result<(), StartError> {
         self.stopper.stop();
         self.wait()
@@ -145,9 +154,9 @@ impl ZooServer {
 
 impl Drop for ZooServer {
     fn drop(&mut self) {
-        if let Some(executors) = self.executors.take() {
+        if self.executors.is_some() {
             self.stopper.stop();
-            if let Err(e) = executors.join() {
+            if let Err(e) = self.join() {
                 tracing::error!("{e}");
             }
         }

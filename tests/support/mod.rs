@@ -14,7 +14,7 @@ use zoo::proto::connect::{ConnectRequest, ConnectResponse, Password};
 use zoo::proto::response::ReplyHeader;
 
 /// Longest wait for anything that must happen; a test that needs so long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A directory that goes away with the test.
 pub fn temp_dir() -> tempfile::TempDir {
@@ -71,6 +71,7 @@ impl ServerProcess {
             match is_ready.recv_timeout(Duration::from_millis(20)) {
                 Ok(address) => return Ok(ServerProcess { child, address, log }),
                 Err(_) if started.elapsed() > PATIENCE => {
+                    log.lock().expect("not poisoned").push_str(&waits(child.id()));
                     let _ = child.kill();
                 }
                 Err(_) => {}
@@ -121,6 +122,14 @@ impl Drop for ServerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a process's threads wait for, one line each.
+fn waits(process: u32) -> String {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{process}/task")) else { return String::new() };
+    let read = |dir: &Path, file: &str| std::fs::read_to_string(dir.join(file)).unwrap_or_default().trim().to_owned();
+    let line = |dir: PathBuf| format!("{} waits in {}, system call {}\n", read(&dir, "comm"), read(&dir, "wchan"), read(&dir, "syscall"));
+    tasks.filter_map(Result::ok).map(|task| line(task.path())).collect()
 }
 
 /// The address in the line that says that the server is ready.
