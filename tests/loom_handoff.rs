@@ -5,8 +5,8 @@
 /// What `src/handoff/sync.rs` offers, modelled.
 mod sync {
     pub use loom::sync::Arc;
-    pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
     use loom::sync::Mutex;
+    pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
     use std::collections::VecDeque;
     use std::task::Waker;
 

@@ -9,8 +9,6 @@ use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-/// Something went wrong.
-const EXIT_FAILURE: u8 = 1;
 /// The invocation or the configuration makes no sense.
 const EXIT_USAGE: u8 = 2;
 

@@ -2,6 +2,8 @@
 #![allow(missing_docs)]
 
 mod driver;
+mod model;
+mod random;
 
 use driver::{Frame, Setup, World, again, data_of, frame, new_session, put_create};
 use zoo::base::{SessionId, Writer};
@@ -322,6 +324,19 @@ fn an_undecodable_multi_takes_a_zxid_and_other_writes_do_not() {
     w.create(c, "/ok", "", 0);
     w.settle();
     assert_eq!(w.replies(c), [(1, 1, -5), (2, 2, -5), (3, 2, -5), (4, 3, 0)], "in session order");
+}
+
+#[test]
+fn a_multi_longer_than_the_limit_is_refused_as_undecodable() {
+    let mut setup = Setup::default();
+    setup.shard.multi_ops_max = 2;
+    let mut w = World::new(setup);
+    let (c, _) = w.connect(0);
+    let create = |path: &'static str| move |r: &mut Vec<u8>| put_create(r, path, "", 0);
+    w.request(c, OpCode::Multi, multi(&[(OpCode::Create, &create("/a")), (OpCode::Create, &create("/b")), (OpCode::Create, &create("/c"))]));
+    w.request(c, OpCode::Multi, multi(&[(OpCode::Create, &create("/a")), (OpCode::Create, &create("/b"))]));
+    w.settle();
+    assert_eq!(w.replies(c), [(1, 2, -5), (2, 3, 0)]);
 }
 
 #[test]
