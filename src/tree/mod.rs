@@ -41,7 +41,7 @@ use sessions::Sessions;
 use std::sync::Arc;
 use store::{Change, ChildChange, DataChange, Writer};
 use undo::{Savepoint, UndoLog, UndoOp};
-use znode::{CONFIG, Owner, QUOTA, ROOT, ZOOKEEPER};
+use znode::{CONFIG, QUOTA, ROOT, ZOOKEEPER};
 
 /// Settings the tree needs; a small struct by value.
 #[derive(Clone, Debug)]
@@ -322,16 +322,12 @@ impl Tree {
     /// Containers and TTL nodes due for removal at `now`, at most `max` (semantics section 6). A container must have had a child, or be
     /// older than `max_never_used_ms` if that is positive.
     pub fn due_for_removal(&self, now: WallTime, max_never_used_ms: i64, max: usize) -> Vec<String> {
-        let age = |mtime: i64| now.0.saturating_sub(mtime);
-        let childless = |cell| self.store.head_of(cell).filter(|n| n.children_len() == 0);
-        let containers = self.sessions.containers().filter_map(childless).filter(|n| {
+        let node = |cell| self.store.head_of(cell);
+        let containers = self.sessions.idle_containers().filter_map(node).filter(|n| {
             let meta = n.meta();
-            meta.cversion > 0 || (max_never_used_ms > 0 && age(meta.mtime) > max_never_used_ms)
+            meta.cversion > 0 || (max_never_used_ms > 0 && now.0.saturating_sub(meta.mtime) > max_never_used_ms)
         });
-        let ttls = self.sessions.ttls().filter_map(childless).filter(|n| {
-            let meta = n.meta();
-            matches!(Owner::of(meta.owner, &self.config), Owner::Ttl(ttl) if ttl != 0 && age(meta.mtime) > ttl)
-        });
+        let ttls = self.sessions.passed_ttls(now).filter_map(node).filter(|n| n.children_len() == 0);
         containers.chain(ttls).take(max).map(|n| n.path().to_owned()).collect()
     }
 
@@ -424,6 +420,7 @@ impl Tree {
     /// Ends loading: everything is committed at `stamp`, nothing can be undone.
     fn seal_loaded(&mut self, stamp: Zxid) {
         self.store.commit(stamp);
+        while self.store.reclaim(usize::MAX) > 0 {}
         self.undo = UndoLog::default();
         self.head = stamp;
         self.committed_digest = self.digest;

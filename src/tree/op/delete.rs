@@ -7,7 +7,7 @@ use crate::proto::{ErrorCode, EventType};
 use crate::tree::digest::Prefix;
 use crate::tree::store::{CellId, Change, ChildChange, DataChange};
 use crate::tree::undo::UndoOp;
-use crate::tree::znode::{Owner, ROOT, is_special, parent_text};
+use crate::tree::znode::{CONTAINER_OWNER, Owner, ROOT, is_special, parent_text};
 use crate::tree::{Effects, NodeEvent, Prepare, Tree};
 
 /// The parent of a path that may be deleted at all.
@@ -86,7 +86,7 @@ impl Tree {
         self.store.remove(stamp.at, cell);
         self.undo.push(UndoOp::Store);
         self.acls.release(&acl, stamp.at, &mut self.undo);
-        self.sessions.leave(Owner::of(meta.owner, &self.config), cell, &mut self.undo);
+        self.sessions.leave(Owner::of(meta.owner, &self.config), &meta, cell, &mut self.undo);
         self.quota_deleted(stamp.at, &path, data_len);
     }
 
@@ -95,6 +95,9 @@ impl Tree {
         let before = node.meta();
         let mut meta = before;
         meta.pzxid = meta.pzxid.max(stamp.zxid);
+        if node.children_len() == 1 && before.owner == CONTAINER_OWNER && matches!(children, ChildChange::Remove(_)) {
+            self.sessions.enter(Owner::Container, &before, parent, &mut self.undo);
+        }
         if meta == before && matches!(children, ChildChange::Keep) {
             return;
         }
