@@ -27,6 +27,13 @@ pub struct Image {
     digest: Option<TxnDigest>,
 }
 
+/// It goes to a background thread.
+const _: fn() = || {
+    fn sendable<T: Send>() {}
+    sendable::<Image>();
+    sendable::<super::TreeReader>();
+};
+
 impl Image {
     pub(super) fn new(hold: Hold, sessions: SessionTable, acls: AclNumbers, digest: Option<TxnDigest>) -> Self {
         Image { hold, sessions, acls, digest }

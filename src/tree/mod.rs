@@ -5,6 +5,22 @@
 //! is on one undo log until it is committed (rule A10). It knows no clock, no log, no socket and no watcher: times come in with the
 //! transaction, events go out as `Effects`.
 //!
+//! All state (rule A10); "step" is an entry of the undo log:
+//!
+//! | state | where, of what time | undone by | in an image |
+//! |---|---|---|---|
+//! | nodes, their children | `store`: every zxid somebody reads at | `Store` | yes |
+//! | sessions and timeouts | `sessions`: head | `Session` | as of `applied`: a copy with the outstanding steps taken back |
+//! | closing sessions | none: a session closed at the head is not in `sessions` | | |
+//! | ephemerals by session, idle containers, TTL nodes by due time | `sessions`: head | `Entered`, `Left` | derived from the nodes |
+//! | ACL lists, their numbers and users | `acls`: head, kept until committed nodes lose them | `AclNew`, `AclUsed`, `AclReleased` | lists known at `applied` |
+//! | quotas in force | `quotas`: head | `QuotaArmed`, `QuotaDisarmed` | derived from the nodes |
+//! | quota usage | text of the stats nodes, so in `store` | `Store` | recounted when loaded |
+//! | tree digest | head, `applied`, and before each outstanding transaction | kept with each transaction | at `applied` |
+//! | digest history | committed | never | no |
+//! | newest zxid | head | kept with each transaction | `applied` |
+//! | configuration | text of "/zookeeper/config", so in `store` | `Store` | yes |
+//!
 //! Invariants:
 //! 1. The tree at zxid z is a function of the transactions up to z alone. Numbers of ACL lists and cells, and their order, are not part of it.
 //! 2. `digest` is the sum of the node digests at the head after every transaction.

@@ -29,14 +29,20 @@ impl Tree {
     }
 
     /// The server's own removal of containers and TTL nodes. It was decided a while ago, so it is judged again: a node that has since been
-    /// replaced by one of another kind is left alone.
-    pub(super) fn build_delete_container(&self, path: &str, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
+    /// replaced by one of another kind, or whose time has been renewed, is left alone.
+    pub(super) fn build_delete_container(&self, p: &Prepare<'_>, path: &str, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
         let parent = deletable_parent(path)?;
         let node = self.node(path)?;
         if node.children_len() > 0 {
             return Err(ErrorCode::NotEmpty);
         }
-        if matches!(Owner::of(node.meta().owner, &self.config), Owner::Nobody | Owner::Session(_)) {
+        let meta = node.meta();
+        let due = match Owner::of(meta.owner, &self.config) {
+            Owner::Nobody | Owner::Session(_) | Owner::Ttl(0) => false,
+            Owner::Container => true,
+            Owner::Ttl(ttl_ms) => p.time.0.saturating_sub(meta.mtime) > ttl_ms,
+        };
+        if !due {
             return Err(ErrorCode::BadVersion);
         }
         self.node(parent)?;
