@@ -58,6 +58,7 @@ pub use writer::Writer;
 
 use super::CellId;
 use super::sync::{AtomicU64, MODEL, Ordering};
+use crate::base::prng::Prng;
 use arena::Arena;
 use body::BodyRef;
 use crossbeam::utils::CachePadded;
@@ -80,6 +81,8 @@ struct Shared {
     index: Index,
     slots: Slots,
     seed: SharedSeed,
+    /// Must not be zero: the hash tells lengths apart by turning this.
+    hash_start: u64,
     /// Unlinked but not freed when the writer went.
     leftovers: OnceLock<Vec<Garbage>>,
 }
@@ -93,13 +96,14 @@ impl Shared {
             index,
             slots: Slots::new(),
             seed: SharedSeed::from_u64(hash_seed),
+            hash_start: Prng::new(hash_seed).next_u64() | 1,
             leftovers: OnceLock::new(),
         };
         (shared, fill)
     }
 
     fn hash(&self, path: &str) -> u64 {
-        let mut hasher = FoldHasher::with_seed(0, &self.seed);
+        let mut hasher = FoldHasher::with_seed(self.hash_start, &self.seed);
         hasher.write(path.as_bytes());
         hasher.finish()
     }

@@ -145,7 +145,7 @@ fn reclaim_does_no_more_than_its_budget() {
     writer.commit(Zxid(1001));
     let mut freed = 0;
     let mut calls = 0;
-    while writer.garbage_len() > 0 {
+    while writer.garbage_len() > 0 && calls < 1000 {
         let now = writer.reclaim(7);
         assert!(now <= 7);
         freed += now;
@@ -268,6 +268,41 @@ fn of_two_bodies_with_one_zxid_the_second_counts() {
     drop(hold);
     reclaim_all(&mut writer);
     assert_eq!(writer.garbage_len(), 0, "no hold can select the first");
+}
+
+#[test]
+fn paths_with_one_hash_are_told_apart() {
+    let mut writer = Writer::with_parts(1, 1);
+    let mut by_tag = std::collections::HashMap::new();
+    let paths = (0..).map(|n| format!("/{n}"));
+    let (a, b) =
+        paths.map(|path| (by_tag.insert(writer.shared.hash(&path) as u32, path.clone()), path)).find(|(a, _)| a.is_some()).expect("soon");
+    let a = a.expect("found");
+    create(&mut writer, 1, &a, b"a");
+    assert!(writer.head(&b).is_none());
+    create(&mut writer, 1, &b, b"b");
+    writer.commit(Zxid(1));
+    let hold = writer.hold();
+    assert_eq!(hold.get(&a).expect("there").data(), Some(&b"a"[..]));
+    assert_eq!(hold.get(&b).expect("there").data(), Some(&b"b"[..]));
+    let cell = writer.head(&a).expect("there").cell();
+    writer.remove(Zxid(2), cell);
+    writer.commit(Zxid(2));
+    drop(hold);
+    reclaim_all(&mut writer);
+    assert!(writer.head(&a).is_none() && writer.head(&b).is_some());
+}
+
+#[test]
+fn hashes_of_short_paths_differ() {
+    // Overlapping reads of a few bytes must not make "/1" and "/11" one: `hash_start` sees to that.
+    for seed in 0..4 {
+        let writer = Writer::new(seed);
+        let names = (0..8).flat_map(|byte| (1..40).map(move |len| format!("/{}", char::from(b'a' + byte).to_string().repeat(len))));
+        let paths: Vec<String> = names.chain((0..1000).map(|n| format!("/{n}"))).collect();
+        let hashes: std::collections::BTreeSet<u64> = paths.iter().map(|path| writer.shared.hash(path)).collect();
+        assert_eq!(hashes.len(), paths.len());
+    }
 }
 
 #[test]

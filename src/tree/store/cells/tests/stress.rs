@@ -16,6 +16,15 @@ fn balance(data: Option<&[u8]>) -> i64 {
     i64::from_le_bytes(data.expect("an account has a balance").try_into().expect("eight bytes"))
 }
 
+/// Tells the readers to stop, also when the writer's assertions failed: a failed test must not hang.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The sum over all accounts that exist; those closed hold nothing.
 fn total<'a>(get: impl Fn(&str) -> Option<super::super::NodeView<'a>>, paths: &[String]) -> i64 {
     paths.iter().filter_map(|path| get(path)).map(|view| balance(view.data())).sum()
@@ -51,6 +60,7 @@ fn the_sum_is_the_same_at_every_zxid_anyone_reads_at() {
     let stop = AtomicBool::new(false);
     let (reads, holds_read) = (AtomicU64::new(0), AtomicU64::new(0));
     let freed_elsewhere = AtomicU64::new(0);
+    let stop_all = &stop;
     thread::scope(|scope| {
         for reader_number in 0..3u64 {
             let mut reader = writer.reader();
@@ -95,6 +105,7 @@ fn the_sum_is_the_same_at_every_zxid_anyone_reads_at() {
                 freed_elsewhere.fetch_add(1, Ordering::Relaxed);
             });
         }
+        let _stop = StopAtEnd(stop_all);
         let mut prng = crate::base::prng::Prng::new(99);
         let (mut zxid, mut published) = (1, 1);
         let started = Instant::now();
@@ -116,14 +127,13 @@ fn the_sum_is_the_same_at_every_zxid_anyone_reads_at() {
             writer.commit(Zxid(published));
             writer.reclaim(prng.below(200) as usize);
         }
-        stop.store(true, Ordering::Relaxed);
         while writer.uncommitted_len() > 0 {
             writer.undo_last();
         }
     });
     assert_eq!(freed_elsewhere.load(Ordering::Relaxed), 3, "all readers came to their end");
     assert!(reads.load(Ordering::Relaxed) > 100 && holds_read.load(Ordering::Relaxed) > 100, "they were reading");
-    while writer.reclaim(1000) > 0 || writer.garbage_len() > 0 {}
+    (0..1000).take_while(|_| writer.reclaim(1000) > 0 || writer.garbage_len() > 0).count();
     assert_eq!(writer.garbage_len(), 0);
     let left = writer.node_count() as isize;
     assert_eq!(body::live::get() - live, left, "one body per node");
@@ -139,6 +149,7 @@ fn paths_come_and_go_under_probing_readers() {
     writer.commit(Zxid(1));
     let stop = AtomicBool::new(false);
     let found = AtomicU64::new(0);
+    let stop_all = &stop;
     thread::scope(|scope| {
         for _ in 0..2 {
             let mut reader = writer.reader();
@@ -157,6 +168,7 @@ fn paths_come_and_go_under_probing_readers() {
                 }
             });
         }
+        let _stop = StopAtEnd(stop_all);
         let started = Instant::now();
         let mut zxid = 1;
         while started.elapsed() < run_for {
@@ -170,7 +182,6 @@ fn paths_come_and_go_under_probing_readers() {
                 writer.reclaim(100);
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert!(found.load(Ordering::Relaxed) > 1000, "they were reading");
 }
