@@ -17,7 +17,6 @@ pub mod zxid;
 pub use acl::{AclList, AclVec, Auth, AuthId, Perms};
 pub use ids::{ConnId, ConnKey, PeerId, SessionId, ShardId, Xid};
 pub use jute::{DecodeError, Reader, Writer};
-pub use secret::same_secret;
 pub use stat::{Stat, StatWire};
 pub use time::{Instant, WallTime};
 pub use zxid::Zxid;

@@ -1,6 +1,7 @@
 //! Auth packets: who the client says it is (schemes `digest`, `ip`; `super` by configuration), and how `whoAmI` shows it.
 
-use crate::base::{Auth, AuthId, Writer, same_secret};
+use crate::base::secret::same_secret;
+use crate::base::{Auth, AuthId, Writer};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};

@@ -226,6 +226,14 @@ impl Shard {
         }
     }
 
+    /// Nothing received from this connection is unanswered and nothing is left to send: when its client has sent all it will, it may go.
+    #[must_use]
+    pub fn is_settled(&self, conn: ConnId) -> bool {
+        self.clients.get(conn).is_none_or(|c| {
+            c.conn.order.is_idle() && !c.blocked && c.conn.output.is_empty() && !matches!(c.conn.phase, Phase::AwaitText | Phase::AwaitAttach { .. })
+        })
+    }
+
     /// A connection to be closed; nothing more is read from it.
     pub fn poll_close(&mut self) -> Option<(ConnId, Close)> {
         self.clients.poll_close()

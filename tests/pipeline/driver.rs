@@ -83,6 +83,8 @@ pub struct World {
     pub clients: Vec<Client>,
     pub snapshots: Vec<zoo::tree::Image>,
     pub stopped: bool,
+    /// All shards look between the moment a batch is on the stream and the moment `applied` moves.
+    pub look_before_applied: bool,
     /// What the replica has taken in, in order, for whoever wants to know (copies).
     pub taken: Vec<ToReplica>,
 }
@@ -168,6 +170,7 @@ impl World {
             clients: Vec::new(),
             snapshots: Vec::new(),
             stopped: false,
+            look_before_applied: false,
             taken: Vec::new(),
         }
     }
@@ -411,6 +414,14 @@ impl World {
         }
     }
 
+    /// A shard looks at the stream without having been woken.
+    fn look(&mut self, shard: usize) {
+        self.shards[shard].shard.drain(self.now);
+        let applied = self.replica.tree_mut().applied();
+        assert_eq!(self.shards[shard].shard.read_zxid(), applied, "a shard is at `applied`, whatever is on the stream (A2)");
+        self.pump(shard);
+    }
+
     fn outputs(&mut self) -> bool {
         let mut did = false;
         while let Some(output) = self.replica.poll_output() {
@@ -420,6 +431,9 @@ impl World {
                 Output::Publish(batch) => {
                     let last_zxid = batch.last_zxid;
                     let published = self.publisher.publish(batch);
+                    if self.look_before_applied {
+                        (0..self.shards.len()).for_each(|shard| self.look(shard));
+                    }
                     self.replica.published(last_zxid);
                     notify(&self.bells, &*published, published.position());
                 }

@@ -90,6 +90,25 @@ fn a_write_acknowledged_on_one_shard_is_read_on_another_promise_3() {
 }
 
 #[test]
+fn nothing_is_shown_before_applied_has_moved_a2() {
+    let mut w = World::new(Setup { shards: 2, ..Setup::default() });
+    let ((a, _), (b, _)) = (w.connect(0), w.connect(1));
+    w.look_before_applied = true;
+    w.request(b, OpCode::AddWatch, |r| {
+        r.put_string("/a");
+        r.put_i32(0);
+    });
+    w.settle();
+    for _ in 0..3 {
+        w.create(a, "/a", "", 0);
+        w.delete(a, "/a");
+    }
+    w.settle();
+    assert_eq!(w.replies(a).len(), 6);
+    assert_eq!(w.take(b).len(), 7);
+}
+
+#[test]
 fn an_event_arrives_before_its_cause_can_be_read_p10() {
     let mut w = World::new(Setup { shards: 2, ..Setup::default() });
     let ((a, _), (b, _)) = (w.connect(0), w.connect(1));

@@ -61,7 +61,8 @@ impl Run {
             setup.replica.snap_count = 10;
         }
         setup.replica.log.force_sync = !prng.chance(1, 8);
-        let world = World::new(setup);
+        let mut world = World::new(setup);
+        world.look_before_applied = prng.chance(1, 4);
         let model = Model::new(world.now);
         Run { world, prng, stories: Vec::new(), loose: Vec::new(), shown: 0, model }
     }
