@@ -203,8 +203,23 @@ fn exact_gauges(text: &str) -> String {
 pub fn not_allowed(c: &mut Context<'_>) {
     let p = &mut c.pair;
     for word in [
-        "ruok", "stat", "mntr", "cons", "conf", "dump", "envi", "wchs", "wchc", "wchp", "isro", "hash", "dirs", "crst", "srst", "gtmk",
-        "stmk",
+        "ruok",
+        "stat",
+        "mntr",
+        "cons",
+        "conf",
+        "dump",
+        "envi",
+        "wchs",
+        "wchc",
+        "wchp",
+        "isro",
+        "hash",
+        "dirs",
+        "crst",
+        "srst",
+        "gtmk",
+        "stmk\0\0\0\0\0\0\u{1}2",
     ] {
         p.word(word, str::to_owned);
     }
