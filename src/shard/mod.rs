@@ -93,9 +93,15 @@ struct Stall {
 #[derive(Clone, Copy, Default)]
 struct Totals {
     received: u64,
+    received_bytes: u64,
     sent: u64,
+    sent_bytes: u64,
     latency: Latency,
+    /// Reply frames: the last one's size, and the extremes.
+    reply_bytes: Option<(usize, usize, usize)>,
     auth_failed: u64,
+    connect_requests: u64,
+    half_open_closed: u64,
 }
 
 /// What the reactor does with a connection after `poll_transmit`/`poll_close`.
@@ -175,6 +181,7 @@ impl Shard {
     pub fn received(&mut self, now: Instant, conn: ConnId, n: usize) {
         let Some(client) = self.clients.get_mut(conn) else { return };
         client.conn.input.filled(n);
+        self.totals.received_bytes += n as u64;
         client.conn.heard = now;
         self.catch_up(now);
         self.process(now, conn);
@@ -215,6 +222,7 @@ impl Shard {
     pub fn sent(&mut self, now: Instant, conn: ConnId, n: usize) {
         let Some(client) = self.clients.get_mut(conn) else { return };
         client.conn.output.advance(n);
+        self.totals.sent_bytes += n as u64;
         if client.wants_to_resume(&self.config) {
             self.catch_up(now);
             self.process(now, conn);
@@ -264,6 +272,7 @@ impl Shard {
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some((_, conn)) = self.handshakes.pop_front_if(|(at, _)| *at <= now) {
             if self.clients.get(conn).is_some_and(|c| c.conn.phase == Phase::AwaitConnect) {
+                self.totals.half_open_closed += 1;
                 self.end(now, conn, Some(Close::Now));
             }
         }

@@ -5,7 +5,7 @@ use crate::base::{ConnId, Instant, Reader, Writer, Xid, Zxid};
 use crate::conn::{self, First, FrameStatus, Input, Phase, Waiting, auth};
 use crate::handoff::ToReplica;
 use crate::proto::request::RequestHeader;
-use crate::proto::response::{ReplyFrame, write_header_only};
+use crate::proto::response::{REPLY_HEADER_BYTES, ReplyFrame, write_header_only};
 use crate::proto::{ErrorCode, OpClass, OpCode, Request};
 use std::net::IpAddr;
 
@@ -16,6 +16,15 @@ enum Fate {
     Taken,
     /// The replica's queue is full: it stays where it is.
     Stays,
+}
+
+/// A reply as the statistics see it.
+pub(super) struct Answered {
+    pub(super) op: OpCode,
+    pub(super) xid: Xid,
+    pub(super) zxid: Zxid,
+    pub(super) received: Instant,
+    pub(super) bytes: usize,
 }
 
 impl Shard {
@@ -54,6 +63,7 @@ impl Shard {
             First::Connect(request) => {
                 let key = self.key(id);
                 self.totals.received += 1;
+                self.totals.connect_requests += 1;
                 let Some(client) = self.clients.get_mut(id) else { return false };
                 client.conn.stats.received += 1;
                 client.conn.phase = Phase::AwaitAttach { has_read_only: request.has_read_only };
@@ -150,10 +160,12 @@ impl Shard {
                 // No SASL is configured: ZooKeeper answers with a null token and authenticates nothing.
                 let Some(client) = self.clients.get_mut(id) else { return Fate::Taken };
                 let out = client.conn.output.writer();
+                let start = out.len();
                 let reply = ReplyFrame::begin(out, header.xid, Zxid::ZERO);
                 out.put_buffer(None);
                 reply.finish(out);
-                self.answered(now, id, op, header.xid, Zxid::ZERO, now);
+                let bytes = out.len() - start;
+                self.answered(now, id, Answered { op, xid: header.xid, zxid: Zxid::ZERO, received: now, bytes });
             }
             Err(_) => self.end(now, id, Some(Close::Now)),
         }
@@ -171,17 +183,21 @@ impl Shard {
             Some(ids) => client.conn.gain(ids),
             None => self.totals.auth_failed += 1,
         }
-        self.answered(now, id, OpCode::Auth, xid, Zxid::ZERO, now);
+        let bytes = 4 + REPLY_HEADER_BYTES;
+        self.answered(now, id, Answered { op: OpCode::Auth, xid, zxid: Zxid::ZERO, received: now, bytes });
         if err != ErrorCode::Ok {
             self.end(now, id, Some(Close::AfterOutput));
         }
     }
 
     /// Counts a reply.
-    pub(super) fn answered(&mut self, now: Instant, id: ConnId, op: OpCode, xid: Xid, zxid: Zxid, received: Instant) {
+    pub(super) fn answered(&mut self, now: Instant, id: ConnId, answered: Answered) {
+        let Answered { op, xid, zxid, received, bytes } = answered;
         let latency_ms = now.since_ms(received);
         self.totals.sent += 1;
         self.totals.latency.record(latency_ms);
+        let (_, min, max) = self.totals.reply_bytes.unwrap_or((bytes, bytes, bytes));
+        self.totals.reply_bytes = Some((bytes, min.min(bytes), max.max(bytes)));
         if let Some(client) = self.clients.get_mut(id) {
             client.conn.stats.answered(now, conn::op_label(Some(op)), i64::from(xid.0), zxid, latency_ms);
         }
