@@ -190,7 +190,7 @@ impl Shard {
 
     /// Replies have left its queue: look at its received bytes again when the burst is consumed.
     fn resume_if_paused(&mut self, id: ConnId) {
-        if self.clients.get(id).is_some_and(|c| !c.conn.input.bytes().is_empty()) {
+        if self.clients.get(id).is_some_and(|c| !c.conn.input.is_empty()) {
             self.resume.push(id);
         }
     }

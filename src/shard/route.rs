@@ -28,22 +28,41 @@ pub(super) struct Answered {
 }
 
 impl Shard {
-    /// Works through a connection's received bytes as far as it may.
+    /// Works through a connection's left-over bytes as far as it may.
     pub(super) fn process(&mut self, now: Instant, id: ConnId) {
         let Some(client) = self.clients.get_mut(id) else { return };
         let mut input = std::mem::take(&mut client.conn.input);
+        self.work_through(now, id, &mut input);
+        if let Some(client) = self.clients.get_mut(id).filter(|c| c.conn.phase != Phase::Closing && !input.is_empty()) {
+            client.conn.input = input;
+        }
+        self.processed(now, id);
+    }
+
+    /// The same for `n` bytes in the shard's own buffer; what is left over moves to the connection.
+    pub(super) fn process_fresh(&mut self, now: Instant, id: ConnId, n: usize) {
+        let mut input = Input::borrowed(std::mem::take(&mut self.receive), n);
+        self.work_through(now, id, &mut input);
+        if let Some(client) = self.clients.get_mut(id).filter(|c| c.conn.phase != Phase::Closing && !input.is_empty()) {
+            client.conn.input = Input::left_over(input.bytes());
+        }
+        self.receive = input.into_buffer();
+        self.processed(now, id);
+    }
+
+    fn work_through(&mut self, now: Instant, id: ConnId, input: &mut Input) {
         while let Some(client) = self.clients.get(id).filter(|c| c.may_read(&self.config)) {
             let more = match client.conn.phase {
-                Phase::AwaitConnect => self.first_bytes(now, id, &mut input),
-                _ => self.next_request(now, id, &mut input),
+                Phase::AwaitConnect => self.first_bytes(now, id, input),
+                _ => self.next_request(now, id, input),
             };
             if !more {
                 break;
             }
         }
-        if let Some(client) = self.clients.get_mut(id).filter(|c| c.conn.phase != Phase::Closing) {
-            client.conn.input = input;
-        }
+    }
+
+    fn processed(&mut self, now: Instant, id: ConnId) {
         self.note_stall(now, id);
         self.clients.update(id, &self.config);
     }
