@@ -66,12 +66,10 @@ struct ClientSocket {
     fd: PollableFd<OwnedFd>,
     /// The shard does not want more bytes for now.
     paused: Cell<bool>,
-    /// The client has sent all it ever will.
+    /// The client has sent all it ever will; it is still given the answers to that.
     ended: Cell<bool>,
     /// A writer task is waiting for room in the socket.
     full: Cell<bool>,
-    /// A four-letter word is being answered.
-    word: Cell<bool>,
     /// Close when everything is sent.
     finishing: Cell<bool>,
     /// Out of the table: its tasks must end.
@@ -201,10 +199,7 @@ impl ShardLoop {
                 idle = false;
             }
             while let Some((conn, word, argument)) = state.shard.poll_four_letter() {
-                if let Some(socket) = state.sockets.get(&conn) {
-                    socket.word.set(true);
-                    state.starts.push(Start::Word(conn, word, argument));
-                }
+                state.starts.push(Start::Word(conn, word, argument));
                 idle = false;
             }
             if idle {
@@ -220,16 +215,20 @@ impl ShardLoop {
             return;
         }
         match send_output(&mut state.shard, socket, now, conn) {
+            Ok(true) if socket.ended.get() && state.shard.is_settled(conn) => Self::lost(state, now, conn),
             Ok(true) => {}
             Ok(false) => {
                 socket.full.set(true);
                 state.starts.push(Start::Writer(conn, socket.clone()));
             }
-            Err(_) => {
-                state.shard.disconnected(now, conn);
-                Self::close(state, now, conn);
-            }
+            Err(_) => Self::lost(state, now, conn),
         }
+    }
+
+    /// The connection is over, for a reason that is not the shard's.
+    fn lost(state: &mut State, now: Instant, conn: ConnId) {
+        state.shard.disconnected(now, conn);
+        Self::close(state, now, conn);
     }
 
     /// Forgets the connection and closes its socket; its tasks end at their next wake-up, which this causes.
@@ -253,7 +252,6 @@ impl ShardLoop {
             paused: Cell::new(false),
             ended: Cell::new(false),
             full: Cell::new(false),
-            word: Cell::new(false),
             finishing: Cell::new(false),
             closed: Cell::new(false),
             paused_reader: Cell::new(None),
@@ -273,8 +271,8 @@ impl ShardLoop {
         loop {
             match self.receive(conn, &socket) {
                 Next::Readable => {
-                    if socket.fd.readable().await.is_err() {
-                        return;
+                    if let Err(e) = socket.fd.readable().await {
+                        return self.give_up(conn, &e);
                     }
                 }
                 Next::Resumed => socket.resumed().await,
@@ -305,8 +303,8 @@ impl ShardLoop {
                     Ok((_, 0)) => {
                         socket.ended.set(true);
                         next = Next::End;
-                        if !socket.word.get() {
-                            state.shard.disconnected(now, conn);
+                        if state.shard.is_settled(conn) {
+                            Self::lost(state, now, conn);
                         }
                     }
                     Ok((_, n)) => {
@@ -315,8 +313,7 @@ impl ShardLoop {
                     }
                     Err(Errno::AGAIN | Errno::INTR) => {}
                     Err(_) => {
-                        state.shard.disconnected(now, conn);
-                        Self::close(state, now, conn);
+                        Self::lost(state, now, conn);
                         next = Next::End;
                     }
                 }
@@ -330,7 +327,10 @@ impl ShardLoop {
 
     async fn write_when_possible(self: Rc<Self>, conn: ConnId, socket: Rc<ClientSocket>) {
         while !socket.closed.get() {
-            if socket.fd.writable().await.is_err() || socket.closed.get() {
+            if let Err(e) = socket.fd.writable().await {
+                return self.give_up(conn, &e);
+            }
+            if socket.closed.get() {
                 return;
             }
             self.turn(|state, now| match send_output(&mut state.shard, &socket, now, conn) {
@@ -338,18 +338,27 @@ impl ShardLoop {
                     socket.full.set(false);
                     if socket.finishing.get() {
                         Self::close(state, now, conn);
+                    } else if socket.ended.get() && state.shard.is_settled(conn) {
+                        Self::lost(state, now, conn);
                     }
                 }
                 Ok(false) => {}
-                Err(_) => {
-                    state.shard.disconnected(now, conn);
-                    Self::close(state, now, conn);
-                }
+                Err(_) => Self::lost(state, now, conn),
             });
             if !socket.full.get() {
                 return;
             }
         }
+    }
+
+    /// The ring cannot wait for this socket.
+    fn give_up(self: &Rc<Self>, conn: ConnId, error: &glommio::GlommioError<()>) {
+        tracing::warn!("a connection is closed because its socket cannot be waited for: {error}");
+        self.turn(|state, now| {
+            if state.sockets.contains_key(&conn) {
+                Self::lost(state, now, conn);
+            }
+        });
     }
 
     // ---- reports and the end ----

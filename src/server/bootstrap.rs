@@ -15,7 +15,7 @@ use crate::handoff::Publisher;
 use crate::reactor::accept::{self, AcceptLimits};
 use crate::reactor::clock;
 use crate::reactor::disk_io::{Disk, RunningSnapshot, Snapshots, on_segment_event};
-use crate::reactor::executors::{CorePlan, ExecutorError, Executors, Parts};
+use crate::reactor::executors::{CorePlan, ExecutorError, Executors, Parts, prepare_process};
 use crate::reactor::mesh::Mesh;
 use crate::reactor::words::Admin;
 use crate::replica::Replica;
@@ -23,6 +23,7 @@ use crate::shard::Shard;
 use crate::storage::format::{MARK_FILE, SPARE_PREFIX};
 use crate::storage::mark::MARK_FILE_BYTES;
 use crate::tree::Tree;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -82,11 +83,23 @@ impl StartError {
 
 /// Runs a server in the foreground until SIGINT or SIGTERM.
 pub fn run(config: ServerConfig) -> Result<(), StartError> {
+    raise_descriptor_limit();
     let server = ZooServer::start(config)?;
     stop_on_signals(server.stopper()).map_err(|error| StartError::System { what: "cannot handle signals", error })?;
     server.wait()?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Every client is a descriptor, and the usual soft limit is 1024: takes what the hard limit allows, as a Java VM does.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(e) = setrlimit(Resource::Nofile, limit) {
+            tracing::debug!("the limit on open files stays: {e}");
+        }
+    }
 }
 
 /// A server that accepts clients. Dropping it stops it.
@@ -104,6 +117,7 @@ pub struct ZooServer {
 impl ZooServer {
     /// Starts one; port 0 lets the kernel choose (`address` tells).
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
+        prepare_process();
         let plan = CorePlan::new(config.cores.shards, config.cores.pin)?;
         let listen_error = |error| StartError::Listen { address: config.net.listen, error };
         let listener = accept::listen(config.net.listen, config.net.backlog).map_err(listen_error)?;

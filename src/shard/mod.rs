@@ -16,7 +16,6 @@ mod report;
 mod route;
 mod watch;
 
-use crate::base::limits::SESSIONLESS_MS_MAX;
 use crate::base::{ConnId, ConnKey, Instant, SessionId, ShardId, Zxid};
 use crate::conn::{Connection, Latency, Phase};
 use crate::handoff::bell::FILTER_BITS;
@@ -45,9 +44,13 @@ pub struct ShardConfig {
     pub out_buffer_bytes_max: usize,
     pub watches_per_session_max: usize,
     pub session_outstanding_max: usize,
+    /// Operations in one multi: more is refused with -5.
+    pub multi_ops_max: usize,
+    /// A connection that has not finished its connect request is closed after this long.
+    pub sessionless_ms: u64,
     pub min_session_timeout_ms: i32,
     pub max_session_timeout_ms: i32,
-    /// base64 of SHA-1 for user "super" ("super:<base64>").
+    /// `super:<base64 of SHA-1>`.
     pub super_digest: Option<String>,
     pub digest_auth_enabled: bool,
     pub skip_acl: bool,
@@ -171,7 +174,8 @@ impl Shard {
     pub fn accept(&mut self, now: Instant, peer: SocketAddr) -> ConnId {
         let id = self.clients.insert(Connection::new(peer, now));
         // As in ZooKeeper: due at the end of the period in which the time runs out.
-        let deadline_ms = ((now.as_ms() + SESSIONLESS_MS_MAX) / SESSIONLESS_MS_MAX + 1) * SESSIONLESS_MS_MAX;
+        let period_ms = self.config.sessionless_ms.max(1);
+        let deadline_ms = ((now.as_ms() + period_ms) / period_ms + 1) * period_ms;
         self.handshakes.push_back((Instant(0).plus_ms(deadline_ms), id));
         id
     }
@@ -245,6 +249,14 @@ impl Shard {
             self.process(now, conn);
             self.rest();
         }
+    }
+
+    /// Nothing received from this connection is unanswered and nothing is left to send: when its client has sent all it will, it may go.
+    #[must_use]
+    pub fn is_settled(&self, conn: ConnId) -> bool {
+        self.clients.get(conn).is_none_or(|c| {
+            c.conn.order.is_idle() && !c.blocked && c.conn.output.is_empty() && !matches!(c.conn.phase, Phase::AwaitText | Phase::AwaitAttach { .. })
+        })
     }
 
     /// A connection to be closed; nothing more is read from it.
@@ -412,7 +424,7 @@ impl Shard {
         client.stalled = true;
         let patience_ms = match client.conn.phase {
             Phase::Serving { timeout_ms, .. } => timeout_ms.max(0) as u64,
-            _ => SESSIONLESS_MS_MAX,
+            _ => self.config.sessionless_ms,
         };
         self.stalls.push(Stall { conn, deadline: now.plus_ms(patience_ms), sent_total: client.conn.output.sent_total() });
     }

@@ -42,6 +42,8 @@ impl Default for Setup {
                 out_buffer_bytes_max: 1 << 20,
                 watches_per_session_max: 10_000,
                 session_outstanding_max: 1000,
+                multi_ops_max: 100,
+                sessionless_ms: 10_000,
                 min_session_timeout_ms: 2 * TICK_MS as i32,
                 max_session_timeout_ms: 20 * TICK_MS as i32,
                 super_digest: None,

@@ -348,6 +348,19 @@ fn an_undecodable_multi_takes_a_zxid_and_other_writes_do_not() {
 }
 
 #[test]
+fn a_multi_longer_than_the_limit_is_refused_as_undecodable() {
+    let mut setup = Setup::default();
+    setup.shard.multi_ops_max = 2;
+    let mut w = World::new(setup);
+    let (c, _) = w.connect(0);
+    let create = |path: &'static str| move |r: &mut Vec<u8>| put_create(r, path, "", 0);
+    w.request(c, OpCode::Multi, multi(&[(OpCode::Create, &create("/a")), (OpCode::Create, &create("/b")), (OpCode::Create, &create("/c"))]));
+    w.request(c, OpCode::Multi, multi(&[(OpCode::Create, &create("/a")), (OpCode::Create, &create("/b"))]));
+    w.settle();
+    assert_eq!(w.replies(c), [(1, 2, -5), (2, 3, 0)]);
+}
+
+#[test]
 fn unknown_and_refused_operations_are_answered_in_turn_then_closed() {
     for op in [0, 10, 13, 20, -10, -1, 108, 999] {
         let mut w = World::new(Setup::default());
