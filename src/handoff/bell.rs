@@ -10,8 +10,8 @@ use std::task::Poll;
 
 /// A shard this many published batches behind is woken even if none concerns it, so that the stream's memory is given back.
 const IDLE_LAG_BATCHES: u64 = 64;
-/// Bits of the filter: 8 KiB a shard.
-const FILTER_BITS: usize = 1 << 16;
+/// Bits of a shard's filter: 8 KiB.
+pub const FILTER_BITS: usize = 1 << 16;
 
 /// What a published item can be asked before a shard is woken for it.
 pub trait Concerns {
@@ -24,16 +24,19 @@ pub fn notify<T: Concerns>(bells: &[Arc<Bell>], item: &T, position: u64) {
     fence(Ordering::SeqCst); // `applied` before the flags and filters
     for (shard, bell) in bells.iter().enumerate() {
         if bell.armed.load(Ordering::Relaxed) && (bell.lags(position) || item.concerns(shard, &bell.interest)) {
-            bell.wake();
+            bell.waker.wake();
         }
     }
 }
 
 /// One shard's doorbell.
 pub struct Bell {
+    /// The shard is parked or about to be. Written by the shard only.
     armed: AtomicBool,
-    /// Rung for another reason than the stream.
-    rung: AtomicBool,
+    /// Times it was rung for another reason than the stream.
+    rings: AtomicU64,
+    /// How many of them the shard has heard. Written by the shard only.
+    heard: AtomicU64,
     waker: AtomicWaker,
     interest: Interest,
     /// Stream position the shard has consumed.
@@ -41,37 +44,39 @@ pub struct Bell {
 }
 
 impl Bell {
-    /// A bell of a shard that watches nothing and starts at this stream position.
+    /// A bell of a shard that watches nothing and starts at this stream position; `filter_bits` as in `Interest::new`.
     #[must_use]
-    pub fn new(position: u64) -> Self {
+    pub fn new(position: u64, filter_bits: usize) -> Self {
         Bell {
             armed: AtomicBool::new(false),
-            rung: AtomicBool::new(false),
+            rings: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             waker: AtomicWaker::new(),
-            interest: Interest::new(FILTER_BITS),
+            interest: Interest::new(filter_bits),
             consumed: AtomicU64::new(position),
         }
     }
 
     /// Any thread: wakes the shard whatever it watches (room in the replica's queue, a message of another kind).
     pub fn ring(&self) {
-        self.rung.store(true, Ordering::SeqCst);
+        self.rings.fetch_add(1, Ordering::Release);
         fence(Ordering::SeqCst);
         if self.armed.load(Ordering::Relaxed) {
-            self.wake();
+            self.waker.wake();
         }
     }
 
     /// Shard: ready when rung or when `behind` says the stream has something for it.
     pub async fn wait(&self, mut behind: impl FnMut() -> bool) {
         poll_fn(|cx| {
-            if self.rung.swap(false, Ordering::AcqRel) || behind() {
+            if self.hears() || behind() {
+                self.armed.store(false, Ordering::Relaxed);
                 return Poll::Ready(());
             }
             self.waker.register(cx.waker());
             self.armed.store(true, Ordering::SeqCst);
             fence(Ordering::SeqCst); // filter and flag before the second look
-            if self.rung.swap(false, Ordering::AcqRel) || behind() {
+            if self.hears() || behind() {
                 self.armed.store(false, Ordering::Relaxed);
                 return Poll::Ready(());
             }
@@ -101,10 +106,12 @@ impl Bell {
         position.saturating_sub(self.consumed()) >= IDLE_LAG_BATCHES
     }
 
-    fn wake(&self) {
-        if self.armed.swap(false, Ordering::AcqRel) {
-            self.waker.wake();
-        }
+    /// True when it was rung since the last time this was asked.
+    fn hears(&self) -> bool {
+        let rings = self.rings.load(Ordering::Acquire);
+        let before = self.heard.load(Ordering::Relaxed);
+        self.heard.store(rings, Ordering::Relaxed);
+        rings != before
     }
 }
 

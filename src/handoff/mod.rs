@@ -17,3 +17,6 @@ pub use bell::{Bell, Interest, notify};
 pub use message::{Batch, Control, Entry, Event, Reply, ShardSet, ToReplica, path_hash};
 pub use queue::Inbox;
 pub use stream::{Published, Publisher, Subscriber};
+
+#[cfg(test)]
+mod tests;

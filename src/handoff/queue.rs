@@ -10,6 +10,7 @@ use std::task::Poll;
 /// Bounded inbox of one executor. Push a whole burst, then `kick` once.
 pub struct Inbox<T> {
     queue: ArrayQueue<T>,
+    /// The owner is parked or about to be. Written by the owner only.
     armed: AtomicBool,
     waker: AtomicWaker,
 }
@@ -29,7 +30,8 @@ impl<T> Inbox<T> {
     /// Any thread: wakes the owner if it is parked.
     pub fn kick(&self) {
         fence(Ordering::SeqCst); // the pushes before the flag
-        if self.armed.load(Ordering::Relaxed) && self.armed.swap(false, Ordering::AcqRel) {
+        if self.armed.load(Ordering::Relaxed) {
+            // Takes the waker out: further kicks before the owner has looked find none.
             self.waker.wake();
         }
     }
@@ -50,6 +52,7 @@ impl<T> Inbox<T> {
     pub async fn ready(&self) {
         poll_fn(|cx| {
             if !self.is_empty() {
+                self.armed.store(false, Ordering::Relaxed);
                 return Poll::Ready(());
             }
             self.waker.register(cx.waker());

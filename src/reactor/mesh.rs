@@ -4,6 +4,7 @@
 
 use crate::base::{ShardId, Zxid};
 use crate::disk::LogFile;
+use crate::handoff::bell::FILTER_BITS;
 use crate::handoff::message::SHARDS_MAX;
 use crate::handoff::{Bell, Inbox, ToReplica};
 use crate::reactor::accept::Accepted;
@@ -81,7 +82,7 @@ impl Mesh {
         assert!(shards > 0 && shards <= SHARDS_MAX);
         Mesh {
             shards: (0..shards).map(|_| Arc::new(Inbox::new(SHARD_INBOX_LEN))).collect(),
-            bells: (0..shards).map(|_| Arc::new(Bell::new(0))).collect(),
+            bells: (0..shards).map(|_| Arc::new(Bell::new(0, FILTER_BITS))).collect(),
             to_replica: (0..shards).map(|_| Arc::new(Inbox::new(shard_queue_len))).collect(),
             room_wanted: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             control: Arc::new(Inbox::new(CONTROL_INBOX_LEN)),

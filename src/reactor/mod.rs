@@ -9,6 +9,7 @@ pub mod client_io;
 pub mod clock;
 pub mod disk_io;
 pub mod executors;
+pub mod lag;
 pub mod mesh;
 pub mod replica_loop;
 pub mod words;
@@ -21,6 +22,18 @@ pub fn fatal(message: &str) -> ! {
     tracing::error!("fatal: {message}");
     eprintln!("zoo: fatal: {message}");
     std::process::abort()
+}
+
+/// Makes a panic of the thread that holds it the end of the process, also where panics unwind: what it was changing may be half changed,
+/// and a server with a missing part is the worst outcome.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            fatal("a thread of the server panicked");
+        }
+    }
 }
 
 /// A task in a queue of this executor.

@@ -6,10 +6,12 @@
 //! 3. Nothing here waits for a shard, a disk or a thread; a flush, a rename, a snapshot come back as inputs.
 //! 4. A failed flush or a broken invariant ends the process (rules D1, L12); nothing is retried.
 
+use crate::base::limits::SHARD_LAG_MS_MAX;
 use crate::base::{Instant, ShardId};
 use crate::handoff::{Batch, Publisher, ToReplica, notify};
 use crate::reactor::clock::{self, Alarm};
 use crate::reactor::disk_io::{LogFiles, Snapshots};
+use crate::reactor::lag::LagWatch;
 use crate::reactor::mesh::{Mesh, Report, ToReplicaTask, ToShard};
 use crate::replica::{Input, Output, Replica};
 use std::cell::{Cell, RefCell};
@@ -41,6 +43,7 @@ struct State {
     publisher: Publisher<Batch>,
     log: LogFiles,
     snapshots: Snapshots,
+    lag: LagWatch,
     /// The shard whose queue is looked at first; moves on, so that none is favoured.
     first: usize,
     messages: Vec<ToReplica>,
@@ -63,6 +66,7 @@ impl ReplicaLoop {
             publisher,
             log,
             snapshots,
+            lag: LagWatch::new(mesh.shards.len(), clock::now()),
             first: 0,
             messages: Vec::with_capacity(MESSAGES_PER_TURN),
             control: Vec::with_capacity(CONTROL_PER_TURN),
@@ -147,9 +151,9 @@ impl ReplicaLoop {
             state.replica.handle(now, wall, input);
         }
         self.take_control(state, now);
-        self.carry_out(state);
+        self.carry_out(state, now);
         if self.take_requests(state, now) {
-            self.carry_out(state);
+            self.carry_out(state, now);
         }
         state.replica.reclaim();
         self.alarm.set(state.replica.poll_timeout());
@@ -166,10 +170,7 @@ impl ReplicaLoop {
         for message in control.drain(..) {
             let input = match message {
                 ToReplicaTask::LogOpened(file) => Input::LogOpened(file),
-                ToReplicaTask::SnapshotDone { zxid, ok } => {
-                    state.snapshots.ended();
-                    Input::SnapshotDone { zxid, ok }
-                }
+                ToReplicaTask::SnapshotDone { zxid, ok } => Input::SnapshotDone { zxid, ok },
                 ToReplicaTask::Stop => Input::Stop,
                 ToReplicaTask::SegmentTaken(file, segment) => {
                     state.log.segment_taken(file, *segment);
@@ -212,7 +213,7 @@ impl ReplicaLoop {
         budget < MESSAGES_PER_TURN
     }
 
-    fn carry_out(&self, state: &mut State) {
+    fn carry_out(&self, state: &mut State, now: Instant) {
         while let Some(output) = state.replica.poll_output() {
             match output {
                 Output::Log(action) => state.log.perform(action),
@@ -220,6 +221,9 @@ impl ReplicaLoop {
                     let batch = state.publisher.publish(batch);
                     state.replica.published(batch.last_zxid);
                     notify(&self.mesh.bells, &*batch, batch.position());
+                    if let Some(shard) = state.lag.check(now, batch.position(), &self.mesh.bells) {
+                        super::fatal(&format!("shard {shard} has not followed the published transactions for {SHARD_LAG_MS_MAX} ms"));
+                    }
                 }
                 Output::Snapshot(image) => state.snapshots.begin(image),
                 Output::Fatal(message) => super::fatal(&message),

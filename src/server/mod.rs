@@ -3,8 +3,8 @@
 pub mod bootstrap;
 pub mod config;
 pub mod recovery;
-pub mod snapshots;
 pub mod shutdown;
+pub mod snapshots;
 
 pub use bootstrap::{StartError, ZooServer, run};
 pub use config::ServerConfig;

@@ -110,7 +110,7 @@ mod tests {
         #[test]
         fn holds_what_a_set_holds(ops in proptest::collection::vec((any::<bool>(), 0u32..200), 0..600)) {
             // A hash with many collisions and runs that wrap around.
-            let hash_of = |slot: u32| (slot * 7) % 31 + u32::MAX - 40;
+            let hash_of = |slot: u32| u32::MAX - 40 + (slot * 7) % 31;
             let (mut index, mut model) = (PathIndex::new(0), BTreeSet::new());
             for (insert, slot) in ops {
                 if insert && model.insert(slot) {

@@ -1,9 +1,11 @@
+//! The watch tables against a plain map, and what they cost.
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 fn tables() -> Watches {
-    Watches::new(Arc::new(Bell::new(0)), 7)
+    Watches::new(Arc::new(Bell::new(0, 1 << 10)), 7)
 }
 
 fn fired(w: &mut Watches, table: Table, path: &str) -> Vec<ClientSlot> {
@@ -47,7 +49,7 @@ fn persistent_stays_and_recursive_sees_below_once() {
 
 #[test]
 fn the_filter_knows_what_is_watched_a8() {
-    let bell = Arc::new(Bell::new(0));
+    let bell = Arc::new(Bell::new(0, 1 << 10));
     let mut w = Watches::new(bell.clone(), 7);
     let matches = |path: &str| bell.interest().matches(path_hash(path));
     assert!(!matches("/a"));
@@ -117,7 +119,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
     #[test]
     fn behaves_as_a_plain_map(ops in proptest::collection::vec(op(), 0..80)) {
-        let bell = Arc::new(Bell::new(0));
+        let bell = Arc::new(Bell::new(0, 1 << 10));
         let mut w = Watches::new(bell.clone(), 3);
         let mut model: BTreeMap<(bool, &str, u32), u8> = BTreeMap::new();
         for op in ops {

@@ -106,7 +106,7 @@ impl Slice<'_> {
     }
 }
 
-fn write_node(node: &NodeView<'_>, out: &mut Vec<u8>) {
+pub(super) fn write_node(node: &NodeView<'_>, out: &mut Vec<u8>) {
     let path = node.path();
     out.put_string(if path == ROOT { "" } else { path });
     out.put_buffer(node.data());

@@ -223,8 +223,12 @@ impl Tree {
         self.end_prepared(&header, effects, payload)
     }
 
-    /// Applies a decoded transaction on top, uncommitted. Total: every transaction that decodes has an effect (L22). Returns the effects.
+    /// Applies a decoded transaction on top, uncommitted. Total: every transaction that decodes has a defined effect (L22); one at or below
+    /// `applied` has none, since history has it already. Returns the effects.
     pub fn apply(&mut self, header: &TxnHeader, txn: &Txn<'_>) -> Effects {
+        if header.zxid <= self.applied() {
+            return Effects::default();
+        }
         self.open_frame(header);
         let mut effects = Effects::default();
         self.apply_one(&Stamp::new(header, self.head), txn, &mut effects);

@@ -26,10 +26,6 @@ impl Quotas {
     pub(super) fn new(hash_seed: u64) -> Self {
         Quotas { armed: HashSet::with_hasher(foldhash::fast::FixedState::with_seed(hash_seed)) }
     }
-    /// True when there is no quota at all, the usual case.
-    pub(super) fn is_empty(&self) -> bool {
-        self.armed.is_empty()
-    }
     /// The deepest armed path that is `path` or above it. A quota on the root is never applied.
     pub(super) fn deepest<'p>(&self, path: &'p str) -> Option<&'p str> {
         if self.armed.is_empty() { None } else { prefixes(path).find(|p| self.armed.contains(*p)) }

@@ -6,6 +6,7 @@ mod model;
 mod ops;
 mod props;
 mod quota;
+mod random;
 mod reads;
 mod sessions;
 mod undo;
@@ -17,6 +18,7 @@ use crate::base::stat::Stat;
 use crate::base::{AclVec, AuthId};
 use crate::proto::OpCode;
 use crate::proto::request::CreateRequest;
+use std::collections::BTreeMap;
 
 /// World readable, nothing else.
 pub(super) const READ_ONLY: AclVec<'static> = AclVec::WORLD_READ;
@@ -197,8 +199,12 @@ pub(super) fn dump(tree: &Tree) -> Dump {
         all.sort();
         all
     };
-    let mut acl_uses: Vec<_> = tree.acls.dump().into_iter().map(|(_, heads, raw)| (raw, heads)).collect();
-    acl_uses.sort();
+    // An image may hold one list under several numbers.
+    let mut acl_uses = BTreeMap::new();
+    for (_, heads, raw) in tree.acls.dump() {
+        *acl_uses.entry(raw).or_default() += heads;
+    }
+    let acl_uses = acl_uses.into_iter().collect();
     Dump {
         nodes,
         sessions: tree.sessions().collect(),
@@ -223,7 +229,7 @@ pub(super) fn assert_consistent(tree: &Tree) {
     if tree.config.digest_enabled {
         assert_eq!(dump.digest, recomputed_digest(&dump), "incremental digest == recomputed");
     }
-    let mut acl_uses: std::collections::BTreeMap<Vec<u8>, u64> = std::collections::BTreeMap::new();
+    let mut acl_uses: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
     let (mut ephemerals, mut containers, mut ttls) = (0, 0, 0);
     for node in &dump.nodes {
         assert_eq!(node.stat.num_children as usize, node.children.len(), "{}", node.path);
