@@ -45,6 +45,7 @@ fn view() -> AdminView {
         watches: vec![("/b".into(), vec![ALICE]), ("/a".into(), vec![ALICE])],
         watch_count: 3,
         auth_failed: 1,
+        ..ShardReport::default()
     };
     let bob = ConnReport { last_cxid: -1, last_zxid: -1, last_op: "NA", queued: 2, ..connection(40_002, Some(BOB)) };
     let second = ShardReport {
@@ -58,6 +59,7 @@ fn view() -> AdminView {
         watches: vec![("/a".into(), vec![BOB])],
         watch_count: 1,
         auth_failed: 0,
+        ..ShardReport::default()
     };
     let replica = ReplicaReport {
         last_zxid: Zxid(0x2a),
