@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use support::{RawClient, ServerProcess, create, path_watch, set_data, temp_dir};
+use zoo::base::SessionId;
 use zoo::base::prng::Prng;
 use zoo::proto::OpCode;
 
@@ -79,7 +80,7 @@ fn round(dir: &Path, shards: usize, progress: &Arc<Vec<Progress>>, rng: &mut Prn
 
 /// Writes with a window of requests until the server is gone.
 fn write_until_the_end(address: SocketAddr, client: usize, progress: &Progress) {
-    let mut connection = RawClient::connect(address);
+    let Ok(Some(mut connection)) = RawClient::try_attach(address, SessionId::NONE, [0; 16], 30_000) else { return };
     let mut pending = 0;
     loop {
         let mut burst = Vec::new();

@@ -5,41 +5,52 @@
 /// What `src/handoff/sync.rs` offers, modelled.
 mod sync {
     pub use loom::sync::Arc;
-    pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
     use loom::sync::Mutex;
-    use std::collections::VecDeque;
+    pub use loom::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
     use std::task::Waker;
 
     pub fn into_inner<T>(arc: Arc<T>) -> Option<T> {
         Arc::try_unwrap(arc).ok()
     }
 
-    /// A bounded queue; crossbeam's own correctness is taken as given.
-    pub struct ArrayQueue<T>(Mutex<VecDeque<T>>, usize);
+    /// A queue as weak as a correct one can be: looking at an empty place synchronises with nothing, so the fences around it are
+    /// all that orders it against the flags. Places are not reused; the models are short.
+    pub struct ArrayQueue<T> {
+        slots: Vec<(AtomicBool, Mutex<Option<T>>)>,
+        tail: AtomicU64,
+        /// The owner's.
+        head: AtomicU64,
+    }
 
     impl<T> ArrayQueue<T> {
         pub fn new(capacity: usize) -> Self {
-            ArrayQueue(Mutex::new(VecDeque::new()), capacity)
+            let slots = (0..capacity).map(|_| (AtomicBool::new(false), Mutex::new(None))).collect();
+            ArrayQueue { slots, tail: AtomicU64::new(0), head: AtomicU64::new(0) }
         }
         pub fn push(&self, item: T) -> Result<(), T> {
-            let mut queue = self.0.lock().expect("no panic holds it");
-            if queue.len() == self.1 {
-                return Err(item);
-            }
-            queue.push_back(item);
+            let (ready, place) = &self.slots[self.tail.fetch_add(1, Ordering::Relaxed) as usize];
+            *place.lock().expect("no panic holds it") = Some(item);
+            ready.store(true, Ordering::Release);
             Ok(())
         }
         pub fn pop(&self) -> Option<T> {
-            self.0.lock().expect("no panic holds it").pop_front()
-        }
-        pub fn len(&self) -> usize {
-            self.0.lock().expect("no panic holds it").len()
+            let head = self.head.load(Ordering::Relaxed);
+            let (ready, place) = self.slots.get(head as usize)?;
+            if !ready.load(Ordering::Acquire) {
+                return None;
+            }
+            self.head.store(head + 1, Ordering::Relaxed);
+            place.lock().expect("no panic holds it").take()
         }
         pub fn is_empty(&self) -> bool {
-            self.len() == 0
+            let head = self.head.load(Ordering::Relaxed) as usize;
+            self.slots.get(head).is_none_or(|(ready, _)| !ready.load(Ordering::Acquire))
+        }
+        pub fn len(&self) -> usize {
+            (self.tail.load(Ordering::Relaxed) - self.head.load(Ordering::Relaxed)) as usize
         }
         pub fn capacity(&self) -> usize {
-            self.1
+            self.slots.len()
         }
     }
 

@@ -188,6 +188,24 @@ fn garbage_costs_its_own_connection_only() {
 }
 
 #[test]
+fn a_client_that_has_sent_all_it_will_still_gets_its_answers() {
+    for shards in [1, 2] {
+        let dir = temp_dir();
+        let server = ServerProcess::start(dir.path(), shards, &[]);
+        let mut client = RawClient::connect(server.address);
+        client.create("/h", b"", OPEN);
+        let requests: Vec<_> = (0..50).map(|i: i32| (OpCode::SetData, set_data("/h", &i.to_be_bytes(), -1))).collect();
+        let first = client.send_all(&requests).expect("sent");
+        client.stream().shutdown(std::net::Shutdown::Write).expect("a socket");
+        for i in 0..50 {
+            let reply = client.reply().expect("answered");
+            assert_eq!((reply.xid, reply.err), (first + i, 0));
+        }
+        assert!(client.is_closed(), "then the connection is closed");
+    }
+}
+
+#[test]
 fn a_client_that_does_not_read_slows_nobody() {
     for shards in [1, 2] {
         let dir = temp_dir();

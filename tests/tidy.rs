@@ -67,6 +67,9 @@ const IMPURE: &[&str] = &[
 /// Lock-free structures, which stay deterministic when driven from one thread.
 const ATOMICS: &[&str] = &["std::sync::atomic", "core::sync::atomic", "crossbeam", "loom::"];
 const ATOMICS_IN: &[&str] = &["src/tree/store/", "src/handoff/"];
+/// What single files may name besides: the naive twin of the cells is built from locks, and the cells park what outlives their writer.
+const IMPURE_EXCEPTIONS: &[(&str, &str)] =
+    &[("src/tree/store/plain.rs", "RwLock"), ("src/tree/store/plain.rs", "HashMap<"), ("src/tree/store/cells/mod.rs", "OnceLock")];
 const UNSAFE_IN: &[&str] = &["src/disk/", "src/handoff/", "src/tree/store/", "src/reactor/"];
 /// A file, tests included.
 const LINES_MAX: usize = 1_000;
@@ -111,11 +114,14 @@ fn cores_touch_no_clock_thread_lock_file_socket_or_environment() {
     let mut offences = Vec::new();
     for source in sources("src").iter().filter(|s| s.module().is_some_and(|m| CORES.contains(&m)) && !s.is_test) {
         let atomics_allowed = ATOMICS_IN.iter().any(|place| source.name.starts_with(place));
-        let banned = IMPURE.iter().chain(ATOMICS.iter().filter(|_| !atomics_allowed));
+        let excepted = |word: &str| IMPURE_EXCEPTIONS.contains(&(source.name.as_str(), word));
+        let banned = IMPURE.iter().chain(ATOMICS.iter().filter(|_| !atomics_allowed)).filter(|word| !excepted(word));
         for (n, line) in source.production_lines() {
             offences.extend(banned.clone().filter(|word| names(line, word)).map(|word| format!("{}:{n}: {word}", source.name)));
         }
-        offences.extend(source.default_hashers().into_iter().map(|n| format!("{}:{n}: hash table without a seed", source.name)));
+        if !excepted("HashMap<") {
+            offences.extend(source.default_hashers().into_iter().map(|n| format!("{}:{n}: hash table without a seed", source.name)));
+        }
     }
     assert_none(&offences);
 }
@@ -156,7 +162,7 @@ fn unsafe_code_is_in_four_places_and_says_why_it_is_sound() {
 fn every_source_says_what_it_is_and_stays_readable() {
     let mut offences = Vec::new();
     for source in ["src", "tests", "benches", "loadgen/src"].into_iter().flat_map(sources) {
-        if !source.text.starts_with("//!") {
+        if !source.text.starts_with("//!") && !source.is_test {
             offences.push(format!("{}: no module header", source.name));
         }
         let lines = source.text.lines().count();
@@ -202,7 +208,9 @@ fn sources(below: &str) -> Vec<Source> {
     collect(&root().join(below), &mut files, &["rs"]);
     files.sort();
     let test_files: BTreeSet<PathBuf> = files.iter().flat_map(|f| test_modules(f)).collect();
-    files.iter().map(|f| Source::read(f, test_files.contains(f))).collect()
+    let named_so = |f: &PathBuf| f.to_string_lossy().ends_with("_tests.rs") || f.components().any(|part| part.as_os_str() == "tests");
+    let is_test = |f: &PathBuf| test_files.contains(f) || named_so(f);
+    files.iter().map(|f| Source::read(f, is_test(f))).collect()
 }
 
 fn collect(dir: &Path, files: &mut Vec<PathBuf>, extensions: &[&str]) {
@@ -268,10 +276,17 @@ impl Source {
         named
     }
 
-    /// Numbered lines outside `#[cfg(test)] mod … { … }`.
+    /// Numbered lines outside `#[cfg(test)] mod … { … }`: such a module ends at the first bracket as far left as its beginning.
     fn production_lines(&self) -> impl Iterator<Item = (usize, &str)> {
-        let tests = self.code.find("#[cfg(test)]\nmod tests {").unwrap_or(self.code.len());
-        self.code[..tests].lines().enumerate().map(|(n, line)| (n + 1, line))
+        let mut in_tests = false;
+        let mut previous = "";
+        self.code.lines().enumerate().filter_map(move |(n, line)| {
+            in_tests |= previous == "#[cfg(test)]" && line.contains("mod ") && line.ends_with('{');
+            previous = line;
+            let production = !in_tests;
+            in_tests &= line != "}";
+            production.then_some((n + 1, line))
+        })
     }
 
     /// Lines that use a hash table type without naming its hasher.

@@ -2,11 +2,15 @@
 //!
 //! `zoo server` ends with ZooKeeper's exit codes, the other subcommands with 0, 1 for a failure and 2 for a bad invocation.
 
+pub mod dump;
+mod log;
 mod logging;
 mod server;
+mod snapshot;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// Something went wrong.
@@ -31,6 +35,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Server(server::ServerArgs),
+    Log(log::LogArgs),
+    Snapshot(snapshot::SnapshotArgs),
 }
 
 /// Runs the command line; `args` begins with the program's name.
@@ -42,6 +48,21 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.command {
         None => server::run(&server::ServerArgs::default(), cli.log_level.as_deref()),
         Some(Command::Server(args)) => server::run(&args, cli.log_level.as_deref()),
+        Some(Command::Log(args)) => offline(|out| log::run(&args, &mut std::io::stdin().lock(), out)),
+        Some(Command::Snapshot(args)) => offline(|out| snapshot::run(&args, out)),
+    }
+}
+
+/// Runs a subcommand that only reads and writes files. `Ok(false)`: it found something wrong, and has said so.
+fn offline(command: impl FnOnce(&mut dyn Write) -> Result<bool, String>) -> ExitCode {
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let result = command(&mut out);
+    // A reader that went away is no reason to fail differently.
+    let _ = out.flush();
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_FAILURE),
+        Err(why) => fail(EXIT_FAILURE, &why),
     }
 }
 

@@ -1,6 +1,6 @@
 //! `zoo server`: a server in the foreground.
 
-use super::{EXIT_FAILURE, EXIT_USAGE, fail, logging};
+use super::{EXIT_USAGE, fail, logging};
 use crate::server::{ServerConfig, bootstrap};
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 ///
 /// Without FILE: 127.0.0.1:2181, data in ./zoo-data, tickTime 2000.
 ///
-/// Exit codes: 0 stopped, 1 failure, 2 bad command line or configuration.
+/// Exit codes: 0 stopped, 1 failure, 2 bad command line or configuration, 3 data directory.
 #[derive(clap::Args, Default)]
 pub(super) struct ServerArgs {
     /// An unmodified zoo.cfg and settings: [FILE] [--key value | --key=value | -Dname=value]...
@@ -38,7 +38,7 @@ pub(super) fn run(args: &ServerArgs, log_level: Option<&str>) -> ExitCode {
     }
     match bootstrap::run(config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(why) => fail(EXIT_FAILURE, &why),
+        Err(why) => fail(why.exit_code(), &why),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Auth packets: who the client says it is (schemes `digest`, `ip`; `super` by configuration), and how `whoAmI` shows it.
 
+use crate::base::secret::same_secret;
 use crate::base::{Auth, AuthId, Writer};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -44,12 +45,6 @@ pub fn authenticate(scheme: Option<&str>, credential: &[u8], peer: IpAddr, rules
 pub fn digest_id(credential: &str) -> String {
     let user = credential.split(':').next().unwrap_or("");
     format!("{user}:{}", STANDARD.encode(Sha1::digest(credential.as_bytes())))
-}
-
-/// Compares without telling by its duration where the difference is (S4).
-#[must_use]
-pub fn same_secret(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && std::hint::black_box(a.iter().zip(b).fold(0, |diff, (x, y)| diff | (x ^ y))) == 0
 }
 
 /// Appends the body of a whoAmI reply: schemes, and users without secrets.

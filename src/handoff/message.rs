@@ -12,8 +12,9 @@ use std::sync::Arc;
 /// Shards one process can have.
 pub const SHARDS_MAX: usize = 256;
 
-/// From a shard to the replica, in the order sent.
+/// From a shard to the replica, in the order sent. `conn` is who sends, `session` whom it serves.
 #[derive(Debug)]
+#[allow(missing_docs)]
 pub enum ToReplica {
     /// A write or an ordered request: the whole frame payload (header included), decoded successfully by the shard (rule A15).
     Request { conn: ConnKey, session: SessionId, frame: Box<[u8]>, auth: Arc<Auth> },
@@ -81,6 +82,7 @@ impl ShardSet {
 
 /// One step of a batch.
 #[derive(Debug)]
+#[allow(missing_docs)]
 pub enum Entry {
     /// A committed transaction: first its events, then its reply, then the reads of that session queued behind it (rule A4).
     Txn { zxid: Zxid, events: Range<u32>, reply: Option<Reply>, closed: Option<SessionId> },
@@ -136,6 +138,7 @@ pub fn path_hash(path: &str) -> u64 {
 
 /// Orders from the replica to the shard that owns a connection.
 #[derive(Debug, Clone)]
+#[allow(missing_docs)]
 pub enum Control {
     /// The connection now serves this session; answer its connect request and process what waits behind it.
     Attached { conn: ConnKey, session: SessionId, timeout_ms: i32, password: Password },

@@ -49,6 +49,16 @@ pub struct ShardLoop {
 struct State {
     shard: Shard,
     sockets: HashMap<ConnId, Rc<ClientSocket>>,
+    /// Tasks to start when the turn is over: glommio polls a new task at once, which must not find the shard borrowed.
+    starts: Vec<Start>,
+}
+
+/// A task that a turn makes necessary.
+enum Start {
+    /// The socket is full.
+    Writer(ConnId, Rc<ClientSocket>),
+    /// A four-letter word with what came behind it.
+    Word(ConnId, [u8; 4], Vec<u8>),
 }
 
 /// One client's socket and what its tasks have to know.
@@ -56,12 +66,10 @@ struct ClientSocket {
     fd: PollableFd<OwnedFd>,
     /// The shard does not want more bytes for now.
     paused: Cell<bool>,
-    /// The client has sent all it ever will.
+    /// The client has sent all it ever will; it is still given the answers to that.
     ended: Cell<bool>,
     /// A writer task is waiting for room in the socket.
     full: Cell<bool>,
-    /// A four-letter word is being answered.
-    word: Cell<bool>,
     /// Close when everything is sent.
     finishing: Cell<bool>,
     /// Out of the table: its tasks must end.
@@ -86,7 +94,7 @@ impl ShardLoop {
         let inbox = mesh.shards[usize::from(id.0)].clone();
         let bell = mesh.bells[usize::from(id.0)].clone();
         let to_replica = mesh.to_replica[usize::from(id.0)].clone();
-        let state = RefCell::new(State { shard, sockets: HashMap::default() });
+        let state = RefCell::new(State { shard, sockets: HashMap::default(), starts: Vec::new() });
         Rc::new(ShardLoop { id, state, mesh, inbox, bell, to_replica, alarm: Alarm::default(), admin })
     }
 
@@ -150,21 +158,33 @@ impl ShardLoop {
         if state.shard.take_kick() {
             self.to_replica.kick();
         }
-        self.carry_out(&mut state, now);
+        Self::carry_out(&mut state, now);
         self.alarm.set(state.shard.poll_timeout());
+        if !state.starts.is_empty() {
+            let starts = std::mem::take(&mut state.starts);
+            drop(state);
+            starts.into_iter().for_each(|start| self.start(start));
+        }
+    }
+
+    fn start(self: &Rc<Self>, start: Start) {
+        match start {
+            Start::Writer(conn, socket) => glommio::spawn_local(self.clone().write_when_possible(conn, socket)).detach(),
+            Start::Word(conn, word, argument) => glommio::spawn_local(self.clone().answer(conn, word, argument)).detach(),
+        };
     }
 
     /// Sends, closes, pauses and resumes what the shard has asked for.
-    fn carry_out(self: &Rc<Self>, state: &mut State, now: Instant) {
+    fn carry_out(state: &mut State, now: Instant) {
         loop {
             let mut idle = true;
             while let Some(conn) = state.shard.poll_transmit() {
-                self.send(state, now, conn);
+                Self::send(state, now, conn);
                 idle = false;
             }
             while let Some((conn, close)) = state.shard.poll_close() {
                 if close == Close::AfterOutput {
-                    self.send(state, now, conn);
+                    Self::send(state, now, conn);
                 }
                 match state.sockets.get(&conn) {
                     Some(socket) if close == Close::AfterOutput && socket.full.get() => socket.finishing.set(true),
@@ -179,10 +199,7 @@ impl ShardLoop {
                 idle = false;
             }
             while let Some((conn, word, argument)) = state.shard.poll_four_letter() {
-                if let Some(socket) = state.sockets.get(&conn) {
-                    socket.word.set(true);
-                    glommio::spawn_local(self.clone().answer(conn, word, argument)).detach();
-                }
+                state.starts.push(Start::Word(conn, word, argument));
                 idle = false;
             }
             if idle {
@@ -192,22 +209,26 @@ impl ShardLoop {
     }
 
     /// Sends what the connection has, as far as the socket takes it; the rest is the writer task's.
-    fn send(self: &Rc<Self>, state: &mut State, now: Instant, conn: ConnId) {
+    fn send(state: &mut State, now: Instant, conn: ConnId) {
         let Some(socket) = state.sockets.get(&conn) else { return };
         if socket.full.get() {
             return;
         }
         match send_output(&mut state.shard, socket, now, conn) {
+            Ok(true) if socket.ended.get() && state.shard.is_settled(conn) => Self::lost(state, now, conn),
             Ok(true) => {}
             Ok(false) => {
                 socket.full.set(true);
-                glommio::spawn_local(self.clone().write_when_possible(conn, socket.clone())).detach();
+                state.starts.push(Start::Writer(conn, socket.clone()));
             }
-            Err(_) => {
-                state.shard.disconnected(now, conn);
-                Self::close(state, now, conn);
-            }
+            Err(_) => Self::lost(state, now, conn),
         }
+    }
+
+    /// The connection is over, for a reason that is not the shard's.
+    fn lost(state: &mut State, now: Instant, conn: ConnId) {
+        state.shard.disconnected(now, conn);
+        Self::close(state, now, conn);
     }
 
     /// Forgets the connection and closes its socket; its tasks end at their next wake-up, which this causes.
@@ -231,7 +252,6 @@ impl ShardLoop {
             paused: Cell::new(false),
             ended: Cell::new(false),
             full: Cell::new(false),
-            word: Cell::new(false),
             finishing: Cell::new(false),
             closed: Cell::new(false),
             paused_reader: Cell::new(None),
@@ -251,8 +271,8 @@ impl ShardLoop {
         loop {
             match self.receive(conn, &socket) {
                 Next::Readable => {
-                    if socket.fd.readable().await.is_err() {
-                        return;
+                    if let Err(e) = socket.fd.readable().await {
+                        return self.give_up(conn, &e);
                     }
                 }
                 Next::Resumed => socket.resumed().await,
@@ -283,8 +303,8 @@ impl ShardLoop {
                     Ok((_, 0)) => {
                         socket.ended.set(true);
                         next = Next::End;
-                        if !socket.word.get() {
-                            state.shard.disconnected(now, conn);
+                        if state.shard.is_settled(conn) {
+                            Self::lost(state, now, conn);
                         }
                     }
                     Ok((_, n)) => {
@@ -293,8 +313,7 @@ impl ShardLoop {
                     }
                     Err(Errno::AGAIN | Errno::INTR) => {}
                     Err(_) => {
-                        state.shard.disconnected(now, conn);
-                        Self::close(state, now, conn);
+                        Self::lost(state, now, conn);
                         next = Next::End;
                     }
                 }
@@ -308,7 +327,10 @@ impl ShardLoop {
 
     async fn write_when_possible(self: Rc<Self>, conn: ConnId, socket: Rc<ClientSocket>) {
         while !socket.closed.get() {
-            if socket.fd.writable().await.is_err() || socket.closed.get() {
+            if let Err(e) = socket.fd.writable().await {
+                return self.give_up(conn, &e);
+            }
+            if socket.closed.get() {
                 return;
             }
             self.turn(|state, now| match send_output(&mut state.shard, &socket, now, conn) {
@@ -316,18 +338,27 @@ impl ShardLoop {
                     socket.full.set(false);
                     if socket.finishing.get() {
                         Self::close(state, now, conn);
+                    } else if socket.ended.get() && state.shard.is_settled(conn) {
+                        Self::lost(state, now, conn);
                     }
                 }
                 Ok(false) => {}
-                Err(_) => {
-                    state.shard.disconnected(now, conn);
-                    Self::close(state, now, conn);
-                }
+                Err(_) => Self::lost(state, now, conn),
             });
             if !socket.full.get() {
                 return;
             }
         }
+    }
+
+    /// The ring cannot wait for this socket.
+    fn give_up(self: &Rc<Self>, conn: ConnId, error: &glommio::GlommioError<()>) {
+        tracing::warn!("a connection is closed because its socket cannot be waited for: {error}");
+        self.turn(|state, now| {
+            if state.sockets.contains_key(&conn) {
+                Self::lost(state, now, conn);
+            }
+        });
     }
 
     // ---- reports and the end ----

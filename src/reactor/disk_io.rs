@@ -20,7 +20,7 @@ use std::future::poll_fn;
 use std::io;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -192,19 +192,44 @@ pub type WriteSnapshot = Arc<dyn Fn(Image) -> io::Result<u64> + Send + Sync>;
 pub struct Snapshots {
     write: WriteSnapshot,
     control: Arc<Inbox<ToReplicaTask>>,
-    running: Option<JoinHandle<()>>,
+    running: RunningSnapshot,
+}
+
+/// The thread that writes a snapshot, for whoever has to wait for its end. Clones are the same one.
+#[derive(Clone, Default)]
+pub struct RunningSnapshot(Arc<Mutex<Option<JoinHandle<()>>>>);
+
+impl RunningSnapshot {
+    /// Waits for the snapshot that is being written, if there is one.
+    pub fn wait(&self) {
+        let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // It cannot have panicked: that would have ended the process.
+            let _ = thread.join();
+        }
+    }
+
+    fn set(&self, thread: JoinHandle<()>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    }
 }
 
 impl Snapshots {
     /// `write` does the work; the end is told to `control`.
     pub fn new(write: WriteSnapshot, control: Arc<Inbox<ToReplicaTask>>) -> Self {
-        Snapshots { write, control, running: None }
+        Snapshots { write, control, running: RunningSnapshot::default() }
+    }
+
+    /// To wait for the last one after the executors have ended.
+    pub fn running(&self) -> RunningSnapshot {
+        self.running.clone()
     }
 
     /// Starts one.
-    pub fn begin(&mut self, image: Image) {
+    pub fn begin(&self, image: Image) {
         let (write, control, zxid) = (self.write.clone(), self.control.clone(), image.zxid());
         let run = move || {
+            let _guard = super::AbortOnPanic;
             lower_priority();
             let ok = match write(image) {
                 Ok(bytes) => {
@@ -219,20 +244,15 @@ impl Snapshots {
             tell_from_thread(&control, ToReplicaTask::SnapshotDone { zxid, ok });
         };
         match std::thread::Builder::new().name("zoo-snapshot".into()).spawn(run) {
-            Ok(thread) => self.running = Some(thread),
+            Ok(thread) => self.running.set(thread),
             Err(e) => {
-                tracing::warn!("no thread for a snapshot: {e}");
+                tracing::warn!("no thread for the snapshot at {zxid}: {e}");
                 let failed = ToReplicaTask::SnapshotDone { zxid, ok: false };
                 if self.control.push(failed).is_ok() {
                     self.control.kick();
                 }
             }
         }
-    }
-
-    /// The replica knows that it has ended.
-    pub fn ended(&mut self) {
-        self.running = None;
     }
 }
 

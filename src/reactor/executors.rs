@@ -84,6 +84,11 @@ impl CorePlan {
     }
 }
 
+/// To be called before a server starts its first thread: registering for membarrier takes long once there are threads.
+pub fn prepare_process() {
+    glommio::early_init();
+}
+
 fn usable_cores() -> Vec<usize> {
     match rustix::thread::sched_getaffinity(None) {
         Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect(),
@@ -176,6 +181,7 @@ impl Executors {
             .ring_depth(RING_DEPTH)
             .preempt_timer(PREEMPT_TIMER)
             .spawn(move || async move {
+                let _guard = super::AbortOnPanic;
                 let main = main();
                 let _ = started.send(());
                 main.await;

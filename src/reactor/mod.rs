@@ -24,6 +24,18 @@ pub fn fatal(message: &str) -> ! {
     std::process::abort()
 }
 
+/// Makes a panic of the thread that holds it the end of the process, also where panics unwind: what it was changing may be half changed,
+/// and a server with a missing part is the worst outcome.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            fatal("a thread of the server panicked");
+        }
+    }
+}
+
 /// A task in a queue of this executor.
 fn spawn_into(task: impl Future<Output = ()> + 'static, queue: TaskQueueHandle) -> glommio::Task<()> {
     match glommio::spawn_local_into(task, queue) {

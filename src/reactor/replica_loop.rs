@@ -170,10 +170,7 @@ impl ReplicaLoop {
         for message in control.drain(..) {
             let input = match message {
                 ToReplicaTask::LogOpened(file) => Input::LogOpened(file),
-                ToReplicaTask::SnapshotDone { zxid, ok } => {
-                    state.snapshots.ended();
-                    Input::SnapshotDone { zxid, ok }
-                }
+                ToReplicaTask::SnapshotDone { zxid, ok } => Input::SnapshotDone { zxid, ok },
                 ToReplicaTask::Stop => Input::Stop,
                 ToReplicaTask::SegmentTaken(file, segment) => {
                     state.log.segment_taken(file, *segment);

@@ -179,7 +179,8 @@ impl Sessions {
 
     /// (session, timeout, ms until it is due), by id.
     pub(super) fn report(&self, now: Instant) -> Vec<(SessionId, i32, u64)> {
-        let mut all: Vec<_> = self.by_id.iter().filter(|(_, s)| !s.closing).map(|(id, s)| (*id, s.timeout_ms, s.due.since_ms(now))).collect();
+        let mut all: Vec<_> =
+            self.by_id.iter().filter(|(_, s)| !s.closing).map(|(id, s)| (*id, s.timeout_ms, s.due.since_ms(now))).collect();
         all.sort_unstable();
         all
     }

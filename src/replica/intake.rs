@@ -3,8 +3,8 @@
 use super::Replica;
 use super::expiry::{Due, Owner, Standing};
 use super::password::derived_password;
+use crate::base::secret::same_secret;
 use crate::base::{Auth, ConnKey, Instant, Reader, SessionId, WallTime, Writer, Xid, Zxid};
-use crate::conn::auth::same_secret;
 use crate::handoff::{Control, ToReplica};
 use crate::proto::connect::ConnectRequest;
 use crate::proto::request::RequestHeader;

@@ -14,8 +14,8 @@ use crate::disk::{DirLock, MarkFile, Segments, SegmentsConfig};
 use crate::handoff::Publisher;
 use crate::reactor::accept::{self, AcceptLimits};
 use crate::reactor::clock;
-use crate::reactor::disk_io::{Disk, Snapshots, on_segment_event};
-use crate::reactor::executors::{CorePlan, ExecutorError, Executors, Parts};
+use crate::reactor::disk_io::{Disk, RunningSnapshot, Snapshots, on_segment_event};
+use crate::reactor::executors::{CorePlan, ExecutorError, Executors, Parts, prepare_process};
 use crate::reactor::mesh::Mesh;
 use crate::reactor::words::Admin;
 use crate::replica::Replica;
@@ -23,6 +23,7 @@ use crate::shard::Shard;
 use crate::storage::format::{MARK_FILE, SPARE_PREFIX};
 use crate::storage::mark::MARK_FILE_BYTES;
 use crate::tree::Tree;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -82,6 +83,7 @@ impl StartError {
 
 /// Runs a server in the foreground until SIGINT or SIGTERM.
 pub fn run(config: ServerConfig) -> Result<(), StartError> {
+    raise_descriptor_limit();
     let server = ZooServer::start(config)?;
     stop_on_signals(server.stopper()).map_err(|error| StartError::System { what: "cannot handle signals", error })?;
     server.wait()?;
@@ -89,11 +91,23 @@ pub fn run(config: ServerConfig) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Every client is a descriptor, and the usual soft limit is 1024: takes what the hard limit allows, as a Java VM does.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(e) = setrlimit(Resource::Nofile, limit) {
+            tracing::debug!("the limit on open files stays: {e}");
+        }
+    }
+}
+
 /// A server that accepts clients. Dropping it stops it.
 pub struct ZooServer {
     address: SocketAddr,
     stopper: Stopper,
     executors: Option<Executors>,
+    snapshot: RunningSnapshot,
     /// Ends with the server.
     _purge: Option<Purge>,
     /// Nobody else may use the directory meanwhile.
@@ -103,6 +117,7 @@ pub struct ZooServer {
 impl ZooServer {
     /// Starts one; port 0 lets the kernel choose (`address` tells).
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
+        prepare_process();
         let plan = CorePlan::new(config.cores.shards, config.cores.pin)?;
         let listen_error = |error| StartError::Listen { address: config.net.listen, error };
         let listener = accept::listen(config.net.listen, config.net.backlog).map_err(listen_error)?;
@@ -112,11 +127,12 @@ impl ZooServer {
         notes.iter().for_each(|note| tracing::warn!("{note}"));
         let files = SnapshotFiles::new(&config.storage, config.znodes.digest_enabled);
         let parts = assemble(&config, tree, &files, &mesh, listener, address)?;
+        let snapshot = parts.snapshots.running();
         let executors = Executors::start(&plan, parts)?;
         let purge = config.storage.purge.map(|purge| Purge::start(files, purge)).transpose();
         let purge = purge.map_err(|error| StartError::System { what: "cannot start purging", error })?;
         announce(&config, address, &plan, last_zxid);
-        Ok(ZooServer { address, stopper: Stopper::new(mesh), executors: Some(executors), _purge: purge, _locks: locks })
+        Ok(ZooServer { address, stopper: Stopper::new(mesh), executors: Some(executors), snapshot, _purge: purge, _locks: locks })
     }
 
     /// Where clients connect.
@@ -131,12 +147,19 @@ impl ZooServer {
         self.stopper.clone()
     }
 
-    /// Waits until it has ended.
+    /// Waits until it has been stopped.
     pub fn wait(mut self) -> Result<(), StartError> {
-        self.executors.take().map_or(Ok(()), Executors::join).map_err(StartError::Ended)
+        self.join()
     }
 
-    /// Stops it cleanly: flushes, answers, closes.
+    fn join(&mut self) -> Result<(), StartError> {
+        let Some(executors) = self.executors.take() else { return Ok(()) };
+        let ended = executors.join().map_err(StartError::Ended);
+        self.snapshot.wait();
+        ended
+    }
+
+    /// Stops it cleanly: flushes, answers, closes, and waits for what is written in the background. The directory is free afterwards.
     pub fn stop(self) -> Result<(), StartError> {
         self.stopper.stop();
         self.wait()
@@ -145,9 +168,9 @@ impl ZooServer {
 
 impl Drop for ZooServer {
     fn drop(&mut self) {
-        if let Some(executors) = self.executors.take() {
+        if self.executors.is_some() {
             self.stopper.stop();
-            if let Err(e) = executors.join() {
+            if let Err(e) = self.join() {
                 tracing::error!("{e}");
             }
         }

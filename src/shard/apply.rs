@@ -14,6 +14,7 @@ impl Shard {
     /// Loads `applied`, works through the stream up to it (A2, A3), then lets paused connections go on.
     pub(super) fn catch_up(&mut self, now: Instant) {
         let applied = self.reader.begin_burst();
+        self.holding = true;
         let position = self.stream.position();
         while let Some(batch) = self.stream.peek() {
             if batch.last_zxid > applied {
@@ -84,6 +85,12 @@ impl Shard {
         for slot in hits {
             let Some(client) = self.clients.at_mut(*slot) else { continue };
             if client.conn.session().is_none() || !permits(acl, Perms::READ, &client.conn.auth, self.config.skip_acl) {
+                continue;
+            }
+            // Pausing it does not stop events, so this is where a client that takes nothing at all is given up.
+            if client.conn.output.len() > self.config.out_buffer_bytes_max.saturating_mul(2) {
+                let id = client.id;
+                self.end(now, id, Some(Close::Now));
                 continue;
             }
             write_notification(client.conn.output.writer(), fired_by(zxid), kind, at);

@@ -16,7 +16,6 @@ mod report;
 mod route;
 mod watch;
 
-use crate::base::limits::SESSIONLESS_MS_MAX;
 use crate::base::{ConnId, ConnKey, Instant, SessionId, ShardId, Zxid};
 use crate::conn::{Connection, Latency, Phase};
 use crate::handoff::bell::FILTER_BITS;
@@ -43,9 +42,13 @@ pub struct ShardConfig {
     pub out_buffer_bytes_max: usize,
     pub watches_per_session_max: usize,
     pub session_outstanding_max: usize,
+    /// Operations in one multi: more is refused with -5.
+    pub multi_ops_max: usize,
+    /// A connection that has not finished its connect request is closed after this long.
+    pub sessionless_ms: u64,
     pub min_session_timeout_ms: i32,
     pub max_session_timeout_ms: i32,
-    /// base64 of SHA-1 for user "super" ("super:<base64>").
+    /// `super:<base64 of SHA-1>`.
     pub super_digest: Option<String>,
     pub digest_auth_enabled: bool,
     pub skip_acl: bool,
@@ -62,6 +65,8 @@ pub struct Shard {
     bell: Arc<Bell>,
     /// The zxid reads are served at: that of the last entry consumed.
     at: Zxid,
+    /// The tree's reader is registered and holds something.
+    holding: bool,
     clients: Clients,
     watches: Watches,
     /// What must reach the replica and found its queue full. Bounded by the number of connections.
@@ -133,6 +138,7 @@ impl Shard {
             to_replica,
             bell,
             at,
+            holding: false,
             clients: Clients::default(),
             watches,
             held: VecDeque::new(),
@@ -157,7 +163,8 @@ impl Shard {
     pub fn accept(&mut self, now: Instant, peer: SocketAddr) -> ConnId {
         let id = self.clients.insert(Connection::new(peer, now));
         // As in ZooKeeper: due at the end of the period in which the time runs out.
-        let deadline_ms = ((now.as_ms() + SESSIONLESS_MS_MAX) / SESSIONLESS_MS_MAX + 1) * SESSIONLESS_MS_MAX;
+        let period_ms = self.config.sessionless_ms.max(1);
+        let deadline_ms = ((now.as_ms() + period_ms) / period_ms + 1) * period_ms;
         self.handshakes.push_back((Instant(0).plus_ms(deadline_ms), id));
         id
     }
@@ -219,6 +226,14 @@ impl Shard {
         }
     }
 
+    /// Nothing received from this connection is unanswered and nothing is left to send: when its client has sent all it will, it may go.
+    #[must_use]
+    pub fn is_settled(&self, conn: ConnId) -> bool {
+        self.clients.get(conn).is_none_or(|c| {
+            c.conn.order.is_idle() && !c.blocked && c.conn.output.is_empty() && !matches!(c.conn.phase, Phase::AwaitText | Phase::AwaitAttach { .. })
+        })
+    }
+
     /// A connection to be closed; nothing more is read from it.
     pub fn poll_close(&mut self) -> Option<(ConnId, Close)> {
         self.clients.poll_close()
@@ -259,18 +274,16 @@ impl Shard {
 
     /// Half-open connections, stalled ones, and answers to `AskHeard` that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some(&(at, conn)) = self.handshakes.front().filter(|(at, _)| *at <= now) {
-            let _ = at;
-            self.handshakes.pop_front();
+        while let Some((_, conn)) = self.handshakes.pop_front_if(|(at, _)| *at <= now) {
             if self.clients.get(conn).is_some_and(|c| c.conn.phase == Phase::AwaitConnect) {
                 self.end(now, conn, Some(Close::Now));
             }
         }
-        while let Some(&(_, conn, session)) = self.asked.front().filter(|(at, _, _)| *at <= now) {
-            self.asked.pop_front();
+        while let Some((_, conn, session)) = self.asked.pop_front_if(|(at, _, _)| *at <= now) {
             self.tell_heard(now, conn, session);
         }
         self.check_stalls(now);
+        self.rest();
     }
 
     /// True when something was pushed to the replica since the last call: kick its inbox once.
@@ -318,10 +331,14 @@ impl Shard {
 
     /// End of a burst: hold what deferred reads may still need, or nothing (A5).
     fn rest(&mut self) {
+        if !self.holding {
+            return;
+        }
         if self.clients.waiting() > 0 {
             self.reader.set_low(self.at);
         } else {
             self.reader.park();
+            self.holding = false;
         }
     }
 
@@ -375,7 +392,7 @@ impl Shard {
         client.stalled = true;
         let patience_ms = match client.conn.phase {
             Phase::Serving { timeout_ms, .. } => timeout_ms.max(0) as u64,
-            _ => SESSIONLESS_MS_MAX,
+            _ => self.config.sessionless_ms,
         };
         self.stalls.push(Stall { conn, deadline: now.plus_ms(patience_ms), sent_total: client.conn.output.sent_total() });
     }

@@ -115,7 +115,10 @@ impl Shard {
     /// A request for the replica. What cannot be decoded is not forwarded (A15): it is answered here, in its turn; only a multi
     /// takes its place in history all the same.
     fn forward(&mut self, now: Instant, id: ConnId, xid: Xid, op: OpCode, frame: &[u8], mut body: Reader<'_>) -> Fate {
-        let decodes = Request::decode(op, &mut body).is_ok();
+        let decodes = match Request::decode(op, &mut body) {
+            Ok(Request::Multi(parts)) => parts.len() <= self.config.multi_ops_max,
+            decoded => decoded.is_ok(),
+        };
         if !decodes && op != OpCode::Multi {
             return self.read_in_turn(now, id, frame);
         }

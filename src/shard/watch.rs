@@ -205,9 +205,8 @@ impl Watches {
     #[must_use]
     pub fn data_watches(&self) -> Vec<(&str, Vec<ClientSlot>)> {
         let watched = self.paths.iter().enumerate().filter(|(_, p)| !matches!(p.data, Watchers::Nobody));
-        let mut all: Vec<_> = watched
-            .map(|(slot, p)| (&*p.path, self.watchers(slot as u32, Table::Data).iter().map(|w| w.client).collect()))
-            .collect();
+        let mut all: Vec<_> =
+            watched.map(|(slot, p)| (&*p.path, self.watchers(slot as u32, Table::Data).iter().map(|w| w.client).collect())).collect();
         all.sort_unstable_by_key(|(path, _)| *path);
         all
     }

@@ -10,4 +10,5 @@ pub mod recover;
 pub mod retention;
 pub mod segment;
 pub mod snapshot;
+pub mod snapshot_body;
 mod xerial;

@@ -4,9 +4,10 @@
 //! and handed out as bytes. Reading first walks the body's structure, so that a damaged file is refused before anything is built from it.
 
 use super::format::{Compression, FILE_HEADER_BYTES, FileHeader, SNAPSHOT_MAGIC};
+use super::snapshot_body::BodyReader;
 use super::xerial::{XerialReader, XerialWriter};
 use crate::base::checksum::Adler32;
-use crate::base::{AclVec, DecodeError, Reader, Writer, Zxid};
+use crate::base::{DecodeError, Reader, Writer, Zxid};
 use crate::record::TxnDigest;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
@@ -16,8 +17,6 @@ use std::ops::Range;
 
 /// Bytes of a seal: checksum and the string "/".
 pub const SEAL_BYTES: usize = 8 + 4 + 1;
-/// Bytes of a stat in a snapshot.
-const STAT_PERSISTED_BYTES: usize = 60;
 /// The string "/": end of the nodes, and the end of each seal.
 const SLASH: &[u8] = b"\0\0\0\x01/";
 /// Digest section and its seal, as written since digests have version 2.
@@ -189,10 +188,11 @@ impl Snapshot {
             Some(h) if h.magic == SNAPSHOT_MAGIC => {}
             _ => return Err(SnapshotError::BadHeader),
         }
+        let skipped = BodyReader::new(&bytes[FILE_HEADER_BYTES..]).skip_all();
+        let length = skipped.map_err(|(at, error)| SnapshotError::BadBody { offset: FILE_HEADER_BYTES + at, error })?;
+        let body = FILE_HEADER_BYTES..FILE_HEADER_BYTES + length;
         let mut r = Reader::new(&bytes);
-        let parsed = r.take(FILE_HEADER_BYTES).and_then(|_| walk_body(&mut r));
-        parsed.map_err(|error| SnapshotError::BadBody { offset: r.position(), error })?;
-        let body = FILE_HEADER_BYTES..r.position();
+        r.take(body.end).map_err(|error| SnapshotError::BadBody { offset: body.end, error })?;
         let mut sum = Adler32::new();
         let mut summed = 0;
         check_seal(&bytes, &mut r, &mut sum, &mut summed)?;
@@ -250,25 +250,6 @@ fn decoder<'a>(file: impl Read + 'a, compression: Compression) -> io::Result<Box
     })
 }
 
-/// Walks over sessions, ACL table and nodes up to and including the end marker.
-fn walk_body(r: &mut Reader<'_>) -> Result<(), DecodeError> {
-    let sessions = r.count(12)?.unwrap_or(0);
-    r.take(sessions * 12)?;
-    let acls = r.count(12)?.unwrap_or(0);
-    for _ in 0..acls {
-        r.i64()?;
-        AclVec::read(r)?;
-    }
-    loop {
-        let path = r.buffer()?.ok_or(DecodeError::Null)?;
-        if path == b"/" {
-            return Ok(());
-        }
-        r.buffer()?;
-        r.take(8 + STAT_PERSISTED_BYTES)?;
-    }
-}
-
 fn check_seal(bytes: &[u8], r: &mut Reader<'_>, sum: &mut Adler32, summed: &mut usize) -> Result<(), SnapshotError> {
     let offset = r.position();
     sum.update(&bytes[*summed..offset]);
@@ -312,6 +293,7 @@ fn read_digest(r: &mut Reader<'_>) -> Result<SnapshotDigest, SnapshotError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::AclVec;
     use proptest::prelude::*;
 
     /// One session, one list, `nodes` nodes and the end marker.

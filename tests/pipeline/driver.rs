@@ -42,6 +42,8 @@ impl Default for Setup {
                 out_buffer_bytes_max: 1 << 20,
                 watches_per_session_max: 10_000,
                 session_outstanding_max: 1000,
+                multi_ops_max: 100,
+                sessionless_ms: 10_000,
                 min_session_timeout_ms: 2 * TICK_MS as i32,
                 max_session_timeout_ms: 20 * TICK_MS as i32,
                 super_digest: None,
@@ -81,8 +83,10 @@ pub struct World {
     pub clients: Vec<Client>,
     pub snapshots: Vec<zoo::tree::Image>,
     pub stopped: bool,
-    /// Flushes complete as soon as they are asked for.
-    pub eager_disk: bool,
+    /// All shards look between the moment a batch is on the stream and the moment `applied` moves.
+    pub look_before_applied: bool,
+    /// What the replica has taken in, in order, for whoever wants to know (copies).
+    pub taken: Vec<ToReplica>,
 }
 
 pub struct ShardSide {
@@ -166,7 +170,8 @@ impl World {
             clients: Vec::new(),
             snapshots: Vec::new(),
             stopped: false,
-            eager_disk: false,
+            look_before_applied: false,
+            taken: Vec::new(),
         }
     }
 
@@ -339,6 +344,7 @@ impl World {
             }
             did |= !messages.is_empty();
             for message in messages {
+                self.taken.push(copy(&message));
                 self.replica.handle(self.now, self.wall(), Input::Shard(ShardId(shard as u16), message));
             }
             if self.shards[shard].shard.wants_room() && self.inboxes[shard].len() < self.inboxes[shard].capacity() {
@@ -408,6 +414,14 @@ impl World {
         }
     }
 
+    /// A shard looks at the stream without having been woken.
+    fn look(&mut self, shard: usize) {
+        self.shards[shard].shard.drain(self.now);
+        let applied = self.replica.tree_mut().applied();
+        assert_eq!(self.shards[shard].shard.read_zxid(), applied, "a shard is at `applied`, whatever is on the stream (A2)");
+        self.pump(shard);
+    }
+
     fn outputs(&mut self) -> bool {
         let mut did = false;
         while let Some(output) = self.replica.poll_output() {
@@ -417,6 +431,9 @@ impl World {
                 Output::Publish(batch) => {
                     let last_zxid = batch.last_zxid;
                     let published = self.publisher.publish(batch);
+                    if self.look_before_applied {
+                        (0..self.shards.len()).for_each(|shard| self.look(shard));
+                    }
                     self.replica.published(last_zxid);
                     notify(&self.bells, &*published, published.position());
                 }
@@ -490,6 +507,20 @@ impl Disk {
             LogAction::Name { file, .. } => self.pending.push_back(Completion::Named(file)),
             LogAction::Close { .. } => self.closed += 1,
         }
+    }
+}
+
+fn copy(message: &ToReplica) -> ToReplica {
+    match message {
+        ToReplica::Request { conn, session, frame, auth } => {
+            ToReplica::Request { conn: *conn, session: *session, frame: frame.clone(), auth: auth.clone() }
+        }
+        ToReplica::Failed { conn, session, xid, err, auth } => {
+            ToReplica::Failed { conn: *conn, session: *session, xid: *xid, err: *err, auth: auth.clone() }
+        }
+        ToReplica::Connect { conn, accepted, request } => ToReplica::Connect { conn: *conn, accepted: *accepted, request: request.clone() },
+        ToReplica::Detach { conn, session, heard } => ToReplica::Detach { conn: *conn, session: *session, heard: *heard },
+        ToReplica::Heard { conn, session, heard } => ToReplica::Heard { conn: *conn, session: *session, heard: *heard },
     }
 }
 

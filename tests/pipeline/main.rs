@@ -2,6 +2,8 @@
 #![allow(missing_docs)]
 
 mod driver;
+mod model;
+mod random;
 
 use driver::{Frame, Setup, World, again, data_of, frame, new_session, put_create};
 use zoo::base::{SessionId, Writer};
@@ -85,6 +87,25 @@ fn a_write_acknowledged_on_one_shard_is_read_on_another_promise_3() {
     w.get(b, "/a", false);
     w.deliver(b, usize::MAX);
     assert_eq!(data_of(&w.take(b)[0]), "1");
+}
+
+#[test]
+fn nothing_is_shown_before_applied_has_moved_a2() {
+    let mut w = World::new(Setup { shards: 2, ..Setup::default() });
+    let ((a, _), (b, _)) = (w.connect(0), w.connect(1));
+    w.look_before_applied = true;
+    w.request(b, OpCode::AddWatch, |r| {
+        r.put_string("/a");
+        r.put_i32(0);
+    });
+    w.settle();
+    for _ in 0..3 {
+        w.create(a, "/a", "", 0);
+        w.delete(a, "/a");
+    }
+    w.settle();
+    assert_eq!(w.replies(a).len(), 6);
+    assert_eq!(w.take(b).len(), 7);
 }
 
 #[test]
@@ -322,6 +343,19 @@ fn an_undecodable_multi_takes_a_zxid_and_other_writes_do_not() {
     w.create(c, "/ok", "", 0);
     w.settle();
     assert_eq!(w.replies(c), [(1, 1, -5), (2, 2, -5), (3, 2, -5), (4, 3, 0)], "in session order");
+}
+
+#[test]
+fn a_multi_longer_than_the_limit_is_refused_as_undecodable() {
+    let mut setup = Setup::default();
+    setup.shard.multi_ops_max = 2;
+    let mut w = World::new(setup);
+    let (c, _) = w.connect(0);
+    let create = |path: &'static str| move |r: &mut Vec<u8>| put_create(r, path, "", 0);
+    w.request(c, OpCode::Multi, multi(&[(OpCode::Create, &create("/a")), (OpCode::Create, &create("/b")), (OpCode::Create, &create("/c"))]));
+    w.request(c, OpCode::Multi, multi(&[(OpCode::Create, &create("/a")), (OpCode::Create, &create("/b"))]));
+    w.settle();
+    assert_eq!(w.replies(c), [(1, 2, -5), (2, 3, 0)]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use zoo::proto::connect::{ConnectRequest, ConnectResponse, Password};
 use zoo::proto::response::ReplyHeader;
 
 /// Longest wait for anything that must happen; a test that needs so long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(40);
 
 /// A directory that goes away with the test.
 pub fn temp_dir() -> tempfile::TempDir {
@@ -71,6 +71,7 @@ impl ServerProcess {
             match is_ready.recv_timeout(Duration::from_millis(20)) {
                 Ok(address) => return Ok(ServerProcess { child, address, log }),
                 Err(_) if started.elapsed() > PATIENCE => {
+                    log.lock().expect("not poisoned").push_str(&waits(child.id()));
                     let _ = child.kill();
                 }
                 Err(_) => {}
@@ -121,6 +122,14 @@ impl Drop for ServerProcess {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a process's threads wait for, one line each.
+fn waits(process: u32) -> String {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{process}/task")) else { return String::new() };
+    let read = |dir: &Path, file: &str| std::fs::read_to_string(dir.join(file)).unwrap_or_default().trim().to_owned();
+    let line = |dir: PathBuf| format!("{} waits in {}, system call {}\n", read(&dir, "comm"), read(&dir, "wchan"), read(&dir, "syscall"));
+    tasks.filter_map(Result::ok).map(|task| line(task.path())).collect()
 }
 
 /// The address in the line that says that the server is ready.
@@ -182,21 +191,26 @@ impl RawClient {
 
     /// Connects with a session; `None` when it is refused.
     pub fn attach(address: SocketAddr, session: SessionId, password: Password, timeout_ms: i32) -> Option<Self> {
-        let mut stream = TcpStream::connect(address).expect("the server listens");
-        stream.set_nodelay(true).expect("a socket");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        Self::try_attach(address, session, password, timeout_ms).expect("an answer to the connect request")
+    }
+
+    /// Connects with a session; an error when the server goes away meanwhile.
+    pub fn try_attach(address: SocketAddr, session: SessionId, password: Password, timeout_ms: i32) -> std::io::Result<Option<Self>> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let request =
             ConnectRequest { last_zxid_seen: 0, timeout_ms, session, password: password.to_vec(), read_only: false, has_read_only: true };
         let mut out = Vec::new();
         request.write_frame(&mut out);
-        stream.write_all(&out).expect("sent");
-        let mut input = BufReader::new(stream.try_clone().expect("a socket"));
-        let response = ConnectResponse::decode(&read_frame(&mut input).expect("an answer to connect")).expect("well formed");
+        stream.write_all(&out)?;
+        let mut input = BufReader::new(stream.try_clone()?);
+        let response = ConnectResponse::decode(&read_frame(&mut input)?).expect("well formed");
         if response.timeout_ms == 0 {
-            return None;
+            return Ok(None);
         }
         let (session, password, timeout_ms) = (response.session, response.password, response.timeout_ms);
-        Some(RawClient { stream, input, session, password, timeout_ms, next_xid: 1, events: Vec::new() })
+        Ok(Some(RawClient { stream, input, session, password, timeout_ms, next_xid: 1, events: Vec::new() }))
     }
 
     /// Sends a request and returns its number.

@@ -205,7 +205,7 @@ pub struct AuthConfig {
     pub skip_acl: bool,
     /// `DigestAuthenticationProvider.enabled`.
     pub digest_enabled: bool,
-    /// `DigestAuthenticationProvider.superDigest`: base64 of the SHA-1 for user `super`, without its "super:".
+    /// `DigestAuthenticationProvider.superDigest`: `super:<base64 of SHA-1>`.
     pub super_digest: Option<String>,
 }
 
@@ -322,6 +322,8 @@ impl ServerConfig {
             out_buffer_bytes_max: self.sessions.out_buffer_bytes_max,
             watches_per_session_max: self.sessions.watches_per_session_max,
             session_outstanding_max: limits::SESSION_OUTSTANDING_MAX,
+            multi_ops_max: self.sessions.multi_ops_max,
+            sessionless_ms: self.net.sessionless_ms,
             min_session_timeout_ms: self.sessions.min_timeout_ms,
             max_session_timeout_ms: self.sessions.max_timeout_ms,
             super_digest: self.auth.super_digest.clone(),

@@ -311,13 +311,13 @@ fn auth(settings: &Settings) -> Result<AuthConfig, ConfigError> {
     })
 }
 
-/// The base64 part of `super:<base64 of SHA-1>`.
+/// Checks `super:<base64 of SHA-1>`, which is compared as a whole.
 fn super_digest_of(setting: &Setting) -> Result<String, ConfigError> {
     const SHA1_BYTES: usize = 20;
     let digest = setting.value.strip_prefix("super:").unwrap_or_default();
     let decoded = base64::engine::general_purpose::STANDARD.decode(digest);
     if decoded.is_ok_and(|d| d.len() == SHA1_BYTES) {
-        return Ok(digest.to_owned());
+        return Ok(setting.value.clone());
     }
     Err(ConfigError::value(setting, "super:<base64 of the SHA-1 of super:password>"))
 }

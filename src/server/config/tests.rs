@@ -97,7 +97,8 @@ fn supported_keys_arrive_where_they_belong() {
     let shard = config.shard(1);
     assert_eq!((shard.frame_bytes_max, shard.out_buffer_bytes_max, shard.watches_per_session_max), (2 << 20, 32 << 20, 10));
     assert_eq!((shard.min_session_timeout_ms, shard.max_session_timeout_ms), (700, 9_000));
-    assert_eq!((shard.super_digest.as_deref(), shard.skip_acl), (Some("D/InIHSb7yEEbrWz8b9l71RjZJU="), true));
+    assert_eq!((shard.multi_ops_max, shard.sessionless_ms), (20, 900));
+    assert_eq!((shard.super_digest.as_deref(), shard.skip_acl), (Some("super:D/InIHSb7yEEbrWz8b9l71RjZJU="), true));
     let tree = config.tree(1);
     assert!(tree.extended_types && tree.enforce_quota && tree.skip_acl && tree.digest_enabled && !tree.reconfig_enabled);
     let replica = config.replica(1, 2);

@@ -13,7 +13,7 @@ use std::ptr::{self, NonNull};
 const EMPTY: u64 = 0;
 /// An entry was here; probes go on.
 const MARKER: u64 = 1 << 32;
-const SLOTS_MIN: usize = 8;
+const SLOTS_MIN: usize = if cfg!(loom) { 2 } else { 8 };
 
 pub(super) struct Table {
     slots: Box<[AtomicU64]>,
@@ -168,11 +168,13 @@ pub(super) unsafe fn free_table(table: NonNull<Table>) {
     // SAFETY: by the contract; made by `Box::into_raw` in `rebuild`.
     let table = unsafe { Box::from_raw(table.as_ptr()) };
     table.canary.free();
+    #[cfg(loom)]
+    Box::leak(table);
 }
 
 impl Table {
     fn new(len: usize) -> Self {
-        Table { slots: (0..len).map(|_| AtomicU64::new(EMPTY)).collect(), canary: Canary::default() }
+        Table { slots: (0..len).map(|_| AtomicU64::new(EMPTY)).collect(), canary: Canary::new() }
     }
     /// Positions from the tag's home on, each once.
     fn probe(&self, tag: u32) -> impl Iterator<Item = usize> + use<> {

@@ -1,0 +1,223 @@
+//! What loom explores: every interleaving (within a bound of preemptions) of one reader or hold with the writer, on the real code.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release --lib loom_`. Freed memory is marked, not given back: looking at it fails the model.
+
+use super::super::{Hold, Reader, Writer};
+use super::*;
+use loom::thread;
+
+/// Runs the model; `LOOM_MAX_PREEMPTIONS` overrides the bound.
+fn explore(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = model.preemption_bound.or(Some(preemptions));
+    model.check(body);
+}
+
+/// A store with "/a" made at zxid 1.
+fn store() -> (Writer, CellId) {
+    let mut writer = Writer::with_parts(1, 2);
+    let cell = create(&mut writer, 1, "/a", b"");
+    writer.commit(Zxid(1));
+    (writer, cell)
+}
+
+fn change_and_commit(writer: &mut Writer, zxid: u64, cell: CellId) {
+    writer.change(Zxid(zxid), cell, &keep());
+    writer.commit(Zxid(zxid));
+}
+
+/// "/a" is changed by every transaction, so a read at z finds the body stamped z.
+fn see_own_zxid(reader: &Reader, at: Zxid) {
+    assert_eq!(reader.get("/a", at).expect("there at every zxid").zxid(), at);
+}
+
+fn see_held(hold: &Hold) {
+    assert_eq!(hold.get("/a").expect("there at every zxid").zxid(), hold.zxid());
+}
+
+#[test]
+fn loom_a_parked_reader_registers_while_versions_are_retired() {
+    explore(3, || {
+        let (mut writer, cell) = store();
+        let mut reader = writer.reader();
+        let shard = thread::spawn(move || {
+            let at = reader.begin_burst();
+            see_own_zxid(&reader, at);
+            reader.park();
+            let at = reader.begin_burst();
+            see_own_zxid(&reader, at);
+        });
+        change_and_commit(&mut writer, 2, cell);
+        writer.reclaim(9);
+        writer.reclaim(9);
+        shard.join().expect("no panic");
+    });
+}
+
+#[test]
+fn loom_a_registered_reader_keeps_what_it_may_read() {
+    explore(3, || {
+        let (mut writer, cell) = store();
+        let mut reader = writer.reader();
+        reader.begin_burst();
+        let shard = thread::spawn(move || {
+            let at = reader.begin_burst();
+            see_own_zxid(&reader, Zxid(1));
+            see_own_zxid(&reader, at);
+            reader.set_low(at);
+            see_own_zxid(&reader, at);
+        });
+        change_and_commit(&mut writer, 2, cell);
+        writer.reclaim(9);
+        writer.reclaim(9);
+        shard.join().expect("no panic");
+    });
+}
+
+#[test]
+fn loom_a_hold_is_taken_while_a_scan_runs() {
+    explore(3, || {
+        let (mut writer, cell) = store();
+        let mut reader = writer.reader();
+        reader.begin_burst();
+        change_and_commit(&mut writer, 2, cell);
+        let shard = thread::spawn(move || {
+            let hold = reader.hold(Zxid(1));
+            reader.park();
+            see_held(&hold);
+        });
+        writer.reclaim(9);
+        writer.reclaim(9);
+        shard.join().expect("no panic");
+        while writer.garbage_len() > 0 {
+            writer.reclaim(9);
+        }
+    });
+}
+
+#[test]
+fn loom_a_used_hold_slot_is_taken_for_a_lower_zxid() {
+    explore(2, || {
+        let (mut writer, cell) = store();
+        let mut reader = writer.reader();
+        reader.begin_burst();
+        change_and_commit(&mut writer, 2, cell);
+        let newer = writer.hold();
+        let shard = thread::spawn(move || {
+            drop(newer);
+            let hold = reader.hold(Zxid(1));
+            reader.begin_burst();
+            reader.set_low(Zxid(2));
+            see_held(&hold);
+        });
+        writer.reclaim(9);
+        writer.reclaim(9);
+        shard.join().expect("no panic");
+    });
+}
+
+#[test]
+fn loom_a_hold_walks_past_middle_versions_being_unlinked() {
+    explore(3, || {
+        let (mut writer, cell) = store();
+        let mut hold = writer.hold();
+        change_and_commit(&mut writer, 2, cell);
+        change_and_commit(&mut writer, 3, cell);
+        let listing = thread::spawn(move || {
+            see_held(&hold);
+            hold.quiesce();
+            see_held(&hold);
+        });
+        writer.reclaim(9);
+        writer.reclaim(9);
+        listing.join().expect("no panic");
+        while writer.garbage_len() > 0 {
+            writer.reclaim(9);
+        }
+    });
+}
+
+#[test]
+fn loom_a_reader_walks_past_a_body_being_undone() {
+    explore(3, || {
+        let (mut writer, cell) = store();
+        let mut reader = writer.reader();
+        reader.begin_burst();
+        writer.change(Zxid(2), cell, &keep());
+        let shard = thread::spawn(move || {
+            see_own_zxid(&reader, Zxid(1));
+            let at = reader.begin_burst();
+            see_own_zxid(&reader, at);
+        });
+        writer.undo_last();
+        writer.reclaim(9);
+        writer.reclaim(9);
+        change_and_commit(&mut writer, 2, cell);
+        shard.join().expect("no panic");
+    });
+}
+
+#[test]
+fn loom_a_probe_meets_a_growing_table() {
+    explore(3, || {
+        let (mut writer, _) = store();
+        let mut reader = writer.reader();
+        let part = |writer: &Writer, path: &str| writer.shared.hash(path) >> 63;
+        let mut neighbours = ('b'..='z').map(|c| format!("/{c}")).filter(|path| part(&writer, path) == part(&writer, "/a"));
+        let [b, c] = [(); 2].map(|()| neighbours.next().expect("half of all paths"));
+        drop(neighbours);
+        let shard = {
+            let b = b.clone();
+            thread::spawn(move || {
+                let at = reader.begin_burst();
+                assert!(reader.get("/a", at).is_some());
+                assert_eq!(reader.get(&b, at).is_some(), at >= Zxid(2));
+            })
+        };
+        create(&mut writer, 2, &b, b"");
+        writer.commit(Zxid(2));
+        create(&mut writer, 3, &c, b"");
+        writer.reclaim(9);
+        writer.reclaim(9);
+        shard.join().expect("no panic");
+    });
+}
+
+#[test]
+fn loom_a_probe_meets_a_cell_that_changes_hands() {
+    explore(3, || {
+        let (mut writer, a) = store();
+        let mut reader = writer.reader();
+        let shard = thread::spawn(move || {
+            let at = reader.begin_burst();
+            assert_eq!(reader.get("/a", at).is_some(), at < Zxid(2), "/a at {at}");
+            assert_eq!(reader.get("/b", at).is_some(), at >= Zxid(3), "/b at {at}");
+            if let Some(node) = reader.node(a, at) {
+                assert_eq!(node.path(), if at < Zxid(2) { "/a" } else { "/b" });
+            }
+        });
+        writer.remove(Zxid(2), a);
+        writer.commit(Zxid(2));
+        writer.reclaim(9);
+        writer.reclaim(9);
+        create(&mut writer, 3, "/b", b"");
+        writer.commit(Zxid(3));
+        shard.join().expect("no panic");
+    });
+}
+
+#[test]
+fn loom_the_writer_goes_first() {
+    explore(3, || {
+        let (mut writer, cell) = store();
+        let mut reader = writer.reader();
+        let shard = thread::spawn(move || {
+            let at = reader.begin_burst();
+            see_own_zxid(&reader, at);
+        });
+        change_and_commit(&mut writer, 2, cell);
+        writer.reclaim(9);
+        drop(writer);
+        shard.join().expect("no panic");
+    });
+}
