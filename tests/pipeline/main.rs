@@ -722,6 +722,22 @@ fn who_am_i_and_auth_packets() {
 }
 
 #[test]
+fn one_connection_cannot_collect_identities_without_end_s2() {
+    let mut w = World::new(Setup::default());
+    let (c, _) = w.connect(0);
+    for i in 0..300 {
+        w.request_as(c, -4, OpCode::Auth as i32, |r| {
+            r.put_i32(0);
+            r.put_string("digest");
+            r.put_string(&format!("u{i}:p"));
+        });
+    }
+    w.settle();
+    assert_eq!(w.replies(c).last(), Some(&(-4, 0, -115)));
+    assert!(w.clients[c].closed);
+}
+
+#[test]
 fn the_log_rolls_and_a_snapshot_is_taken_at_a_committed_zxid() {
     let mut setup = Setup::default();
     setup.replica.snap_count = 20;
