@@ -178,7 +178,9 @@ impl ConnStats {
     pub fn answered(&mut self, now: Instant, op: &'static str, cxid: i64, zxid: Zxid, latency_ms: u64) {
         self.sent += 1;
         self.last_op = op;
-        self.last_cxid = cxid;
+        if cxid >= 0 {
+            self.last_cxid = cxid; // pings and auth packets have negative ones and leave it
+        }
         self.last_zxid = zxid.as_i64();
         self.last_response = now;
         self.last_latency_ms = latency_ms;

@@ -71,8 +71,23 @@ impl Drop for Place {
     }
 }
 
-/// Binds a listening socket. `[::]` takes both families, or IPv4 alone where the machine has no IPv6.
+/// How long a taken port is tried again: the kernel takes down the ring of a killed predecessor in its own time, and until then that ring
+/// holds the listening socket.
+const TAKEN_PORT_PATIENCE: Duration = Duration::from_secs(3);
+const TAKEN_PORT_POLL: Duration = Duration::from_millis(20);
+
+/// Binds a listening socket, before anything else runs on this thread. `[::]` takes both families, or IPv4 alone where the machine has no IPv6.
 pub fn listen(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpListener> {
+    let deadline = std::time::Instant::now() + TAKEN_PORT_PATIENCE;
+    loop {
+        match bind_families(address, backlog) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && std::time::Instant::now() < deadline => std::thread::sleep(TAKEN_PORT_POLL),
+            result => return result,
+        }
+    }
+}
+
+fn bind_families(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpListener> {
     match bind(address, backlog) {
         Err(e) if address.ip() == IpAddr::from([0u16; 8]) && e.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => {
             bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), backlog)
