@@ -364,14 +364,14 @@ impl ShardLoop {
     // ---- reports and the end ----
 
     fn report(&self, to: &Inbox<Report>) {
-        let report = self.state.borrow().shard.report(clock::now());
+        let report = self.state.borrow().shard.report(clock::now(), clock::wall());
         // A gatherer that gave up has no room to offer; nobody misses the report then.
         let _ = to.push(Report::Shard(self.id, Box::new(report)));
         to.kick();
     }
 
     async fn answer(self: Rc<Self>, conn: ConnId, word: [u8; 4], argument: Vec<u8>) {
-        let own = || self.state.borrow().shard.report(clock::now());
+        let own = || self.state.borrow().shard.report(clock::now(), clock::wall());
         let text = self.admin.answer(&self.mesh, self.id, own, word, &argument).await;
         self.turn(|state, _| {
             if state.sockets.contains_key(&conn) {

@@ -22,9 +22,9 @@ fn a_standard_watch_fires_once() {
     w.add(Table::Data, "/a", 1, Modes::STANDARD);
     w.add(Table::Data, "/a", 2, Modes::STANDARD);
     assert_eq!(w.len(), 2);
-    assert_eq!(fired(&mut w, Table::Child, "/a"), [0u32; 0]);
+    assert!(fired(&mut w, Table::Child, "/a").is_empty());
     assert_eq!(fired(&mut w, Table::Data, "/a"), [1, 2]);
-    assert_eq!(fired(&mut w, Table::Data, "/a"), [0u32; 0]);
+    assert!(fired(&mut w, Table::Data, "/a").is_empty());
     assert!(w.is_empty());
 }
 
@@ -39,12 +39,12 @@ fn persistent_stays_and_recursive_sees_below_once() {
         assert_eq!(fired(&mut w, Table::Data, "/a"), [1]);
         assert_eq!(fired(&mut w, Table::Data, "/a/b/c"), [1]);
         assert_eq!(fired(&mut w, Table::Data, "/other"), [1]);
-        assert_eq!(fired(&mut w, Table::Child, "/a"), [0u32; 0]);
+        assert!(fired(&mut w, Table::Child, "/a").is_empty());
     }
     assert!(!w.contains(Table::Data, "/a", 1, Modes::STANDARD));
     assert!(w.contains(Table::Data, "/a", 1, Modes::PERSISTENT));
     assert!(w.remove(Table::Data, "/", 1, Modes::RECURSIVE));
-    assert_eq!(fired(&mut w, Table::Data, "/other"), [0u32; 0]);
+    assert!(fired(&mut w, Table::Data, "/other").is_empty());
 }
 
 #[test]

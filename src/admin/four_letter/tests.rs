@@ -45,6 +45,7 @@ fn view() -> AdminView {
         watches: vec![("/b".into(), vec![ALICE]), ("/a".into(), vec![ALICE])],
         watch_count: 3,
         auth_failed: 1,
+        ..ShardReport::default()
     };
     let bob = ConnReport { last_cxid: -1, last_zxid: -1, last_op: "NA", queued: 2, ..connection(40_002, Some(BOB)) };
     let second = ShardReport {
@@ -58,6 +59,7 @@ fn view() -> AdminView {
         watches: vec![("/a".into(), vec![BOB])],
         watch_count: 1,
         auth_failed: 0,
+        ..ShardReport::default()
     };
     let replica = ReplicaReport {
         last_zxid: Zxid(0x2a),
@@ -67,6 +69,7 @@ fn view() -> AdminView {
         ephemerals: vec![(ALICE, vec!["/a/e1".into(), "/a/e2".into()])],
         digest_history: vec![(Zxid(0x80), 1_371_985_504), (Zxid(0x1_0000_0100), u64::MAX)],
         snapshots_taken: 4,
+        snapshots_failed: 3,
         ..ReplicaReport::default()
     };
     let (whitelist, unknown) = Whitelist::parse("*");
@@ -202,6 +205,7 @@ fn mntr_lines_are_tab_separated_and_unique() {
         ("zk_approximate_data_size", "210"),
         ("zk_global_sessions", "2"),
         ("zk_snap_count", "4"),
+        ("zk_snapshot_error_count", "3"),
         ("zk_auth_failed_count", "1"),
         ("zk_connection_drop_probability", "0.0"),
         ("zk_uptime", "123456"),
