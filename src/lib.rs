@@ -3,11 +3,17 @@
 //! Layers, each using only those before it: `base` (vocabulary) → `record` (transactions), `proto` (client protocol) →
 //! `tree` (znodes), `storage` (log and snapshots), `handoff` (cross-core queues), `disk` (blocking file work) →
 //! `conn`, `replica`, `shard` (pure cores) → `reactor` (glommio) → `server`.
+pub mod admin;
 pub mod base;
-pub mod proto;
-pub mod record;
+pub mod cli;
+pub mod conn;
+pub mod disk;
 pub mod handoff;
+pub mod proto;
+pub mod reactor;
+pub mod record;
 pub mod replica;
+pub mod server;
 pub mod shard;
 pub mod storage;
 pub mod tree;

@@ -1,2 +1,11 @@
 //! The `zoo` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+/// Frees across threads are cheap in it, and every reply buffer, batch and body may be freed by another core than its maker's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    zoo::cli::run(std::env::args_os())
+}

@@ -9,6 +9,7 @@ pub mod jute;
 pub mod limits;
 pub mod path;
 pub mod prng;
+pub mod secret;
 pub mod stat;
 pub mod time;
 pub mod zxid;

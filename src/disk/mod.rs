@@ -1,0 +1,15 @@
+//! Blocking file work, done off the reactors: preparing, mapping, naming and cutting log segments; durable replacement of small files;
+//! directory scans and locks. The only module that maps files.
+//!
+//! Knows paths, bytes and file descriptors. Never knows what is in a file: names are given to it.
+//!
+//! Nothing here retries a failed sync: the error is handed up, and the server stops (L12).
+#![allow(unsafe_code)]
+
+pub mod dir;
+pub mod mapping;
+pub mod segments;
+
+pub use dir::{DirLock, replace_file, sync_dir};
+pub use mapping::{LogFile, MapRefusal, MarkFile};
+pub use segments::{SegmentEvent, Segments, SegmentsConfig};

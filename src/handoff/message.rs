@@ -1,18 +1,28 @@
 //! What shards and the replica say to each other. Plain data.
 
-use crate::base::{AclList, Auth, ConnKey, Instant, SessionId, Zxid};
+use super::bell::{Concerns, Interest};
+use crate::base::{AclList, Auth, ConnKey, Instant, SessionId, ShardId, Xid, Zxid};
 use crate::proto::connect::{ConnectRequest, Password};
 use crate::proto::{ErrorCode, EventType};
+use foldhash::fast::FixedState;
+use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// From a shard to the replica, in the order sent.
+/// Shards one process can have.
+pub const SHARDS_MAX: usize = 256;
+
+/// From a shard to the replica, in the order sent. `conn` is who sends, `session` whom it serves.
 #[derive(Debug)]
+#[allow(missing_docs)]
 pub enum ToReplica {
     /// A write or an ordered request: the whole frame payload (header included), decoded successfully by the shard (rule A15).
     Request { conn: ConnKey, session: SessionId, frame: Box<[u8]>, auth: Arc<Auth> },
-    /// A connect request that passed the shard's own checks. `peer` is for logs.
-    Connect { conn: ConnKey, request: ConnectRequest },
+    /// A write that could not be decoded and yet takes its place in history (a malformed multi): an error transaction with this code.
+    Failed { conn: ConnKey, session: SessionId, xid: Xid, err: ErrorCode, auth: Arc<Auth> },
+    /// A connect request that passed the shard's own checks. `accepted` orders connections that ask for the same session: the
+    /// newest one gets it, whichever message arrives first.
+    Connect { conn: ConnKey, accepted: Instant, request: ConnectRequest },
     /// The connection is gone; `heard` is when the session was last heard from.
     Detach { conn: ConnKey, session: SessionId, heard: Instant },
     /// Answer to `Control::AskHeard`.
@@ -30,10 +40,49 @@ pub struct Batch {
     pub bytes: Vec<u8>,
     /// Events the entries refer to.
     pub events: Vec<Event>,
+    /// The shards that a reply or a control is for: they are woken in any case.
+    pub shards: ShardSet,
+}
+
+impl Batch {
+    /// The path of one of its events.
+    #[must_use]
+    pub fn path(&self, event: &Event) -> &str {
+        // Written from a `str` by the replica, so this cannot fail; an empty path matches no watch.
+        std::str::from_utf8(&self.bytes[event.path.start as usize..event.path.end as usize]).unwrap_or("")
+    }
+    /// The bytes of one of its replies.
+    #[must_use]
+    pub fn frame(&self, reply: &Reply) -> &[u8] {
+        &self.bytes[reply.frame.start as usize..reply.frame.end as usize]
+    }
+}
+
+impl Concerns for Batch {
+    fn concerns(&self, shard: usize, interest: &Interest) -> bool {
+        self.shards.contains(ShardId(shard as u16)) || self.events.iter().any(|e| e.concerns(interest))
+    }
+}
+
+/// A set of shards.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct ShardSet([u64; SHARDS_MAX / 64]);
+
+impl ShardSet {
+    /// Adds one.
+    pub fn insert(&mut self, shard: ShardId) {
+        self.0[usize::from(shard.0) / 64] |= 1 << (shard.0 % 64);
+    }
+    /// True when it is in.
+    #[must_use]
+    pub fn contains(&self, shard: ShardId) -> bool {
+        self.0[usize::from(shard.0) / 64] & (1 << (shard.0 % 64)) != 0
+    }
 }
 
 /// One step of a batch.
 #[derive(Debug)]
+#[allow(missing_docs)]
 pub enum Entry {
     /// A committed transaction: first its events, then its reply, then the reads of that session queued behind it (rule A4).
     Txn { zxid: Zxid, events: Range<u32>, reply: Option<Reply>, closed: Option<SessionId> },
@@ -67,10 +116,29 @@ pub struct Event {
     pub acl: Arc<AclList>,
     /// ACL of the parent, for the NodeChildrenChanged that follows a create or delete.
     pub parent_acl: Option<Arc<AclList>>,
+    /// `path_hash` of the path.
+    pub hash: u64,
+    /// `path_hash` of the parent's path (of the path itself for data changes and for the root).
+    pub parent_hash: u64,
+}
+
+impl Event {
+    /// May a shard with this interest have a watch it fires?
+    #[must_use]
+    pub fn concerns(&self, interest: &Interest) -> bool {
+        interest.matches(self.hash) || interest.matches(self.parent_hash)
+    }
+}
+
+/// Hash of a path for interest filters. Not seeded: a collision only costs a look-up that finds nothing.
+#[must_use]
+pub fn path_hash(path: &str) -> u64 {
+    FixedState::with_seed(0).hash_one(path.as_bytes())
 }
 
 /// Orders from the replica to the shard that owns a connection.
 #[derive(Debug, Clone)]
+#[allow(missing_docs)]
 pub enum Control {
     /// The connection now serves this session; answer its connect request and process what waits behind it.
     Attached { conn: ConnKey, session: SessionId, timeout_ms: i32, password: Password },

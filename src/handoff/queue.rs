@@ -1,17 +1,82 @@
-//! A bounded many-producer inbox with one wake-up per burst. INTERFACE.
-use crossbeam::queue::ArrayQueue;
+//! A bounded many-producer inbox with one wake-up per burst.
+//!
+//! The owner parks only after it has armed the flag and looked once more; a producer looks at the flag only after its pushes
+//! (two fences: one of the two sees the other). Waking a parked reactor is dear, so producers push a burst and kick once.
+
+use super::sync::{ArrayQueue, AtomicBool, AtomicWaker, Ordering, fence};
+use std::future::poll_fn;
+use std::task::Poll;
+
 /// Bounded inbox of one executor. Push a whole burst, then `kick` once.
-pub struct Inbox<T> { q: ArrayQueue<T> }
+pub struct Inbox<T> {
+    queue: ArrayQueue<T>,
+    /// The owner is parked or about to be. Written by the owner only.
+    armed: AtomicBool,
+    waker: AtomicWaker,
+}
+
 impl<T> Inbox<T> {
-    pub fn new(capacity: usize) -> Self { Inbox { q: ArrayQueue::new(capacity) } }
+    /// An empty inbox for at most `capacity` items.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Inbox { queue: ArrayQueue::new(capacity), armed: AtomicBool::new(false), waker: AtomicWaker::new() }
+    }
+
     /// Any thread. `Err` gives the item back when full: back-pressure, never block a reactor.
-    pub fn push(&self, item: T) -> Result<(), T> { self.q.push(item) }
+    pub fn push(&self, item: T) -> Result<(), T> {
+        self.queue.push(item)
+    }
+
     /// Any thread: wakes the owner if it is parked.
-    pub fn kick(&self) { unimplemented!() }
+    pub fn kick(&self) {
+        fence(Ordering::SeqCst); // the pushes before the flag
+        if self.armed.load(Ordering::Relaxed) {
+            // Takes the waker out: further kicks before the owner has looked find none.
+            self.waker.wake();
+        }
+    }
+
     /// Owner: moves at most `max` items to `out`, returns how many.
-    pub fn drain(&self, out: &mut Vec<T>, max: usize) -> usize { unimplemented!() }
+    pub fn drain(&self, out: &mut Vec<T>, max: usize) -> usize {
+        let before = out.len();
+        while out.len() - before < max {
+            match self.queue.pop() {
+                Some(item) => out.push(item),
+                None => break,
+            }
+        }
+        out.len() - before
+    }
+
     /// Owner: ready when something is queued; arms the wake-up before the second look.
-    pub async fn ready(&self) { unimplemented!() }
-    pub fn len(&self) -> usize { self.q.len() }
-    pub fn capacity(&self) -> usize { self.q.capacity() }
+    pub async fn ready(&self) {
+        poll_fn(|cx| {
+            if !self.is_empty() {
+                self.armed.store(false, Ordering::Relaxed);
+                return Poll::Ready(());
+            }
+            self.waker.register(cx.waker());
+            self.armed.store(true, Ordering::SeqCst);
+            fence(Ordering::SeqCst); // the flag before the second look
+            if self.is_empty() {
+                return Poll::Pending;
+            }
+            self.armed.store(false, Ordering::Relaxed);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Items queued right now.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+    /// True when nothing is queued.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+    /// The bound.
+    pub fn capacity(&self) -> usize {
+        self.queue.capacity()
+    }
 }

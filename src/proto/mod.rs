@@ -7,6 +7,9 @@ pub mod op_code;
 pub mod request;
 pub mod response;
 
+#[cfg(test)]
+mod golden;
+
 pub use error_code::ErrorCode;
 pub use event::EventType;
 pub use op_code::{OpClass, OpCode};

@@ -1,0 +1,45 @@
+//! The shell that gives the pure cores their sockets, disk, clock and cores. The only module that names glommio.
+//!
+//! One executor per shard; shard 0's also runs the replica, in a task queue of its own. What a core asks for is carried out here and what
+//! happens is handed back as input; no decision about znodes, sessions or order is made in this module.
+#![allow(unsafe_code)]
+
+pub mod accept;
+pub mod client_io;
+pub mod clock;
+pub mod disk_io;
+pub mod executors;
+pub mod lag;
+pub mod mesh;
+pub mod replica_loop;
+pub mod words;
+
+use glommio::TaskQueueHandle;
+use std::future::Future;
+
+/// The end of a process that cannot keep its promises: says why and aborts, without unwinding or flushing anything.
+pub fn fatal(message: &str) -> ! {
+    tracing::error!("fatal: {message}");
+    eprintln!("zoo: fatal: {message}");
+    std::process::abort()
+}
+
+/// Makes a panic of the thread that holds it the end of the process, also where panics unwind: what it was changing may be half changed,
+/// and a server with a missing part is the worst outcome.
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            fatal("a thread of the server panicked");
+        }
+    }
+}
+
+/// A task in a queue of this executor.
+fn spawn_into(task: impl Future<Output = ()> + 'static, queue: TaskQueueHandle) -> glommio::Task<()> {
+    match glommio::spawn_local_into(task, queue) {
+        Ok(task) => task,
+        Err(e) => fatal(&format!("a task queue is gone: {e}")),
+    }
+}

@@ -1,12 +1,34 @@
-//! This server's deterministic brain: prepare, log, publish; sessions and their expiry; when to snapshot. INTERFACE.
+//! This server's deterministic brain: prepare, log, publish; sessions and their expiry; when to snapshot.
 //!
 //! `handle(now, wall, Input)`, then `poll_output` until `None`, then `poll_timeout`. Touches no socket, file or clock.
+//!
+//! Invariants: nothing is published before the log says it is durable (P2); entries leave in the order they were prepared, and
+//! `applied` moves only by `published`, after the batch is on the stream (A2); a session has one owner connection, and only
+//! that one's requests are carried out (A16, L16); nobody is expired before its shard has been asked (A17).
+
+mod commit;
+mod expiry;
+mod intake;
+mod password;
+mod removal;
+mod snapshots;
+
+use crate::base::prng::Prng;
 use crate::base::{Instant, SessionId, ShardId, WallTime, Zxid};
 use crate::handoff::{Batch, ToReplica};
-use crate::storage::log::{FileId, LogAction, LogConfig, SyncToken};
+use crate::storage::log::{FileId, Log, LogAction, LogConfig, SyncToken};
 use crate::tree::{Image, Tree};
+use commit::Groups;
+use expiry::Sessions;
+use removal::Removals;
+use snapshots::Snapshots;
+use std::collections::VecDeque;
 
+pub use password::derived_password;
+
+/// Settings of the replica; a small struct by value.
 #[derive(Clone, Debug)]
+#[allow(missing_docs)]
 pub struct ReplicaConfig {
     pub server_id: i64,
     pub tick_ms: u64,
@@ -27,11 +49,19 @@ pub struct ReplicaConfig {
 /// Everything that can happen to it.
 #[derive(Debug)]
 pub enum Input {
+    /// A message from a shard's queue.
     Shard(ShardId, ToReplica),
+    /// A log file has its name.
     LogOpened(FileId),
+    /// A flush has completed.
     LogSynced(SyncToken),
     /// The background snapshot at this zxid ended; false = failed (warned, kept serving).
-    SnapshotDone { zxid: Zxid, ok: bool },
+    SnapshotDone {
+        /// The image's zxid.
+        zxid: Zxid,
+        /// Whether it is on disk.
+        ok: bool,
+    },
     /// `poll_timeout` has passed.
     Timeout,
     /// Begin a clean stop: no more admission; what is appended is flushed and answered.
@@ -40,45 +70,239 @@ pub enum Input {
 
 /// Everything the shell must do.
 pub enum Output {
+    /// For the log's shell.
     Log(LogAction),
-    /// Append to the stream; then call `Replica::published` (which moves `applied`), then wake the shards in `wake` (bit per shard; A2, A8).
+    /// Append to the stream; then call `Replica::published` (which moves `applied`), then `handoff::notify` the shards (A2, A8).
     Publish(Batch),
     /// Write a snapshot on a background thread, then purge if so configured; report with `SnapshotDone`.
     Snapshot(Image),
     /// A broken invariant: print and abort.
     Fatal(String),
-    /// After `Stop`: everything is flushed and published.
+    /// After `Stop`: everything is flushed and published, the log is closed.
     Stopped,
 }
 
-pub struct Replica {}
+/// The one writer.
+pub struct Replica {
+    config: ReplicaConfig,
+    tree: Tree,
+    log: Log,
+    groups: Groups,
+    sessions: Sessions,
+    removals: Removals,
+    snapshots: Snapshots,
+    prng: Prng,
+    /// Messages that came while the log was at its limit (A22); nothing overtakes them. At most what one turn of the shell drains.
+    backlog: VecDeque<ToReplica>,
+    next_session: i64,
+    /// Scratch: the payload of the transaction being prepared.
+    payload: Vec<u8>,
+    stop: Stop,
+    fatal: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stop {
+    No,
+    Draining,
+    Done,
+}
 
 impl Replica {
     /// Over a recovered tree (everything in it committed). Session timers start afresh at `now`.
-    pub fn new(config: ReplicaConfig, tree: Tree, now: Instant) -> Self { unimplemented!() }
-    pub fn handle(&mut self, now: Instant, wall: WallTime, input: Input) { unimplemented!() }
-    pub fn poll_output(&mut self) -> Option<Output> { unimplemented!() }
+    #[must_use]
+    pub fn new(config: ReplicaConfig, tree: Tree, now: Instant) -> Self {
+        assert_eq!(tree.head_zxid(), tree.applied(), "a recovered tree is committed");
+        let mut prng = Prng::new(config.seed);
+        let mut sessions = Sessions::new(config.tick_ms, config.seed);
+        for (session, timeout_ms) in tree.sessions() {
+            sessions.open(session, timeout_ms, now);
+        }
+        Replica {
+            log: Log::new(config.log.clone(), tree.head_zxid()),
+            groups: Groups::new(tree.applied()),
+            sessions,
+            removals: Removals::new(&config, now),
+            snapshots: Snapshots::new(&config, &mut prng),
+            prng,
+            backlog: VecDeque::new(),
+            next_session: first_session_id(config.server_id, now),
+            payload: Vec::new(),
+            stop: Stop::No,
+            fatal: None,
+            tree,
+            config,
+        }
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, now: Instant, wall: WallTime, input: Input) {
+        match input {
+            Input::Shard(_, message) if self.stop != Stop::No => drop(message),
+            Input::Shard(_, message) => self.backlog.push_back(message),
+            Input::LogOpened(file) => self.log.handle_opened(file),
+            Input::LogSynced(token) => self.log.handle_synced(token),
+            Input::SnapshotDone { zxid, ok } => self.snapshots.done(zxid, ok, wall),
+            Input::Timeout => self.timeout(now, wall),
+            Input::Stop => {
+                self.stop = Stop::Draining;
+                self.backlog.clear();
+            }
+        }
+        self.work(now, wall);
+    }
+
+    /// The next thing to do; call until `None`.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(why) = self.fatal.take() {
+            return Some(Output::Fatal(why));
+        }
+        if let Some(batch) = self.groups.take_sealed(self.log.durable_zxid()) {
+            return Some(Output::Publish(batch));
+        }
+        if let Some(action) = self.log.poll_action() {
+            if matches!(action, LogAction::Sync { .. }) {
+                // What this flush covers is what will be published together.
+                self.groups.seal();
+            }
+            return Some(Output::Log(action));
+        }
+        if let Some(batch) = self.groups.take_open(self.log.durable_zxid()) {
+            return Some(Output::Publish(batch));
+        }
+        if self.snapshots.take_due(self.tree.applied()) {
+            return Some(Output::Snapshot(self.tree.begin_image()));
+        }
+        self.poll_stopped()
+    }
+
     /// After a `Publish` batch is on the stream: moves `applied` to its last zxid.
-    pub fn published(&mut self, last_zxid: Zxid) { unimplemented!() }
-    pub fn poll_timeout(&self) -> Option<Instant> { unimplemented!() }
-    /// False: leave messages in the shards' queues (log at its unsynced limit, or stopping).
-    pub fn admits(&self) -> bool { unimplemented!() }
+    pub fn published(&mut self, last_zxid: Zxid) {
+        assert!(last_zxid <= self.log.durable_zxid(), "{last_zxid} published before it was durable");
+        if last_zxid > self.tree.applied() {
+            self.tree.commit(last_zxid);
+        }
+        self.sessions.committed(last_zxid);
+    }
+
+    /// When to call `handle` with `Timeout`.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.stop != Stop::No {
+            return None;
+        }
+        [self.sessions.next_due(), self.removals.next_due()].into_iter().flatten().min()
+    }
+
+    /// False: leave messages in the shards' queues (log at its unsynced limit, too many outstanding, or stopping).
+    #[must_use]
+    pub fn admits(&self) -> bool {
+        self.stop == Stop::No
+            && self.backlog.is_empty()
+            && self.log.can_append()
+            && self.groups.outstanding() < self.config.global_outstanding_limit.max(1)
+    }
+
     /// Reclaims retired tree versions; call once per turn.
-    pub fn reclaim(&mut self) { unimplemented!() }
-    pub fn tree_mut(&mut self) -> &mut Tree { unimplemented!() }
-    pub fn report(&self, now: Instant) -> ReplicaReport { unimplemented!() }
+    pub fn reclaim(&mut self) {
+        self.tree.reclaim(RECLAIM_BUDGET);
+    }
+
+    /// For readers, at start-up.
+    pub fn tree_mut(&mut self) -> &mut Tree {
+        &mut self.tree
+    }
+
+    /// Everything admin commands want to know.
+    #[must_use]
+    pub fn report(&self, now: Instant) -> ReplicaReport {
+        ReplicaReport {
+            last_zxid: self.tree.applied(),
+            tree: self.tree.counts(),
+            outstanding: self.groups.outstanding() as u64,
+            sessions: self.sessions.report(now),
+            ephemerals: self.tree.ephemerals_by_session(),
+            digest_history: self.tree.digest_history(),
+            last_snapshot: self.snapshots.last(),
+            snapshots_taken: self.snapshots.taken(),
+            snapshots_failed: self.snapshots.failed(),
+        }
+    }
+
+    fn work(&mut self, now: Instant, wall: WallTime) {
+        while self.log.can_append() && self.fatal.is_none() {
+            let Some(message) = self.backlog.pop_front() else { break };
+            self.message(now, wall, message);
+        }
+        if self.stop == Stop::No && self.fatal.is_none() {
+            self.expire_due(now, wall);
+        }
+    }
+
+    fn timeout(&mut self, now: Instant, wall: WallTime) {
+        if self.stop == Stop::No {
+            self.sessions.tick(now);
+            self.remove_due(now, wall);
+        }
+    }
+
+    fn poll_stopped(&mut self) -> Option<Output> {
+        if self.stop != Stop::Draining || !self.groups.is_empty() {
+            return None;
+        }
+        self.log.close();
+        if let Some(action) = self.log.poll_action() {
+            return Some(Output::Log(action));
+        }
+        if !self.log.is_closed() {
+            return None;
+        }
+        self.stop = Stop::Done;
+        Some(Output::Stopped)
+    }
+
+    /// The next place in history; `None` (and a fatal output) when there is none left.
+    fn next_zxid(&mut self) -> Option<Zxid> {
+        let head = self.tree.head_zxid();
+        let next = head.next().or_else(|| {
+            // A standalone server has nobody to agree with on a new epoch; counter 0 stays unused, as everywhere (B7).
+            head.epoch().checked_add(1).map(|epoch| Zxid::new(epoch, 1))
+        });
+        match next {
+            Some(zxid) => assert!(zxid > head && zxid.counter() != 0),
+            None => self.fatal = Some(format!("no zxid is left after {head}")),
+        }
+        next
+    }
+}
+
+/// Retired bodies freed in one turn.
+const RECLAIM_BUDGET: usize = 4096;
+
+/// The first session id of this run: server id, 40 bits of the clock, a counter.
+fn first_session_id(server_id: i64, now: Instant) -> i64 {
+    (((now.as_ms() << 24) >> 8) as i64) | server_id << 56
 }
 
 /// Plain numbers for admin commands.
 #[derive(Clone, Debug, Default)]
 pub struct ReplicaReport {
+    /// Last committed zxid.
     pub last_zxid: Zxid,
+    /// Sizes of the tree.
     pub tree: crate::tree::TreeCounts,
+    /// Transactions prepared and not published.
     pub outstanding: u64,
     /// (session, timeout ms, ms until expiry)
     pub sessions: Vec<(SessionId, i32, u64)>,
+    /// Ephemeral paths by session.
     pub ephemerals: Vec<(SessionId, Vec<String>)>,
+    /// (zxid, digest) for `hash`.
     pub digest_history: Vec<(Zxid, u64)>,
+    /// The newest snapshot of this run.
     pub last_snapshot: Option<(Zxid, WallTime)>,
+    /// Snapshots written in this run.
     pub snapshots_taken: u64,
+    /// Snapshots that failed in this run.
+    pub snapshots_failed: u64,
 }

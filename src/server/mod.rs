@@ -1,0 +1,11 @@
+//! The server as a whole: configuration, start and stop. The only layer that knows all others.
+
+pub mod bootstrap;
+pub mod config;
+pub mod recovery;
+pub mod shutdown;
+pub mod snapshots;
+
+pub use bootstrap::{StartError, ZooServer, run};
+pub use config::ServerConfig;
+pub use shutdown::Stopper;

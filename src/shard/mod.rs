@@ -1,32 +1,108 @@
-//! One core's brain: its connections, its read zxid, its watches; pure. INTERFACE.
+//! One core's brain: its connections, its read zxid, its watches; pure.
 //!
 //! The reactor's turn, per connection with bytes: recv into `input(conn)` → `received(now, conn, n)` (which loads `applied`, drains the stream,
 //! then serves: rule A3) → `poll_transmit` until `None`: send `output(conn)` → `poll_close`. On a wake-up from the replica: `drain(now)`, then the same polls.
-use crate::base::{ConnId, Instant, SessionId, ShardId, Zxid};
-use crate::handoff::{Batch, Inbox, Subscriber, ToReplica};
+//! A shard never waits and never calls the replica: what it has to say goes into the replica's inbox, what it hears comes from the stream.
+//!
+//! Invariants: nothing leaves a shard for a zxid above the `applied` it has loaded (A2); a session's requests take effect and are
+//! answered in the order sent, each read at the zxid of the write before it (A4); an event leaves before any reply that shows its
+//! cause (P10); while a read may still be served at an old zxid, the tree's reader holds it (A5).
+
+mod apply;
+mod clients;
+mod path_index;
+mod read;
+mod report;
+mod route;
+mod watch;
+
+use crate::base::{ConnId, ConnKey, Instant, SessionId, ShardId, Zxid};
+use crate::conn::{Connection, Latency, Phase};
+use crate::handoff::bell::FILTER_BITS;
+use crate::handoff::{Batch, Bell, Inbox, Subscriber, ToReplica};
 use crate::tree::TreeReader;
+use clients::Clients;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use watch::{ClientSlot, Watches};
 
+pub use report::{ConnReport, ShardReport};
+
+/// How long a shard lets its sockets be reaped before it answers when a session was last heard from (A17).
+const REAP_MS: u64 = 20;
+/// How long a connection that we do not read counts as alive at most (A17).
+const PAUSED_ALIVE_MS_MAX: u64 = 120_000;
+
+/// Settings of a shard; a small struct by value.
 #[derive(Clone, Debug)]
+#[allow(missing_docs)]
 pub struct ShardConfig {
     pub frame_bytes_max: usize,
     pub out_buffer_bytes_max: usize,
     pub watches_per_session_max: usize,
     pub session_outstanding_max: usize,
+    /// Operations in one multi: more is refused with -5.
+    pub multi_ops_max: usize,
+    /// A connection that has not finished its connect request is closed after this long.
+    pub sessionless_ms: u64,
     pub min_session_timeout_ms: i32,
     pub max_session_timeout_ms: i32,
-    /// base64 of SHA-1 for user "super" ("super:<base64>").
+    /// `super:<base64 of SHA-1>`.
     pub super_digest: Option<String>,
     pub digest_auth_enabled: bool,
     pub skip_acl: bool,
     pub hash_seed: u64,
 }
 
-pub struct Shard {}
+/// One core's connections, watches and reads.
+pub struct Shard {
+    id: ShardId,
+    config: ShardConfig,
+    reader: TreeReader,
+    stream: Subscriber<Batch>,
+    to_replica: Arc<Inbox<ToReplica>>,
+    bell: Arc<Bell>,
+    /// The zxid reads are served at: that of the last entry consumed.
+    at: Zxid,
+    /// The tree's reader is registered and holds something.
+    holding: bool,
+    clients: Clients,
+    watches: Watches,
+    /// What must reach the replica and found its queue full. Bounded by the number of connections.
+    held: VecDeque<ToReplica>,
+    kick: bool,
+    /// Connections whose next request found the replica's queue full.
+    blocked: Vec<ConnId>,
+    /// Connections with received bytes that may now be processed.
+    resume: Vec<ConnId>,
+    /// Connections that have not sent their connect request yet, by deadline.
+    handshakes: VecDeque<(Instant, ConnId)>,
+    /// Questions of the replica, with the time of the answer.
+    asked: VecDeque<(Instant, ConnId, SessionId)>,
+    stalls: Vec<Stall>,
+    totals: Totals,
+    /// Scratch of `fire`.
+    hits: Vec<ClientSlot>,
+}
+
+/// A connection that does not take what is sent to it.
+struct Stall {
+    conn: ConnId,
+    deadline: Instant,
+    sent_total: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    received: u64,
+    sent: u64,
+    latency: Latency,
+    auth_failed: u64,
+}
 
 /// What the reactor does with a connection after `poll_transmit`/`poll_close`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Close {
     /// Send what is in `output`, then shut down and close.
     AfterOutput,
@@ -35,80 +111,302 @@ pub enum Close {
 }
 
 impl Shard {
-    pub fn new(id: ShardId, config: ShardConfig, reader: TreeReader, stream: Subscriber<Batch>, to_replica: Arc<Inbox<ToReplica>>) -> Self { unimplemented!() }
+    /// A shard without connections, at the position of `stream`.
+    #[must_use]
+    pub fn new(id: ShardId, config: ShardConfig, reader: TreeReader, stream: Subscriber<Batch>, to_replica: Arc<Inbox<ToReplica>>) -> Self {
+        let bell = Arc::new(Bell::new(stream.position(), FILTER_BITS));
+        Self::with_bell(id, config, reader, stream, to_replica, bell)
+    }
+
+    /// The same with a doorbell made before, for when the replica's side must know it first.
+    #[must_use]
+    pub fn with_bell(
+        id: ShardId,
+        config: ShardConfig,
+        reader: TreeReader,
+        stream: Subscriber<Batch>,
+        to_replica: Arc<Inbox<ToReplica>>,
+        bell: Arc<Bell>,
+    ) -> Self {
+        let at = reader.applied();
+        let watches = Watches::new(bell.clone(), config.hash_seed);
+        Shard {
+            id,
+            config,
+            reader,
+            stream,
+            to_replica,
+            bell,
+            at,
+            holding: false,
+            clients: Clients::default(),
+            watches,
+            held: VecDeque::new(),
+            kick: false,
+            blocked: Vec::new(),
+            resume: Vec::new(),
+            handshakes: VecDeque::new(),
+            asked: VecDeque::new(),
+            stalls: Vec::new(),
+            totals: Totals::default(),
+            hits: Vec::new(),
+        }
+    }
+
+    /// The doorbell the replica's side rings (`handoff::notify`); the shard's task waits on it with `bell.wait(|| shard.behind())`.
+    #[must_use]
+    pub fn bell(&self) -> Arc<Bell> {
+        self.bell.clone()
+    }
+
     /// A new socket. (Per-IP and total limits are the reactor's, checked before.)
-    pub fn accept(&mut self, now: Instant, peer: SocketAddr) -> ConnId { unimplemented!() }
+    pub fn accept(&mut self, now: Instant, peer: SocketAddr) -> ConnId {
+        let id = self.clients.insert(Connection::new(peer, now));
+        // As in ZooKeeper: due at the end of the period in which the time runs out.
+        let period_ms = self.config.sessionless_ms.max(1);
+        let deadline_ms = ((now.as_ms() + period_ms) / period_ms + 1) * period_ms;
+        self.handshakes.push_back((Instant(0).plus_ms(deadline_ms), id));
+        id
+    }
+
     /// Spare room of the connection's input buffer, to be filled by recv; grows with the frame that is being received, shrinks when idle.
-    pub fn input(&mut self, conn: ConnId) -> &mut [u8] { unimplemented!() }
+    /// Empty only for a connection that is gone.
+    pub fn input(&mut self, conn: ConnId) -> &mut [u8] {
+        self.clients.get_mut(conn).map_or(&mut [], |c| c.conn.input.spare())
+    }
+
     /// `n` bytes were received into `input`.
-    pub fn received(&mut self, now: Instant, conn: ConnId, n: usize) { unimplemented!() }
+    pub fn received(&mut self, now: Instant, conn: ConnId, n: usize) {
+        let Some(client) = self.clients.get_mut(conn) else { return };
+        client.conn.input.filled(n);
+        client.conn.heard = now;
+        self.catch_up(now);
+        self.process(now, conn);
+        self.rest();
+    }
+
     /// End of stream or a socket error: the session lives on, the connection does not.
-    pub fn disconnected(&mut self, now: Instant, conn: ConnId) { unimplemented!() }
+    pub fn disconnected(&mut self, now: Instant, conn: ConnId) {
+        self.end(now, conn, None);
+        self.remove(conn);
+        self.rest();
+    }
+
     /// Loads `applied` and works through the stream up to it: events, replies, waiting reads (rules A2, A3, A4).
-    pub fn drain(&mut self, now: Instant) { unimplemented!() }
+    pub fn drain(&mut self, now: Instant) {
+        self.catch_up(now);
+        self.rest();
+    }
+
     /// True when there is something in the stream beyond this shard's position that `applied` releases.
-    pub fn behind(&self) -> bool { unimplemented!() }
+    #[must_use]
+    pub fn behind(&self) -> bool {
+        self.stream.peek().is_some_and(|batch| batch.last_zxid <= self.reader.applied())
+    }
+
     /// A connection with bytes to send; each at most once until more is written.
-    pub fn poll_transmit(&mut self) -> Option<ConnId> { unimplemented!() }
+    pub fn poll_transmit(&mut self) -> Option<ConnId> {
+        self.clients.poll_transmit()
+    }
+
     /// The bytes to send.
-    pub fn output(&self, conn: ConnId) -> &[u8] { unimplemented!() }
+    #[must_use]
+    pub fn output(&self, conn: ConnId) -> &[u8] {
+        self.clients.get(conn).map_or(&[], |c| c.conn.output.bytes())
+    }
+
     /// `n` of them were sent.
-    pub fn sent(&mut self, now: Instant, conn: ConnId, n: usize) { unimplemented!() }
-    pub fn poll_close(&mut self) -> Option<(ConnId, Close)> { unimplemented!() }
+    pub fn sent(&mut self, now: Instant, conn: ConnId, n: usize) {
+        let Some(client) = self.clients.get_mut(conn) else { return };
+        client.conn.output.advance(n);
+        if client.wants_to_resume(&self.config) {
+            self.catch_up(now);
+            self.process(now, conn);
+            self.rest();
+        }
+    }
+
+    /// Nothing received from this connection is unanswered and nothing is left to send: when its client has sent all it will, it may go.
+    #[must_use]
+    pub fn is_settled(&self, conn: ConnId) -> bool {
+        self.clients.get(conn).is_none_or(|c| {
+            c.conn.order.is_idle() && !c.blocked && c.conn.output.is_empty() && !matches!(c.conn.phase, Phase::AwaitText | Phase::AwaitAttach { .. })
+        })
+    }
+
+    /// A connection to be closed; nothing more is read from it.
+    pub fn poll_close(&mut self) -> Option<(ConnId, Close)> {
+        self.clients.poll_close()
+    }
+
     /// The reactor has closed the socket after `poll_close`.
-    pub fn closed(&mut self, now: Instant, conn: ConnId) { unimplemented!() }
+    pub fn closed(&mut self, now: Instant, conn: ConnId) {
+        self.disconnected(now, conn);
+    }
+
     /// A connection whose reading state changed: true = resume reading, false = pause (back-pressure).
-    pub fn poll_read_change(&mut self) -> Option<(ConnId, bool)> { unimplemented!() }
+    pub fn poll_read_change(&mut self) -> Option<(ConnId, bool)> {
+        self.clients.poll_read_change()
+    }
+
     /// A four-letter word arrived on a fresh connection: the reactor answers it through `admin` with `answer_four_letter`.
-    pub fn poll_four_letter(&mut self) -> Option<(ConnId, [u8; 4], Vec<u8>)> { unimplemented!() }
+    pub fn poll_four_letter(&mut self) -> Option<(ConnId, [u8; 4], Vec<u8>)> {
+        self.clients.poll_four_letter()
+    }
+
     /// Text to send, then close.
-    pub fn answer_four_letter(&mut self, conn: ConnId, text: &[u8]) { unimplemented!() }
-    pub fn poll_timeout(&self) -> Option<Instant> { unimplemented!() }
-    pub fn handle_timeout(&mut self, now: Instant) { unimplemented!() }
+    pub fn answer_four_letter(&mut self, conn: ConnId, text: &[u8]) {
+        let Some(client) = self.clients.get_mut(conn) else { return };
+        if client.conn.phase == Phase::AwaitText {
+            client.conn.output.writer().extend_from_slice(text);
+            self.clients.close(conn, Close::AfterOutput);
+        }
+    }
+
+    /// When to call `handle_timeout`.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let handshake = self.handshakes.front().map(|(at, _)| *at);
+        let asked = self.asked.front().map(|(at, _, _)| *at);
+        let stall = self.stalls.iter().map(|s| s.deadline).min();
+        [handshake, asked, stall].into_iter().flatten().min()
+    }
+
+    /// Half-open connections, stalled ones, and answers to `AskHeard` that are due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((_, conn)) = self.handshakes.pop_front_if(|(at, _)| *at <= now) {
+            if self.clients.get(conn).is_some_and(|c| c.conn.phase == Phase::AwaitConnect) {
+                self.end(now, conn, Some(Close::Now));
+            }
+        }
+        while let Some((_, conn, session)) = self.asked.pop_front_if(|(at, _, _)| *at <= now) {
+            self.tell_heard(now, conn, session);
+        }
+        self.check_stalls(now);
+        self.rest();
+    }
+
     /// True when something was pushed to the replica since the last call: kick its inbox once.
-    pub fn take_kick(&mut self) -> bool { unimplemented!() }
+    pub fn take_kick(&mut self) -> bool {
+        std::mem::take(&mut self.kick)
+    }
+
+    /// True while the replica's full queue holds something back here: ring this shard's bell when there is room again.
+    #[must_use]
+    pub fn wants_room(&self) -> bool {
+        !self.held.is_empty() || !self.blocked.is_empty()
+    }
+
     /// Retry what a full queue to the replica held back.
-    pub fn replica_has_room(&mut self, now: Instant) { unimplemented!() }
-    pub fn read_zxid(&self) -> Zxid { unimplemented!() }
-    pub fn report(&self, now: Instant) -> ShardReport { unimplemented!() }
-    /// `crst`, `srst`.
-    pub fn reset_stats(&mut self) { unimplemented!() }
-}
+    pub fn replica_has_room(&mut self, now: Instant) {
+        while let Some(message) = self.held.pop_front() {
+            if let Err(message) = self.to_replica.push(message) {
+                self.held.push_front(message);
+                return;
+            }
+            self.kick = true;
+        }
+        if self.blocked.is_empty() {
+            return;
+        }
+        self.catch_up(now);
+        for conn in std::mem::take(&mut self.blocked) {
+            if let Some(client) = self.clients.get_mut(conn) {
+                client.blocked = false;
+                self.process(now, conn);
+            }
+        }
+        self.rest();
+    }
 
-/// Plain numbers for admin commands.
-#[derive(Clone, Debug, Default)]
-pub struct ShardReport {
-    pub connections: Vec<ConnReport>,
-    pub packets_received: u64,
-    pub packets_sent: u64,
-    /// Requests answered, sum, min and max of their latency in ms.
-    pub latency_count: u64,
-    pub latency_sum_ms: u64,
-    pub latency_min_ms: u64,
-    pub latency_max_ms: u64,
-    /// Data-table watches: (path, sessions).
-    pub watches: Vec<(String, Vec<SessionId>)>,
-    /// Both tables.
-    pub watch_count: u64,
-    pub auth_failed: u64,
-}
+    /// The zxid reads are served at.
+    #[must_use]
+    pub fn read_zxid(&self) -> Zxid {
+        self.at
+    }
 
-/// One line of `cons` and `stat`.
-#[derive(Clone, Debug)]
-pub struct ConnReport {
-    pub peer: SocketAddr,
-    pub session: Option<SessionId>,
-    pub queued: u64,
-    pub received: u64,
-    pub sent: u64,
-    pub last_op: &'static str,
-    pub established_ms: i64,
-    pub timeout_ms: i32,
-    pub last_cxid: i64,
-    pub last_zxid: i64,
-    pub last_response_ms: u64,
-    pub last_latency_ms: u64,
-    pub min_latency_ms: u64,
-    pub avg_latency_ms: u64,
-    pub max_latency_ms: u64,
+    fn key(&self, conn: ConnId) -> ConnKey {
+        ConnKey { shard: self.id, conn }
+    }
+
+    /// End of a burst: hold what deferred reads may still need, or nothing (A5).
+    fn rest(&mut self) {
+        if !self.holding {
+            return;
+        }
+        if self.clients.waiting() > 0 {
+            self.reader.set_low(self.at);
+        } else {
+            self.reader.park();
+            self.holding = false;
+        }
+    }
+
+    /// Sends what may not be lost.
+    fn tell(&mut self, message: ToReplica) {
+        if self.held.is_empty() {
+            match self.to_replica.push(message) {
+                Ok(()) => self.kick = true,
+                Err(message) => self.held.push_back(message),
+            }
+        } else {
+            self.held.push_back(message);
+        }
+    }
+
+    /// The connection serves no more: its session is detached, its watches are dropped. `how` is for the reactor.
+    fn end(&mut self, now: Instant, conn: ConnId, how: Option<Close>) {
+        let Some(client) = self.clients.get(conn) else { return };
+        if let Some(session) = client.conn.session() {
+            let heard = client.alive_at(now, &self.config);
+            self.tell(ToReplica::Detach { conn: self.key(conn), session, heard });
+        }
+        self.silence(conn, how);
+    }
+
+    /// The same without telling the replica, which knows already.
+    fn silence(&mut self, conn: ConnId, how: Option<Close>) {
+        if let Some(slot) = self.clients.slot(conn) {
+            self.watches.drop_client(slot);
+        }
+        self.clients.close(conn, how.unwrap_or(Close::Now));
+    }
+
+    fn remove(&mut self, conn: ConnId) {
+        self.clients.remove(conn);
+    }
+
+    /// Tells when a session was last heard from; a connection that we do not read counts as alive within a bound (A17).
+    fn tell_heard(&mut self, now: Instant, conn: ConnId, session: SessionId) {
+        let Some(client) = self.clients.get(conn).filter(|c| c.conn.session() == Some(session)) else { return };
+        let heard = client.alive_at(now, &self.config);
+        self.tell(ToReplica::Heard { conn: self.key(conn), session, heard });
+    }
+
+    /// Watches a connection whose output is above its limit.
+    fn note_stall(&mut self, now: Instant, conn: ConnId) {
+        let Some(client) = self.clients.get_mut(conn) else { return };
+        if client.stalled || client.conn.output.len() <= self.config.out_buffer_bytes_max {
+            return;
+        }
+        client.stalled = true;
+        let patience_ms = match client.conn.phase {
+            Phase::Serving { timeout_ms, .. } => timeout_ms.max(0) as u64,
+            _ => self.config.sessionless_ms,
+        };
+        self.stalls.push(Stall { conn, deadline: now.plus_ms(patience_ms), sent_total: client.conn.output.sent_total() });
+    }
+
+    fn check_stalls(&mut self, now: Instant) {
+        let due: Vec<Stall> = self.stalls.extract_if(.., |s| s.deadline <= now).collect();
+        for stall in due {
+            let Some(client) = self.clients.get_mut(stall.conn) else { continue };
+            client.stalled = false;
+            if client.conn.output.sent_total() == stall.sent_total {
+                self.end(now, stall.conn, Some(Close::Now));
+            } else {
+                self.note_stall(now, stall.conn);
+            }
+        }
+    }
 }

@@ -1,32 +1,92 @@
-//! The transaction log as a state machine: what to write where, what one flush covers, what is durable. Performs nothing itself.
+//! The transaction log as a state machine: what to write where, what one flush covers, what is durable. Performs nothing itself:
+//! the shell takes `LogAction`s, carries them out in order and reports completions.
+//!
+//! Must never know: paths, file descriptors, clocks, what a transaction means.
+//!
+//! Invariants
+//! 1. `durable_zxid` moves only by completions: the flush that covers a record *and* the directory entry of its file (P2, D1, D2).
+//! 2. A file gets its `log.` name only after its first records are durable, and after every older file has got its own: no crash
+//!    leaves a `log.` file without a durable first record (A20), nor a gap between files.
+//! 3. Files are flushed in order, one flush at a time; bytes written but not flushed never exceed `unsynced_limit` (A22).
+//! 4. Every record is whole in one file.
+//!
+//! Life of a file: `Open` (a prepared spare, neutral name) → `Write`… → `Sync` → `Mark` → `Name` → … → `Close` once a later file has
+//! taken over, or the log is closed, and everything in it is durable.
+
+use super::format::{FILE_HEADER_BYTES, FileHeader};
+use super::group_commit::{GroupCommit, Position};
+use super::mark::Mark;
 use crate::base::Zxid;
+use crate::base::limits::TXN_PAYLOAD_MAX;
+use crate::record::frame::{RECORD_OVERHEAD, write_frame};
+use std::collections::VecDeque;
 
 /// A log file of this run, in opening order.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct FileId(pub u64);
 /// One flush.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct SyncToken(pub u64);
 
 /// What the shell must do, in this order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum LogAction {
-    /// Take a prepared spare segment (or create one of at least `min_bytes`), give it to `file`; its name will be `log.<zxid>`. Rename and
-    /// directory sync happen off the reactor and are reported by `handle_opened`; writes to it may start at once (rule A20).
-    Open { file: FileId, first_zxid: Zxid, min_bytes: u64 },
-    /// Copy these bytes to `offset` of the file's mapping (records or the 16-byte header, already framed).
-    Write { file: FileId, offset: u64, bytes: Vec<u8> },
+    /// Take a prepared spare segment, or create one of at least `min_bytes`, for `file`. It keeps its neutral name for now.
+    Open {
+        /// Names the file from now on.
+        file: FileId,
+        /// What it will be called later.
+        first_zxid: Zxid,
+        /// It must hold at least so much.
+        min_bytes: u64,
+    },
+    /// Put these bytes at `offset` of the file.
+    Write {
+        /// Which file.
+        file: FileId,
+        /// Where.
+        offset: u64,
+        /// Framed records, or the header and framed records.
+        bytes: Vec<u8>,
+    },
     /// fdatasync the file; report with `handle_synced`. At most one is under way.
-    Sync { file: FileId, token: SyncToken },
-    /// Everything in it is durable: unmap, cut to `used_bytes`, fsync (rule A20).
-    Close { file: FileId, used_bytes: u64 },
+    Sync {
+        /// Which file.
+        file: FileId,
+        /// To be given back.
+        token: SyncToken,
+    },
+    /// Put these bytes at `offset` of the mark file. No flush and no report: it becomes durable when it does, or before the next `Name`.
+    Mark {
+        /// Where.
+        offset: u64,
+        /// One slot.
+        bytes: Vec<u8>,
+    },
+    /// Off the reactor: fsync the mark file, rename the file to `log.<first_zxid>`, fsync the directory; report with `handle_opened`.
+    Name {
+        /// Which file.
+        file: FileId,
+        /// Its name.
+        first_zxid: Zxid,
+    },
+    /// Everything in it is durable and nothing will be added: unmap, cut to `used_bytes`, fsync (rule A20). Off the reactor; no report.
+    Close {
+        /// Which file.
+        file: FileId,
+        /// Its final size.
+        used_bytes: u64,
+    },
 }
 
+/// Settings of the log.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
+    /// Size of a prepared segment.
     pub segment_bytes: u64,
+    /// Bound on bytes written and not flushed; raised to hold at least two of the largest transactions.
     pub unsynced_bytes_max: u64,
-    /// `forceSync=no`: appended counts as durable.
+    /// False is `forceSync=no`: what the file system has, in a file that has its name, counts as durable; no flush is asked for.
     pub force_sync: bool,
     /// `txnLogSizeLimitInKb`: roll when a file exceeds it.
     pub file_bytes_max: Option<u64>,
@@ -34,26 +94,315 @@ pub struct LogConfig {
     pub dbid: i64,
 }
 
-pub struct Log {}
+/// Bytes of the largest record.
+const RECORD_BYTES_MAX: u64 = (TXN_PAYLOAD_MAX + RECORD_OVERHEAD) as u64;
+
+/// Where a file is on its way to its `log.` name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Naming {
+    /// Nothing of it is durable yet, or an older file has no name yet.
+    Waiting,
+    /// `Name` has been given out.
+    Requested,
+    /// The directory entry is durable.
+    Done,
+}
+
+#[derive(Debug)]
+struct LogFile {
+    id: FileId,
+    first_zxid: Zxid,
+    capacity: u64,
+    /// End of the last record queued.
+    appended: Position,
+    /// End of the last record in a `Write` that has been given out.
+    written: Position,
+    /// End of the last record a completed flush covered.
+    synced: Position,
+    naming: Naming,
+}
+
+/// The log of this run.
+#[derive(Debug)]
+pub struct Log {
+    config: LogConfig,
+    unsynced_limit: u64,
+    last: Zxid,
+    durable: Zxid,
+    /// Oldest first; the last one takes appends. Earlier ones leave when they are closed.
+    files: VecDeque<LogFile>,
+    files_opened: u64,
+    /// Given out before anything else.
+    open_wanted: VecDeque<LogAction>,
+    /// Framed bytes of the newest file that have not been given out, and where they begin.
+    pending: Vec<u8>,
+    pending_offset: u64,
+    group: GroupCommit,
+    unsynced_bytes: u64,
+    mark_sequence: u64,
+    mark_wanted: bool,
+    roll_wanted: bool,
+    closing: bool,
+    since_roll: (u64, u64),
+}
 
 impl Log {
     /// An empty log whose last zxid is `last`; the first append opens a file.
-    pub fn new(config: LogConfig, last: Zxid) -> Self { unimplemented!() }
-    /// False at the unsynced limit (rule A22): admission closes.
-    pub fn can_append(&self) -> bool { unimplemented!() }
-    /// Frames and queues one payload. Precondition: `zxid` > last.
-    pub fn append(&mut self, zxid: Zxid, payload: &[u8]) { unimplemented!() }
-    /// The next append goes to a new file.
-    pub fn roll(&mut self) { unimplemented!() }
-    /// What to do next; call until `None` after appends and completions. A Sync comes out when appended > durable and none is under way.
-    pub fn poll_action(&mut self) -> Option<LogAction> { unimplemented!() }
-    pub fn handle_opened(&mut self, file: FileId) { unimplemented!() }
-    pub fn handle_synced(&mut self, token: SyncToken) { unimplemented!() }
+    #[must_use]
+    pub fn new(config: LogConfig, last: Zxid) -> Self {
+        let unsynced_limit = config.unsynced_bytes_max.max(2 * RECORD_BYTES_MAX);
+        Log {
+            config,
+            unsynced_limit,
+            last,
+            durable: last,
+            files: VecDeque::new(),
+            files_opened: 0,
+            open_wanted: VecDeque::new(),
+            pending: Vec::new(),
+            pending_offset: 0,
+            group: GroupCommit::default(),
+            unsynced_bytes: 0,
+            mark_sequence: 0,
+            mark_wanted: false,
+            roll_wanted: false,
+            closing: false,
+            since_roll: (0, 0),
+        }
+    }
+
+    /// False at the unsynced limit (rule A22): admission closes until a flush has completed.
+    #[must_use]
+    pub fn can_append(&self) -> bool {
+        // The other half is room for one transaction of any legal size and for those the replica makes itself.
+        !self.closing && self.unsynced_bytes <= self.unsynced_limit / 2
+    }
+
+    /// Frames and queues one payload. Preconditions: `zxid` is above the last one, and `can_append`.
+    pub fn append(&mut self, zxid: Zxid, payload: &[u8]) {
+        assert!(zxid > self.last, "{zxid} appended after {}", self.last);
+        assert!(!self.closing, "append to a closed log");
+        let record_bytes = (payload.len() + RECORD_OVERHEAD) as u64;
+        if self.needs_new_file(record_bytes) {
+            self.open_file(zxid, record_bytes);
+        }
+        let before = self.pending.len();
+        let adler = write_frame(payload, &mut self.pending);
+        let added = (self.pending.len() - before) as u64;
+        let offset = self.pending_offset + self.pending.len() as u64;
+        let file = self.files.back_mut().expect("a file is open");
+        assert!(offset <= file.capacity, "a record is whole in one file");
+        file.appended = Position { offset, zxid, adler };
+        self.last = zxid;
+        self.unsynced_bytes += added;
+        self.since_roll.0 += 1;
+        self.since_roll.1 += added;
+        assert!(self.unsynced_bytes <= self.unsynced_limit || !self.config.force_sync, "admission ignored can_append");
+    }
+
+    /// The next append goes to a new file, and `since_roll` starts again.
+    pub fn roll(&mut self) {
+        self.roll_wanted = true;
+        self.since_roll = (0, 0);
+    }
+
+    /// No more appends: once everything is durable, the last file is closed too.
+    pub fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// What to do next; call until `None` after appends and completions. A `Sync` comes out when something is not durable and no flush is
+    /// under way.
+    pub fn poll_action(&mut self) -> Option<LogAction> {
+        if let Some(action) = self.open_wanted.pop_front() {
+            return Some(action);
+        }
+        self.poll_write().or_else(|| self.poll_mark()).or_else(|| self.poll_name()).or_else(|| self.poll_sync()).or_else(|| self.poll_close())
+    }
+
+    /// The file has its name and the directory entry is durable.
+    pub fn handle_opened(&mut self, file: FileId) {
+        let file = self.files.iter_mut().find(|f| f.id == file).expect("a file that was opened");
+        assert_eq!(file.naming, Naming::Requested, "named once, after it was asked for");
+        file.naming = Naming::Done;
+        // A file that waited for this one is marked before it is named.
+        self.mark_wanted |= self.files.iter().any(|f| f.naming == Naming::Waiting && f.synced.offset > 0);
+        self.advance();
+    }
+
+    /// The flush has completed without error.
+    pub fn handle_synced(&mut self, token: SyncToken) {
+        let flush = self.group.complete(token);
+        let file = self.files.iter_mut().find(|f| f.id == flush.file).expect("a file being flushed stays open");
+        assert!(flush.covers.offset > file.synced.offset && flush.covers.offset <= file.written.offset);
+        self.unsynced_bytes -= flush.covers.offset - file.synced.offset;
+        file.synced = flush.covers;
+        self.mark_wanted = true;
+        self.roll_when_large();
+        self.advance();
+    }
+
     /// Everything at or below it is on stable storage, its directory entry included.
-    pub fn durable_zxid(&self) -> Zxid { unimplemented!() }
-    pub fn appended_zxid(&self) -> Zxid { unimplemented!() }
-    /// Since the last roll: (transactions, bytes); decides when to snapshot.
-    pub fn since_roll(&self) -> (u64, u64) { unimplemented!() }
+    #[must_use]
+    pub const fn durable_zxid(&self) -> Zxid {
+        self.durable
+    }
+    /// The last zxid appended.
+    #[must_use]
+    pub const fn appended_zxid(&self) -> Zxid {
+        self.last
+    }
+    /// Since the last `roll`: (transactions, bytes); decides when to snapshot.
+    #[must_use]
+    pub const fn since_roll(&self) -> (u64, u64) {
+        self.since_roll
+    }
     /// Size of the current file up to the last durable record.
-    pub fn durable_position(&self) -> Option<(FileId, u64)> { unimplemented!() }
+    #[must_use]
+    pub fn durable_position(&self) -> Option<(FileId, u64)> {
+        self.files.back().map(|f| (f.id, f.synced.offset))
+    }
+    /// The bound on unsynced bytes that holds, which may be above the configured one.
+    #[must_use]
+    pub const fn unsynced_limit(&self) -> u64 {
+        self.unsynced_limit
+    }
+    /// After `close`: every file has been given out for closing.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closing && self.files.is_empty()
+    }
+
+    fn needs_new_file(&self, record_bytes: u64) -> bool {
+        match self.files.back() {
+            None => true,
+            Some(file) => self.roll_wanted || file.appended.offset + record_bytes > file.capacity,
+        }
+    }
+
+    fn open_file(&mut self, first_zxid: Zxid, record_bytes: u64) {
+        self.flush_pending_of_old_file();
+        self.roll_wanted = false;
+        self.files_opened += 1;
+        let id = FileId(self.files_opened);
+        let capacity = self.config.segment_bytes.max(FILE_HEADER_BYTES as u64 + record_bytes);
+        let start = Position { offset: 0, zxid: self.last, adler: 0 };
+        self.files.push_back(LogFile { id, first_zxid, capacity, appended: start, written: start, synced: start, naming: Naming::Waiting });
+        self.open_wanted.push_back(LogAction::Open { file: id, first_zxid, min_bytes: capacity });
+        self.pending_offset = 0;
+        FileHeader::log(self.config.dbid).write(&mut self.pending);
+        self.unsynced_bytes += FILE_HEADER_BYTES as u64;
+    }
+
+    /// Bytes of the file being left must be given out before the new file is opened, since `pending` belongs to the newest.
+    fn flush_pending_of_old_file(&mut self) {
+        if let Some(action) = self.take_pending() {
+            self.open_wanted.push_back(action);
+        }
+    }
+
+    fn take_pending(&mut self) -> Option<LogAction> {
+        if self.pending.is_empty() {
+            return None;
+        }
+        let bytes = std::mem::take(&mut self.pending);
+        let offset = self.pending_offset;
+        self.pending_offset += bytes.len() as u64;
+        let file = self.files.back_mut().expect("pending bytes belong to a file");
+        assert_eq!(self.pending_offset, file.appended.offset);
+        file.written = file.appended;
+        Some(LogAction::Write { file: file.id, offset, bytes })
+    }
+
+    fn poll_write(&mut self) -> Option<LogAction> {
+        let action = self.take_pending()?;
+        if !self.config.force_sync {
+            self.trust_the_file_system();
+        }
+        Some(action)
+    }
+
+    /// `forceSync=no`: what the shell has been told to write counts as flushed.
+    fn trust_the_file_system(&mut self) {
+        for file in &mut self.files {
+            self.mark_wanted |= file.synced.offset == 0;
+            file.synced = file.written;
+        }
+        self.unsynced_bytes = 0;
+        self.roll_when_large();
+        self.advance();
+    }
+
+    fn roll_when_large(&mut self) {
+        let Some(max) = self.config.file_bytes_max else { return };
+        if self.files.back().is_some_and(|newest| newest.synced.offset > max) {
+            self.roll_wanted = true;
+        }
+    }
+
+    fn poll_mark(&mut self) -> Option<LogAction> {
+        if !std::mem::take(&mut self.mark_wanted) {
+            return None;
+        }
+        let file = self.marked_file()?;
+        let Position { offset, zxid, adler } = file.synced;
+        let mark = Mark { file: file.first_zxid, dbid: self.config.dbid, offset, zxid, adler, unsynced_bytes_max: self.unsynced_limit };
+        let mark = if self.config.force_sync { mark } else { mark.nothing_flushed() };
+        self.mark_sequence += 1;
+        let (offset, bytes) = mark.slot(self.mark_sequence);
+        Some(LogAction::Mark { offset, bytes })
+    }
+
+    /// The newest file with flushed records up to which every file has its name, or is the next to get it: a mark must not vouch for records
+    /// that a crash would leave behind in a file without a name.
+    fn marked_file(&self) -> Option<&LogFile> {
+        let unnamed = self.files.iter().position(|f| f.naming != Naming::Done).unwrap_or(self.files.len());
+        self.files.iter().take(unnamed + 1).rev().find(|f| f.synced.offset > 0)
+    }
+
+    fn poll_name(&mut self) -> Option<LogAction> {
+        let file = self.files.iter_mut().find(|f| f.naming != Naming::Done)?;
+        if file.naming == Naming::Requested || file.synced.offset == 0 {
+            return None;
+        }
+        file.naming = Naming::Requested;
+        Some(LogAction::Name { file: file.id, first_zxid: file.first_zxid })
+    }
+
+    fn poll_sync(&mut self) -> Option<LogAction> {
+        if !self.group.is_idle() {
+            return None;
+        }
+        let file = self.files.iter().find(|f| f.synced.offset < f.written.offset)?;
+        let token = self.group.start(file.id, file.written);
+        Some(LogAction::Sync { file: file.id, token })
+    }
+
+    fn poll_close(&mut self) -> Option<LogAction> {
+        let file = self.files.front()?;
+        let finished = file.naming == Naming::Done && file.synced.offset == file.appended.offset;
+        let successor = self.files.len() > 1 || self.closing;
+        if !(finished && successor && self.group.is_idle()) {
+            return None;
+        }
+        let file = self.files.pop_front()?;
+        Some(LogAction::Close { file: file.id, used_bytes: file.appended.offset })
+    }
+
+    /// Moves `durable` over every record that is flushed and lies in a file with a durable name, stopping at the first that is not.
+    fn advance(&mut self) {
+        for file in &self.files {
+            if file.naming != Naming::Done {
+                return;
+            }
+            self.durable = self.durable.max(file.synced.zxid);
+            if file.synced.offset < file.appended.offset {
+                return;
+            }
+        }
+    }
 }
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

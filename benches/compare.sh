@@ -1,0 +1,275 @@
+#!/usr/bin/env bash
+# Measures zoo beside Apache ZooKeeper 3.9.4, both started from scratch on free ports, with the same zoo.cfg and forceSync on.
+# Every figure of benches/README.md comes from here. Processes are stopped by the ids they were started with.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+    cat <<'USAGE'
+Usage: benches/compare.sh [OPTION]... [CASE]...
+
+Cases (default: get16 get1 set16 set1 single echo fan-out sessions):
+  get16      getData, 50 connections, 16 in flight, 1,000 keys of 100 B
+  get1       getData, 50 connections, 1 in flight
+  set16      setData, 50 connections, 16 in flight
+  set1       setData, 50 connections, 1 in flight
+  single     setData, one connection, 1 in flight, beside bare fdatasync and bare echo
+  echo       getData beside a bare glommio echo server with the same frames
+  fan-out    1,000 connections that watch one znode
+  sessions   50 clients that connect and close
+  memory     1,000,000 znodes: RSS, bytes per znode (minutes; one server at a time)
+  restart    1,000,000 znodes: time to first answer, from snapshot + 1,000 transactions and from the log alone
+  snapshot   1,000,000 znodes: p99.9 while a snapshot is written
+  all        all of them
+
+Options:
+  --only java|zoo     measure one server alone
+  --zoo FILE          the server's binary (default: target/release/zoo)
+  --dir DIR           where data goes; its disk is what is measured (default: target/compare)
+  --alternations N    turns each server gets (default: 5)
+  --duration S        measured seconds of each turn (default: 10)
+  --znodes N          for memory, restart and snapshot (default: 1000000)
+  --settle S          quiet seconds before memory is read (default: 60)
+
+The reference server's jars come from tests/oracle.sh, or from ORACLE_CLASSPATH.
+USAGE
+}
+
+only= zoo=target/release/zoo dir=target/compare alternations=5 duration=10 znodes=1000000 settle=60 cases=()
+while (($#)); do
+    case $1 in
+        --only) only=$2; shift 2 ;;
+        --zoo) zoo=$2; shift 2 ;;
+        --dir) dir=$2; shift 2 ;;
+        --alternations) alternations=$2; shift 2 ;;
+        --duration) duration=$2; shift 2 ;;
+        --znodes) znodes=$2; shift 2 ;;
+        --settle) settle=$2; shift 2 ;;
+        -h | --help) usage; exit 0 ;;
+        -*) echo "unknown option $1" >&2; usage >&2; exit 2 ;;
+        *) cases+=("$1"); shift ;;
+    esac
+done
+quick=(get16 get1 set16 set1 single echo fan-out sessions)
+slow=(memory restart snapshot)
+case ${cases[*]-} in
+    '') cases=("${quick[@]}") ;;
+    all) cases=("${quick[@]}" "${slow[@]}") ;;
+esac
+case $only in
+    '') servers=(zoo java) ;;
+    java | zoo) servers=("$only") ;;
+    *) echo "--only takes java or zoo" >&2; exit 2 ;;
+esac
+
+loadgen=target/release/loadgen
+durability='fdatasync before every acknowledgement (forceSync=yes)'
+declare -A pid=() port=()
+
+stop() { # NAME
+    local id=${pid[$1]-}
+    [[ -z $id ]] && return
+    kill -TERM "$id" 2>/dev/null || true
+    # Ends when the process does.
+    timeout 60 tail --pid="$id" -f /dev/null || kill -KILL "$id"
+    unset "pid[$1]"
+}
+stop_all() { for name in "${!pid[@]}"; do stop "$name"; done; }
+trap stop_all EXIT
+
+free_port() {
+    local p hex
+    while :; do
+        p=$((20000 + RANDOM % 12000))
+        hex=$(printf ':%04X ' "$p")
+        grep -qs "$hex" /proc/net/tcp /proc/net/tcp6 || break
+    done
+    echo "$p"
+}
+
+classpath() {
+    if [[ -n ${ORACLE_CLASSPATH-} ]]; then
+        echo "$ORACLE_CLASSPATH"
+    elif [[ -x tests/oracle.sh ]]; then
+        tests/oracle.sh
+    else
+        echo "no reference server: tests/oracle.sh is missing and ORACLE_CLASSPATH is not set" >&2
+        exit 1
+    fi
+}
+
+write_cfg() { # NAME [LINE]...
+    local name=$1
+    shift
+    mkdir -p "$dir/$name/data"
+    port[$name]=${port[$name]-$(free_port)}
+    {
+        cat <<CFG
+tickTime=2000
+initLimit=10
+syncLimit=5
+dataDir=$(realpath "$dir/$name/data")
+clientPort=${port[$name]}
+clientPortAddress=127.0.0.1
+maxClientCnxns=0
+admin.enableServer=false
+4lw.commands.whitelist=*
+forceSync=yes
+CFG
+        printf '%s\n' "$@"
+    } >"$dir/$name/zoo.cfg"
+}
+
+start() { # NAME: starts it with its zoo.cfg, waits for its first answer and prints how long that took
+    local name=$1 command
+    case $name in
+        java) command=(java -Xmx2g -cp "$(classpath)" org.apache.zookeeper.server.quorum.QuorumPeerMain "$dir/java/zoo.cfg") ;;
+        zoo) command=("$zoo" server "$dir/zoo/zoo.cfg") ;;
+    esac
+    "$loadgen" start --server "127.0.0.1:${port[$name]}" --log "$dir/$name/out.log" --pid-file "$dir/$name/pid" -- "${command[@]}" ||
+        { tail "$dir/$name/out.log" >&2; exit 1; }
+    pid[$name]=$(<"$dir/$name/pid")
+}
+
+fresh() { # NAME [LINE]...: an empty server
+    stop "$1"
+    rm -rf "${dir:?}/$1"
+    write_cfg "$@"
+    start "$1" >/dev/null
+}
+
+both_fresh() { for name in "${servers[@]}"; do fresh "$name"; done; }
+at() { echo "127.0.0.1:${port[$1]},${pid[$1]},$1"; }
+title() { printf '\n== %s ==\n\n' "$*"; }
+conditions=(--data-dir "$dir" --durability "$durability")
+
+load() { # ARGS: closed loops, then open ones at half of the slower server's throughput
+    both_fresh
+    local args=(--duration "$duration" "${conditions[@]}" "$@") name
+    if ((${#servers[@]} == 2)); then
+        "$loadgen" compare --a "$(at "${servers[0]}")" --b "$(at "${servers[1]}")" --alternations "$alternations" "${args[@]}"
+    else
+        # A server compared with itself shows its own spread.
+        name=${servers[0]}
+        "$loadgen" compare --a "$(at "$name")" --b "$(at "$name")-again" --alternations "$alternations" "${args[@]}"
+    fi
+    stop_all
+}
+
+start_echo() {
+    port[echo]=$(free_port)
+    local binary
+    binary=$(cargo bench --bench echo --no-run --message-format=json 2>/dev/null | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
+    "$loadgen" start --server "127.0.0.1:${port[echo]}" --pid-file "$dir/echo.pid" -- "$binary" --listen "127.0.0.1:${port[echo]}" >/dev/null
+    pid[echo]=$(<"$dir/echo.pid")
+}
+
+case_get16() { load --mix get --connections 50 --in-flight 16; }
+case_get1() { load --mix get --connections 50 --in-flight 1; }
+case_set16() { load --mix set --connections 50 --in-flight 16; }
+case_set1() { load --mix set --connections 50 --in-flight 1; }
+case_fan-out() { load --case fan-out; }
+case_sessions() { load --case sessions; }
+
+case_single() {
+    # Floors first and last, since the disk's moods change: what counts lies between them.
+    cargo bench -q --bench fdatasync -- --dir "$dir"
+    cargo bench -q --bench echo
+    load --mix set --connections 1 --in-flight 1 --open-share 0
+    cargo bench -q --bench fdatasync -- --dir "$dir"
+}
+
+case_echo() {
+    local name
+    for name in "${servers[@]}"; do
+        fresh "$name"
+        start_echo
+        "$loadgen" compare --a "$(at "$name")" --b "$(at echo)" --alternations "$alternations" --duration "$duration" --mix get --connections 50 \
+            --in-flight 16 --open-share 0 "${conditions[@]}"
+        stop_all
+    done
+}
+
+fill() { # NAME [ARGS]...
+    local name=$1 collect=()
+    shift
+    [[ $name == java ]] && collect=(--settle-run "jcmd ${pid[java]} GC.run")
+    "$loadgen" fill --server "127.0.0.1:${port[$name]}" --pid "${pid[$name]}" --znodes "$znodes" "${collect[@]}" "${conditions[@]}" "$@"
+}
+
+case_memory() {
+    local name
+    for name in "${servers[@]}"; do
+        fresh "$name"
+        title "memory: $name"
+        fill "$name" --settle "$settle"
+        [[ $name == java ]] && jcmd "${pid[java]}" GC.heap_info
+        stop_all
+    done
+}
+
+# A thousand writes that end up behind the newest snapshot.
+touch_1000() { "$loadgen" run --server "127.0.0.1:${port[$1]}" --mix set --connections 1 --in-flight 16 --keys 998 --warmup 0 --duration 0.01 --keep >/dev/null; }
+
+case_restart() {
+    local name turn
+    for name in "${servers[@]}"; do
+        title "restart from the log alone: $name"
+        # No snapshot is due while filling; one written at the very start is of an empty tree.
+        fresh "$name" snapCount=1000000000
+        fill "$name" --settle 0 >/dev/null
+        stop "$name"
+        mkdir "$dir/$name/log-only"
+        cp -r "$dir/$name/data" "$dir/$name/log-only/"
+        for ((turn = 0; turn < alternations; turn++)); do
+            # Starting may write a snapshot, which would make the next start another case.
+            rm -rf "$dir/$name/data"
+            cp -r "$dir/$name/log-only/data" "$dir/$name/data"
+            start "$name"
+            stop "$name"
+        done
+        title "restart from a snapshot and 1,000 transactions: $name"
+        # A clean start writes, or already has, a snapshot of everything.
+        write_cfg "$name"
+        start "$name" >/dev/null
+        touch_1000 "$name"
+        stop "$name"
+        rm -rf "$dir/$name/log-only"
+        ls -l "$dir/$name/data/version-2"
+        mv "$dir/$name/data" "$dir/$name/prepared"
+        for ((turn = 0; turn < alternations; turn++)); do
+            rm -rf "$dir/$name/data"
+            cp -r "$dir/$name/prepared" "$dir/$name/data"
+            start "$name"
+            stop "$name"
+        done
+    done
+}
+
+case_snapshot() {
+    local name
+    for name in "${servers[@]}"; do
+        title "snapshots under load: $name"
+        fresh "$name"
+        fill "$name" --settle 0 >/dev/null
+        stop "$name"
+        # A snapshot every 10,000 to 20,000 writes: several within the run.
+        write_cfg "$name" snapCount=20000
+        start "$name" >/dev/null
+        "$loadgen" run --server "127.0.0.1:${port[$name]}" --pid "${pid[$name]}" --mix get=50,set=50 --connections 50 --rate 2000 --warmup 10 \
+            --duration 60 --snapshot-dir "$dir/$name/data" "${conditions[@]}"
+        stop_all
+    done
+}
+
+command -v java >/dev/null || [[ $only == zoo ]] || { echo "java is not installed; --only zoo measures zoo alone" >&2; exit 1; }
+cargo build -q --release -p loadgen
+[[ $only == java ]] || [[ -x $zoo ]] || { echo "$zoo is missing: cargo build --release" >&2; exit 1; }
+mkdir -p "$dir"
+[[ -w $dir ]] || { echo "$dir cannot be written" >&2; exit 1; }
+echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(date -u '+%Y-%m-%d %H:%M UTC')"
+for name in "${cases[@]}"; do
+    declare -F "case_$name" >/dev/null || { echo "unknown case $name" >&2; usage >&2; exit 2; }
+    [[ " ${slow[*]} " == *" $name "* ]] || title "$name"
+    "case_$name"
+done

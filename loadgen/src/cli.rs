@@ -1,0 +1,406 @@
+//! The command line.
+
+use crate::compare::{Target, parse_addr};
+use crate::driver::Pace;
+use crate::fan_out::FanOutOptions;
+use crate::fill::FillOptions;
+use crate::load::LoadOptions;
+use crate::schedule::Spacing;
+use crate::sessions::SessionsOptions;
+use crate::workload::Mix;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Load generator for ZooKeeper servers: checks every reply, measures latency, throughput, and what it costs the server.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXAMPLES, args_override_self = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  loadgen run --server 127.0.0.1:2181 --mix get=90,set=10 --connections 50 --in-flight 16
+  loadgen run --server 127.0.0.1:2181 --pid 4711 --mix set --rate 5000 --duration 30
+  loadgen fill --server 127.0.0.1:2181 --pid 4711 --znodes 1000000
+  loadgen compare --a 127.0.0.1:2281,4711,zoo --b 127.0.0.1:2381,4712,java --mix get --alternations 5
+
+Exit status: 0 done, 1 a wrong reply, a lost connection or a failure, 2 bad usage.";
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)]
+pub enum Command {
+    /// Load one server with a mix of operations, in a closed loop (--in-flight) or an open one (--rate)
+    Run {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        load: LoadArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Measure two running servers in turns, in closed loops and then in open ones at the same rate
+    Compare(CompareArgs),
+    /// Create many znodes in the layout /app/svc-123/inst-456 and weigh the server
+    Fill {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        fill: FillArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Change one znode that many connections watch: time and CPU until the last event
+    FanOut {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        fan_out: FanOutArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Open and close sessions as fast as the server lets us
+    Sessions {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        sessions: SessionsArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Start a server and measure the time to its first answered getData; it is left running
+    Start(StartArgs),
+}
+
+/// Which server.
+#[derive(Debug, Args)]
+pub struct ServerArgs {
+    /// Address of the server
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2181", value_parser = parse_addr)]
+    pub server: SocketAddr,
+    /// Its process, to report its CPU time and memory
+    #[arg(long)]
+    pub pid: Option<u32>,
+}
+
+/// How to report.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// The server's data directory, to name its disk beside the figures
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// How durable an acknowledged write is, to print beside the figures (it cannot be seen from outside)
+    #[arg(long, value_name = "TEXT", default_value = "not stated (--durability)")]
+    pub durability: String,
+}
+
+/// What load.
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// Operations and their weights: get, exists, children, set, create, create-seq, delete, multi
+    #[arg(long, default_value = "get")]
+    pub mix: Mix,
+    /// Sessions
+    #[arg(long, default_value_t = 50, value_parser = positive)]
+    pub connections: usize,
+    /// Closed loop: requests each connection keeps outstanding
+    #[arg(long, default_value_t = 1, value_parser = positive)]
+    pub in_flight: usize,
+    /// Open loop: requests a second in all; latency counts from the scheduled time
+    #[arg(long, value_name = "OPS", value_parser = positive_f64)]
+    pub rate: Option<f64>,
+    /// Open loop: steady or poisson arrivals
+    #[arg(long, default_value = "steady")]
+    pub spacing: Spacing,
+    /// Znodes read and written, chosen uniformly
+    #[arg(long, default_value_t = 1_000, value_parser = positive)]
+    pub keys: usize,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 100)]
+    pub value_size: usize,
+    /// setData parts of one multi
+    #[arg(long, default_value_t = 4, value_parser = positive)]
+    pub multi_size: usize,
+    /// Measured seconds
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = positive_f64)]
+    pub duration: f64,
+    /// Seconds of load before that
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    pub warmup: f64,
+    /// Seconds to wait for the last replies
+    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    pub drain: f64,
+    /// Of every random choice: the same seed sends the same requests
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Threads that drive the connections
+    #[arg(long, default_value_t = 1, value_parser = positive)]
+    pub threads: usize,
+    /// Where the run's znodes live
+    #[arg(long, value_name = "PATH", default_value = "/loadgen", value_parser = znode_path)]
+    pub root: String,
+    /// Session timeout to ask for, in seconds
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub session_timeout: u64,
+    /// Directory the server writes snapshots to: report latencies during and outside of them
+    #[arg(long, value_name = "DIR")]
+    pub snapshot_dir: Option<PathBuf>,
+    /// Leave the keys for the next run
+    #[arg(long)]
+    pub keep: bool,
+}
+
+impl LoadArgs {
+    /// With the pace the arguments ask for.
+    pub fn options(&self) -> LoadOptions {
+        let pace = match self.rate {
+            Some(rate) => Pace::Open { rate, spacing: self.spacing },
+            None => Pace::Closed { in_flight: self.in_flight },
+        };
+        LoadOptions {
+            mix: self.mix.clone(),
+            connections: self.connections,
+            threads: self.threads,
+            pace,
+            key_count: self.keys,
+            value_size: self.value_size,
+            multi_size: self.multi_size,
+            warmup_s: self.warmup.max(0.0),
+            duration_s: self.duration,
+            drain_s: self.drain.max(0.0),
+            seed: self.seed,
+            root: self.root.clone(),
+            session_timeout: Duration::from_secs(self.session_timeout),
+            snapshot_dir: self.snapshot_dir.clone(),
+            keep: self.keep,
+        }
+    }
+}
+
+/// Two servers.
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The first server
+    #[arg(long, value_name = "HOST:PORT[,PID][,LABEL]")]
+    pub a: Target,
+    /// The second server
+    #[arg(long, value_name = "HOST:PORT[,PID][,LABEL]")]
+    pub b: Target,
+    /// What to run on them
+    #[arg(long, value_enum, default_value_t = Case::Load)]
+    pub case: Case,
+    /// Turns each server gets
+    #[arg(long, default_value_t = 5, value_parser = positive)]
+    pub alternations: usize,
+    /// Case load: rate of the open loops, as a share of the slower server's closed-loop throughput; 0 leaves them out
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    pub open_share: f64,
+    /// Case load: seconds of load on each server before anything counts (a JVM compiles its code first)
+    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    pub warm_run: f64,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub load: LoadArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub fan_out: FanOutArgs,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
+}
+
+/// What a comparison runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Case {
+    /// As `run`
+    Load,
+    /// As `fan-out`
+    FanOut,
+    /// As `sessions`, with --connections clients
+    Sessions,
+}
+
+/// How many znodes.
+#[derive(Debug, Args)]
+pub struct FillArgs {
+    /// Znodes to create, parents not counted
+    #[arg(long, default_value_t = 1_000_000, value_parser = positive)]
+    pub znodes: usize,
+    /// Children of each parent
+    #[arg(long, default_value_t = 1_000, value_parser = positive)]
+    pub children_per_parent: usize,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 100)]
+    pub value_size: usize,
+    /// Where they go
+    #[arg(long, value_name = "PATH", default_value = "/app", value_parser = znode_path)]
+    pub root: String,
+    /// Sessions
+    #[arg(long, default_value_t = 4, value_parser = positive)]
+    pub connections: usize,
+    /// Requests each keeps outstanding
+    #[arg(long, default_value_t = 256, value_parser = positive)]
+    pub in_flight: usize,
+    /// Quiet seconds before memory is read
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub settle: u64,
+    /// Command to run before memory is read, such as "jcmd PID GC.run"
+    #[arg(long, value_name = "COMMAND")]
+    pub settle_run: Option<String>,
+    /// Session timeout to ask for, in seconds
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub session_timeout: u64,
+}
+
+impl FillArgs {
+    /// As options.
+    pub fn options(&self) -> FillOptions {
+        FillOptions {
+            znodes: self.znodes,
+            children_per_parent: self.children_per_parent,
+            value_size: self.value_size,
+            root: self.root.clone(),
+            connections: self.connections,
+            in_flight: self.in_flight,
+            session_timeout: Duration::from_secs(self.session_timeout),
+            settle: Duration::from_secs(self.settle),
+            settle_run: self.settle_run.clone(),
+        }
+    }
+}
+
+/// How wide.
+#[derive(Debug, Args)]
+pub struct FanOutArgs {
+    /// Connections that watch the znode
+    #[arg(long, default_value_t = 1_000, value_parser = positive)]
+    pub watchers: usize,
+    /// Changes that are measured
+    #[arg(long, default_value_t = 50, value_parser = positive)]
+    pub rounds: usize,
+    /// Changes before that
+    #[arg(long, default_value_t = 10)]
+    pub warmup_rounds: usize,
+}
+
+impl FanOutArgs {
+    /// As options.
+    pub fn options(&self) -> FanOutOptions {
+        FanOutOptions {
+            watchers: self.watchers,
+            rounds: self.rounds,
+            warmup_rounds: self.warmup_rounds,
+            value_size: 100,
+            root: "/loadgen".to_owned(),
+            session_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How many.
+#[derive(Debug, Args)]
+pub struct SessionsArgs {
+    /// Clients that connect and close, each on its own thread
+    #[arg(long, default_value_t = 50, value_parser = positive)]
+    pub clients: usize,
+    /// Measured seconds
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = positive_f64)]
+    pub duration: f64,
+    /// Seconds before that
+    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    pub warmup: f64,
+}
+
+impl SessionsArgs {
+    /// As options.
+    pub fn options(&self) -> SessionsOptions {
+        SessionsOptions {
+            clients: self.clients,
+            warmup_s: self.warmup.max(0.0),
+            duration_s: self.duration,
+            session_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What to start.
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// Where it will listen
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2181", value_parser = parse_addr)]
+    pub server: SocketAddr,
+    /// Znode to ask for; it must exist
+    #[arg(long, value_name = "PATH", default_value = "/zookeeper", value_parser = znode_path)]
+    pub path: String,
+    /// Give up after so many seconds
+    #[arg(long, value_name = "S", default_value_t = 120)]
+    pub limit: u64,
+    /// File for its output
+    #[arg(long, value_name = "FILE", default_value = "/dev/null")]
+    pub log: PathBuf,
+    /// Write its process id to this file
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// The command, after --
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("{text:?} is not a whole number above 0"))
+}
+
+fn positive_f64(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|n: &f64| n.is_finite() && *n > 0.0).ok_or_else(|| format!("{text:?} is not a number above 0"))
+}
+
+fn znode_path(text: &str) -> Result<String, String> {
+    let fine = text.starts_with('/') && text.len() > 1 && !text.ends_with('/') && !text.contains("//");
+    if fine { Ok(text.to_owned()) } else { Err(format!("{text:?} is not an absolute znode path below /")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_rate_makes_the_loop_open() {
+        let parse = |args: &[&str]| match Cli::try_parse_from([&["loadgen", "run"], args].concat()).expect("valid").command {
+            Command::Run { load, .. } => load.options().pace,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(parse(&["--in-flight", "16"]), Pace::Closed { in_flight: 16 });
+        assert_eq!(parse(&["--rate", "10", "--spacing", "poisson"]), Pace::Open { rate: 10.0, spacing: Spacing::Poisson });
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in [
+            ["--connections", "0"],
+            ["--rate", "nan"],
+            ["--rate", "-1"],
+            ["--root", "x"],
+            ["--root", "/"],
+            ["--mix", "fly"],
+            ["--duration", "0"],
+        ] {
+            assert!(Cli::try_parse_from(["loadgen", "run", bad[0], bad[1]]).is_err(), "{bad:?}");
+        }
+    }
+}

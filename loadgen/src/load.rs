@@ -1,0 +1,242 @@
+//! One run of load against one server: prepares the znodes, starts the workers, samples the server's CPU time over exactly the
+//! measured window, cleans up, and turns the tallies into metrics.
+
+use crate::connection::{Failure, Session};
+use crate::driver::{Pace, Plan, Shared, Tally, run_worker};
+use crate::host;
+use crate::measure::{Metric, us_per};
+use crate::outcome::Outcome;
+use crate::progress::Progress;
+use crate::schedule::Window;
+use crate::snapshots::SnapshotWatch;
+use crate::workload::{Mix, OpKind, Workload, write_create_persistent, write_delete, write_set};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Barrier, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+use zoo::proto::ErrorCode;
+
+/// Requests outstanding while preparing and cleaning up.
+const PREPARE_DEPTH: usize = 256;
+/// How often the progress line moves.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+
+/// Everything a run needs to know.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct LoadOptions {
+    pub mix: Mix,
+    pub connections: usize,
+    pub threads: usize,
+    pub pace: Pace,
+    pub key_count: usize,
+    pub value_size: usize,
+    pub multi_size: usize,
+    pub warmup_s: f64,
+    pub duration_s: f64,
+    pub drain_s: f64,
+    pub seed: u64,
+    pub root: String,
+    pub session_timeout: Duration,
+    /// Where the server writes snapshots: splits latencies into during and outside of them.
+    pub snapshot_dir: Option<PathBuf>,
+    /// Leave the keys.
+    pub keep: bool,
+}
+
+/// Runs it. `pid` is the server's process, for CPU and memory.
+pub fn run_load(server: SocketAddr, pid: Option<u32>, options: &LoadOptions, progress: &Progress) -> Result<Outcome, Failure> {
+    let tag = format!("run-{}", std::process::id());
+    let o = options;
+    let workload = Arc::new(Workload::new(&o.root, &tag, o.mix.clone(), o.key_count, o.value_size, o.multi_size));
+    progress.stage("preparing znodes");
+    prepare(server, o, &workload)?;
+    let watch = o.snapshot_dir.clone().map(SnapshotWatch::start);
+    let plan = Plan {
+        server,
+        workload: Arc::clone(&workload),
+        connections: o.connections,
+        threads: o.threads.clamp(1, o.connections.max(1)),
+        pace: o.pace,
+        window: Window::new(o.warmup_s, o.duration_s, o.drain_s),
+        seed: o.seed,
+        session_timeout: o.session_timeout,
+        snapshot_running: watch.as_ref().map(SnapshotWatch::flag),
+    };
+    progress.stage("connecting");
+    let (mut tally, usage) = run_workers(&plan, pid, progress);
+    progress.stage("cleaning up");
+    if tally.failure.is_none() {
+        clean_up(server, o, &workload, std::mem::take(&mut tally.left_over))?;
+    }
+    let snapshots = watch.map(SnapshotWatch::finish);
+    Ok(to_outcome(&plan, tally, usage, snapshots))
+}
+
+/// CPU and memory over the measured window.
+#[derive(Clone, Copy, Debug, Default)]
+struct Usage {
+    server_cpu: Option<Duration>,
+    own_cpu: Duration,
+    memory: Option<host::Memory>,
+}
+
+fn run_workers(plan: &Plan, pid: Option<u32>, progress: &Progress) -> (Tally, Usage) {
+    let shared = Shared {
+        replies: AtomicU64::new(0),
+        stop: AtomicBool::new(false),
+        barrier: Barrier::new(plan.threads + 1),
+        origin: OnceLock::new(),
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..plan.threads)
+            .map(|index| {
+                let shared = &shared;
+                scope.spawn(move || run_worker(plan, shared, index))
+            })
+            .collect();
+        shared.barrier.wait();
+        let origin = *shared.origin.get_or_init(Instant::now);
+        shared.barrier.wait();
+        let usage = sample_usage(plan, pid, &shared, origin, progress);
+        let mut tally = Tally::default();
+        for worker in workers {
+            match worker.join() {
+                Ok(one) => tally.add(one),
+                Err(_) => tally.failure = Some("a worker thread panicked".to_owned()),
+            }
+        }
+        (tally, usage)
+    })
+}
+
+fn sample_usage(plan: &Plan, pid: Option<u32>, shared: &Shared, origin: Instant, progress: &Progress) -> Usage {
+    let sleep_until = |ns: u64| {
+        let end = origin + Duration::from_nanos(ns);
+        while !shared.stop.load(Relaxed) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            thread::sleep(left.min(PROGRESS_EVERY));
+            progress.at(origin.elapsed().as_secs_f64(), plan.window.to_ns as f64 / 1e9, shared.replies.load(Relaxed));
+        }
+    };
+    let sample = || (pid.and_then(host::cpu_time), host::own_cpu_time());
+    sleep_until(plan.window.from_ns);
+    let (server_before, own_before) = sample();
+    sleep_until(plan.window.to_ns);
+    let (server_after, own_after) = sample();
+    Usage {
+        server_cpu: server_before.zip(server_after).map(|(before, after)| after.saturating_sub(before)),
+        own_cpu: own_after.saturating_sub(own_before),
+        memory: pid.and_then(host::memory),
+    }
+}
+
+fn prepare(server: SocketAddr, o: &LoadOptions, workload: &Workload) -> Result<(), Failure> {
+    let mut session = Session::connect(server, o.session_timeout)?;
+    session.create_all(&workload.keys_dir)?;
+    let known: std::collections::HashSet<_> = session.children(&workload.keys_dir)?.into_iter().collect();
+    let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let wanted: std::collections::HashSet<_> = workload.keys.iter().map(|k| name(k)).collect();
+    let mut extra: Vec<_> = known.difference(&wanted).map(|n| format!("{}/{n}", workload.keys_dir)).collect();
+    extra.sort();
+    delete_all(&mut session, &extra)?;
+    session.pipeline(
+        workload.keys.len(),
+        PREPARE_DEPTH,
+        |i, xid, out| {
+            let key = &workload.keys[i];
+            // Keys left by an earlier run may hold values of another size.
+            if known.contains(&name(key)) {
+                write_set(out, xid, key, &workload.value)
+            } else {
+                write_create_persistent(out, xid, key, &workload.value)
+            }
+        },
+        |i, err| if err == 0 { Ok(()) } else { Err(Failure::Code(err, format!("preparing {}", workload.keys[i]))) },
+    )?;
+    if workload.mix.any(OpKind::makes_znodes) {
+        session.create_all(&workload.scratch_dir)?;
+        session.pipeline(
+            o.connections,
+            PREPARE_DEPTH,
+            |i, xid, out| write_create_persistent(out, xid, &workload.connection_dir(i), b""),
+            |_, err| {
+                if err == 0 || err == ErrorCode::NodeExists.code() {
+                    Ok(())
+                } else {
+                    Err(Failure::Code(err, "preparing directories".to_owned()))
+                }
+            },
+        )?;
+    }
+    session.close()
+}
+
+fn clean_up(server: SocketAddr, o: &LoadOptions, workload: &Workload, mut left_over: Vec<String>) -> Result<(), Failure> {
+    let mut session = Session::connect(server, o.session_timeout)?;
+    if workload.mix.any(OpKind::makes_znodes) {
+        left_over.extend((0..o.connections).map(|i| workload.connection_dir(i)));
+        left_over.push(workload.scratch_dir.clone());
+    }
+    if !o.keep {
+        left_over.extend(workload.keys.iter().cloned());
+        left_over.push(workload.keys_dir.clone());
+        left_over.push(o.root.clone());
+    }
+    delete_all(&mut session, &left_over)?;
+    session.close()
+}
+
+/// Deletes in order; what is gone already, or still holds somebody else's znodes, is left.
+pub fn delete_all(session: &mut Session, paths: &[String]) -> Result<(), Failure> {
+    session.pipeline(
+        paths.len(),
+        PREPARE_DEPTH,
+        |i, xid, out| write_delete(out, xid, &paths[i]),
+        |i, err| {
+            let fine = [0, ErrorCode::NoNode.code(), ErrorCode::NotEmpty.code()].contains(&err);
+            if fine { Ok(()) } else { Err(Failure::Code(err, format!("deleting {}", paths[i]))) }
+        },
+    )
+}
+
+fn to_outcome(plan: &Plan, tally: Tally, usage: Usage, snapshots: Option<usize>) -> Outcome {
+    let total = tally.total();
+    let answered = total.count() - tally.unanswered.min(total.count());
+    let mut metrics = vec![Metric::new("throughput", answered as f64 / plan.window.seconds(), "ops/s")];
+    metrics.extend(total.metrics(""));
+    if tally.latencies.len() > 1 {
+        for (kind, latencies) in &tally.latencies {
+            metrics.push(Metric::new(format!("{kind} ops"), latencies.count() as f64, ""));
+            metrics.extend(latencies.metrics(kind));
+        }
+    }
+    if let Some(snapshots) = snapshots {
+        metrics.push(Metric::new("snapshots seen", snapshots as f64, ""));
+        metrics.push(Metric::new("ops in snapshot", tally.in_snapshot.count() as f64, ""));
+        metrics.extend(tally.in_snapshot.metrics("in snapshot"));
+        metrics.extend(tally.out_of_snapshot.metrics("out of snapshot"));
+    }
+    if let Some(cpu) = usage.server_cpu {
+        metrics.push(Metric::new("server CPU", us_per(cpu, answered), "µs/op"));
+    }
+    metrics.push(Metric::new("loadgen CPU", us_per(usage.own_cpu, answered), "µs/op"));
+    if let Pace::Open { .. } = plan.pace {
+        metrics.push(Metric::new("send lateness p50", tally.lateness.quantile_us(0.5), "µs"));
+        metrics.push(Metric::new("send lateness p99", tally.lateness.quantile_us(0.99), "µs"));
+    }
+    if let Some(memory) = usage.memory {
+        metrics.push(Metric::new("server RSS", memory.rss as f64 / f64::from(1 << 20), "MiB"));
+        metrics.push(Metric::new("server RssAnon", memory.rss_anon as f64 / f64::from(1 << 20), "MiB"));
+    }
+    let mut errors: Vec<_> = tally.errors.iter().map(|((kind, code), n)| (format!("{kind} error {code}"), *n)).collect();
+    if tally.unanswered > 0 {
+        errors.push(("unanswered".to_owned(), tally.unanswered));
+    }
+    Outcome { metrics, errors, failure: tally.failure }
+}

@@ -1,0 +1,235 @@
+//! A tiny server in the test's own process: real frames over real sockets, a flat map for a tree, and faults on request.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+use zoo::base::{Reader, SessionId, Stat, Writer, Xid};
+use zoo::proto::connect::{ConnectRequest, ConnectResponse};
+use zoo::proto::event::write_notification;
+use zoo::proto::request::{CreateRequest, RequestHeader};
+use zoo::proto::{ErrorCode, EventType, OpCode, Request};
+
+/// What the server does wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// Answers the n-th getData with another request's xid.
+    WrongXid(usize),
+    /// Answers the n-th getData a byte short.
+    ShortData(usize),
+    /// Answers the n-th getData with a zxid from the past.
+    ZxidBack(usize),
+    /// Answers every second getData with NoNode.
+    Errors,
+    /// Hangs up at the n-th getData.
+    HangUp(usize),
+    /// Sleeps once, at the n-th getData.
+    Stall(usize, Duration),
+    /// Sends every watch event twice.
+    DoubleEvents,
+}
+
+#[derive(Default)]
+struct Tree {
+    zxid: i64,
+    /// Path to data length and number of children.
+    nodes: BTreeMap<String, (usize, i32)>,
+    sequence: i32,
+    watches: Vec<(String, TcpStream)>,
+}
+
+struct Server {
+    fault: Fault,
+    gets: AtomicUsize,
+    tree: Mutex<Tree>,
+}
+
+/// Starts a server on a free port; it lives as long as the test's process.
+pub fn start(fault: Fault) -> SocketAddr {
+    start_inspected(fault).0
+}
+
+/// The same, with a look at the paths it holds.
+pub fn start_inspected(fault: Fault) -> (SocketAddr, impl Fn() -> Vec<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = listener.local_addr().expect("bound");
+    let server = Arc::new(Server { fault, gets: AtomicUsize::new(0), tree: Mutex::default() });
+    let inspected = Arc::clone(&server);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let server = Arc::clone(&server);
+            // A client that goes away ends its thread, nothing else.
+            thread::spawn(move || server.serve(stream));
+        }
+    });
+    (addr, move || inspected.tree().nodes.keys().cloned().collect())
+}
+
+impl Server {
+    fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        stream.set_nodelay(true)?;
+        let connect = ConnectRequest::decode(&read_frame(&mut stream)?).expect("a connect request");
+        let mut out = Vec::new();
+        ConnectResponse { timeout_ms: connect.timeout_ms, session: SessionId(7), password: [0; 16], read_only: Some(false) }
+            .write_frame(&mut out);
+        stream.write_all(&out)?;
+        loop {
+            let frame = read_frame(&mut stream)?;
+            let mut r = Reader::new(&frame);
+            let header = RequestHeader::read(&mut r).expect("a header");
+            let request = Request::decode(OpCode::from_i32(header.op).expect("a known operation"), &mut r).expect("a body");
+            let closes = request == Request::CloseSession;
+            let Some(reply) = self.answer(header.xid, request, &stream) else { return Ok(()) };
+            stream.write_all(&reply)?;
+            if closes {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The whole reply frame; `None` hangs up.
+    fn answer(&self, xid: Xid, request: Request<'_>, stream: &TcpStream) -> Option<Vec<u8>> {
+        let mut tree = self.tree();
+        let (mut xid, mut zxid_offset, mut fail) = (xid, 0, None);
+        let mut short = false;
+        if let Request::GetData { watch: false, .. } = request {
+            let n = self.gets.fetch_add(1, SeqCst) + 1;
+            match self.fault {
+                Fault::WrongXid(at) if at == n => xid = Xid(xid.0 + 1),
+                Fault::ShortData(at) if at == n => short = true,
+                Fault::ZxidBack(at) if at == n => zxid_offset = -1,
+                Fault::HangUp(at) if at == n => return None,
+                Fault::Stall(at, how_long) if at == n => thread::sleep(how_long),
+                Fault::Errors if n % 2 == 0 => fail = Some(ErrorCode::NoNode),
+                _ => {}
+            }
+        }
+        let result = match fail {
+            Some(code) => Err(code),
+            None => tree.apply(&request, stream, short, self.fault == Fault::DoubleEvents),
+        };
+        let (err, body) = result.map_or_else(|code| (code.code(), Vec::new()), |body| (0, body));
+        let mut out = Vec::new();
+        out.put_len(16 + body.len());
+        out.put_i32(xid.0);
+        out.put_i64(tree.zxid + zxid_offset);
+        out.put_i32(err);
+        out.put_raw(&body);
+        Some(out)
+    }
+}
+
+impl Tree {
+    fn apply(&mut self, request: &Request<'_>, stream: &TcpStream, short: bool, double: bool) -> Result<Vec<u8>, ErrorCode> {
+        let mut out = Vec::new();
+        match request {
+            Request::GetData { path, watch } => {
+                let (len, _) = *self.node(path)?;
+                out.put_buffer(Some(&vec![0; len - usize::from(short)]));
+                self.stat(path)?.write(&mut out);
+                if *watch {
+                    self.watches.push(((*path).to_owned(), stream.try_clone().expect("a socket")));
+                }
+            }
+            Request::Exists { path, .. } => self.stat(path)?.write(&mut out),
+            Request::GetChildren { path, with_stat, .. } => {
+                self.node(path)?;
+                let prefix = format!("{path}/");
+                let names: Vec<_> = self.nodes.keys().filter_map(|p| p.strip_prefix(&prefix)).filter(|n| !n.contains('/')).collect();
+                out.put_len(names.len());
+                names.iter().for_each(|n| out.put_string(n));
+                if *with_stat {
+                    self.stat(path)?.write(&mut out);
+                }
+            }
+            Request::SetData { path, data, .. } => {
+                self.node(path)?.0 = data.map_or(0, <[u8]>::len);
+                self.zxid += 1;
+                self.stat(path)?.write(&mut out);
+                self.fire(path, double);
+            }
+            Request::Create(create) => out.put_string(&self.create(create)?),
+            Request::Delete { path, .. } => {
+                if self.node(path)?.1 > 0 {
+                    return Err(ErrorCode::NotEmpty);
+                }
+                self.nodes.remove(*path);
+                self.parent(path).map(|p| p.1 -= 1);
+                self.zxid += 1;
+            }
+            Request::Multi(parts) => {
+                for part in parts {
+                    let body = self.apply(part, stream, false, false)?;
+                    out.put_i32(OpCode::SetData as i32);
+                    out.put_bool(false);
+                    out.put_i32(0);
+                    out.put_raw(&body);
+                }
+                zoo::proto::response::write_multi_end(&mut out);
+            }
+            _ => {}
+        }
+        Ok(out)
+    }
+
+    fn create(&mut self, create: &CreateRequest<'_>) -> Result<String, ErrorCode> {
+        let mut path = create.path.to_owned();
+        if create.flags == 2 {
+            path.push_str(&format!("{:010}", self.sequence));
+            self.sequence += 1;
+        }
+        if self.nodes.contains_key(&path) {
+            return Err(ErrorCode::NodeExists);
+        }
+        if path.matches('/').count() > 1 {
+            self.parent(&path).ok_or(ErrorCode::NoNode)?.1 += 1;
+        }
+        self.nodes.insert(path.clone(), (create.data.map_or(0, <[u8]>::len), 0));
+        self.zxid += 1;
+        Ok(path)
+    }
+
+    fn fire(&mut self, path: &str, double: bool) {
+        let (fired, kept) = std::mem::take(&mut self.watches).into_iter().partition(|(p, _)| p == path);
+        self.watches = kept;
+        let mut event = Vec::new();
+        for _ in 0..1 + usize::from(double) {
+            write_notification(&mut event, self.zxid, EventType::NodeDataChanged, path);
+        }
+        for (_, mut stream) in Vec::<(String, TcpStream)>::into_iter(fired) {
+            // The watcher may be gone.
+            let _ = stream.write_all(&event);
+        }
+    }
+
+    fn node(&mut self, path: &str) -> Result<&mut (usize, i32), ErrorCode> {
+        self.nodes.get_mut(path).ok_or(ErrorCode::NoNode)
+    }
+
+    fn parent(&mut self, path: &str) -> Option<&mut (usize, i32)> {
+        let (parent, _) = path.rsplit_once('/')?;
+        self.nodes.get_mut(parent)
+    }
+
+    fn stat(&mut self, path: &str) -> Result<Stat, ErrorCode> {
+        let (len, num_children) = *self.node(path)?;
+        Ok(Stat { data_length: len as i32, num_children, ..Stat::default() })
+    }
+}
+
+fn read_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+    let mut head = [0; 4];
+    stream.read_exact(&mut head)?;
+    let mut frame = vec![0; u32::from_be_bytes(head) as usize];
+    stream.read_exact(&mut frame)?;
+    Ok(frame)
+}

@@ -1,0 +1,156 @@
+//! The program itself against servers that behave and servers that do not.
+
+mod fake;
+
+use fake::Fault;
+use serde_json::Value;
+use std::net::SocketAddr;
+use std::process::{Command, Output};
+use std::time::Duration;
+
+fn loadgen(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_loadgen")).args(args).output().expect("the program runs")
+}
+
+fn run(server: SocketAddr, args: &[&str]) -> (bool, Value) {
+    let server = server.to_string();
+    let base = ["run", "--server", &server, "--json", "--warmup", "0", "--duration", "0.3", "--connections", "4", "--keys", "20"];
+    let output = loadgen(&[&base[..], args].concat());
+    let text = String::from_utf8_lossy(&output.stdout);
+    let json = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}{}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.success(), json)
+}
+
+fn metric(json: &Value, name: &str) -> f64 {
+    json["metrics"][name]["value"].as_f64().unwrap_or_else(|| panic!("no {name} in {json:#}"))
+}
+
+#[test]
+fn every_operation_is_answered_checked_and_counted() {
+    let mix = "get=4,exists=2,children=1,set=2,create=4,create-seq=2,delete=3,multi=1";
+    let (ok, json) = run(fake::start(Fault::None), &["--mix", mix, "--in-flight", "3"]);
+    assert!(ok, "{json:#}");
+    assert_eq!(json["errors"], serde_json::json!({}));
+    for kind in ["get", "exists", "children", "set", "create", "create-seq", "delete", "multi"] {
+        assert!(metric(&json, &format!("{kind} ops")) > 0.0);
+    }
+    assert!(metric(&json, "p50") > 0.0 && metric(&json, "p50") <= metric(&json, "max"));
+}
+
+#[test]
+fn a_run_leaves_nothing_behind() {
+    let (server, paths) = fake::start_inspected(Fault::None);
+    assert!(run(server, &["--mix", "create=3,create-seq=1,delete=1"]).0);
+    assert_eq!(paths(), [""; 0]);
+    assert!(run(server, &["--mix", "create=3,create-seq=1,delete=1", "--keep"]).0);
+    assert_eq!(paths().len(), 22, "the keys, their directory and the root");
+}
+
+#[test]
+fn error_replies_are_counted_and_do_not_fail_the_run() {
+    let (ok, json) = run(fake::start(Fault::Errors), &[]);
+    assert!(ok);
+    let errors = json["errors"]["get error -101"].as_f64().expect("counted");
+    let answered = metric(&json, "throughput") * 0.3;
+    assert!((errors / answered - 0.5).abs() < 0.05, "{errors} of {answered}");
+}
+
+#[test]
+fn a_wrong_reply_fails_the_run_and_says_why() {
+    for (fault, why) in [
+        (Fault::WrongXid(50), "reply to xid"),
+        (Fault::ShortData(50), "data length"),
+        (Fault::ZxidBack(50), "zxid went back"),
+        (Fault::HangUp(50), "closed the connection"),
+    ] {
+        let (ok, json) = run(fake::start(fault), &["--in-flight", "2"]);
+        let failure = json["failure"].as_str().unwrap_or_default();
+        assert!(!ok && failure.contains(why), "{fault:?}: {failure}");
+    }
+}
+
+#[test]
+fn an_open_loop_charges_a_stall_to_every_request_it_delayed() {
+    let stall = Duration::from_millis(250);
+    let server = fake::start(Fault::Stall(30, stall));
+    let (ok, json) = run(server, &["--rate", "200", "--duration", "1", "--connections", "1"]);
+    assert!(ok, "{json:#}");
+    // 50 of 200 arrivals fall into the stall; the first of them waits all of it, and all were sent in spite of it.
+    assert!(metric(&json, "p99") > 200_000.0, "{json:#}");
+    assert!((metric(&json, "throughput") - 200.0).abs() < 2.0, "{json:#}");
+}
+
+#[test]
+fn an_open_loop_counts_what_was_never_answered() {
+    let server = fake::start(Fault::Stall(1, Duration::from_secs(3)));
+    let (_, json) = run(server, &["--rate", "100", "--duration", "0.5", "--drain", "0.1", "--connections", "1"]);
+    assert_eq!(json["errors"]["unanswered"], 50, "{json:#}");
+}
+
+#[test]
+fn the_progress_line_stays_off_when_nobody_looks() {
+    let server = fake::start(Fault::None).to_string();
+    let output = loadgen(&["run", "--server", &server, "--warmup", "0", "--duration", "0.2"]);
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn fan_out_counts_each_event_once() {
+    let args = |addr: &str| {
+        ["fan-out", "--json", "--watchers", "20", "--rounds", "3", "--warmup-rounds", "1", "--server", addr].map(str::to_owned)
+    };
+    let call = |fault| {
+        let args = args(&fake::start(fault).to_string());
+        loadgen(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let good = call(Fault::None);
+    let json: Value = serde_json::from_slice(&good.stdout).expect("JSON");
+    assert_eq!(metric(&json, "events"), 60.0);
+    let bad = call(Fault::DoubleEvents);
+    assert!(!bad.status.success(), "a doubled event must not pass");
+}
+
+#[test]
+fn fill_checks_the_number_of_children() {
+    let server = fake::start(Fault::None).to_string();
+    let output = loadgen(&["fill", "--server", &server, "--znodes", "2500", "--children-per-parent", "100", "--settle", "0", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Znodes that are there already are fine; another layout under the same root is not what was asked for.
+    let again = loadgen(&["fill", "--server", &server, "--znodes", "2400", "--children-per-parent", "50", "--settle", "0"]);
+    assert!(!again.status.success());
+    assert!(String::from_utf8_lossy(&again.stderr).contains("children, expected"));
+}
+
+#[test]
+fn sessions_come_and_go() {
+    let server = fake::start(Fault::None).to_string();
+    let output = loadgen(&["sessions", "--server", &server, "--clients", "3", "--warmup", "0.1", "--duration", "0.3", "--json"]);
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(metric(&json, "sessions") > 0.0);
+}
+
+#[test]
+fn compare_reports_both_servers_and_their_ratio() {
+    let (a, b) = (format!("{},one", fake::start(Fault::None)), format!("{},two", fake::start(Fault::None)));
+    let base =
+        ["compare", "--a", &a, "--b", &b, "--json", "--alternations", "2", "--warmup", "0", "--duration", "0.2", "--connections", "2"];
+    let output = loadgen(&base);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let sections = json.as_array().expect("sections");
+    assert_eq!(sections.len(), 2, "closed and open");
+    assert_eq!((sections[0]["a"].as_str(), sections[0]["b"].as_str()), (Some("one"), Some("two")));
+    for section in sections {
+        assert!(section["result"]["metrics"]["throughput"]["ratio"]["median"].as_f64().expect("a ratio") > 0.0);
+    }
+    let workload = sections[1]["conditions"]["workload"].as_str().expect("text");
+    assert!(workload.contains("open loop"), "{workload}");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_an_error_not_a_hang() {
+    let output = loadgen(&["run", "--server", "127.0.0.1:1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("refused"));
+}

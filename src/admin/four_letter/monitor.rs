@@ -1,0 +1,65 @@
+//! `mntr`: one `zk_<key>\t<value>` line per metric. Only keys with a value that is really measured here, plus `zk_zoo_version`.
+
+use crate::admin::report::AdminView;
+use crate::admin::{java_text, version};
+use std::fmt::{Display, Write as _};
+
+pub(super) fn mntr(view: &AdminView) -> String {
+    let mut out = Lines(String::new());
+    out.line("version", version::zookeeper_build());
+    out.line("zoo_version", version::ZOO_VERSION);
+    out.line("server_state", view.facts.mode);
+    latency(&mut out, view);
+    connections(&mut out, view);
+    znodes(&mut out, view);
+    process(&mut out, view);
+    if view.shards_missing > 0 {
+        out.line("zoo_shards_missing", view.shards_missing);
+    }
+    out.0
+}
+
+fn latency(out: &mut Lines, view: &AdminView) {
+    let sum = view.totals();
+    out.line("avg_latency", java_text::mean(sum.latency_avg_ms()));
+    out.line("min_latency", sum.latency_min_ms);
+    out.line("max_latency", sum.latency_max_ms);
+    out.line("packets_received", sum.packets_received);
+    out.line("packets_sent", sum.packets_sent);
+    out.line("auth_failed_count", sum.auth_failed);
+    out.line("outstanding_requests", view.outstanding());
+}
+
+fn connections(out: &mut Lines, view: &AdminView) {
+    let (local, remote): (Vec<_>, Vec<_>) = view.connections().partition(|c| c.peer.ip().is_loopback());
+    out.line("num_alive_connections", local.len() + remote.len());
+    out.line("connection_drop_probability", java_text::double(0.0));
+    out.line("outstanding_tls_handshake", 0);
+    out.line("non_mtls_local_conn_count", local.len());
+    out.line("non_mtls_remote_conn_count", remote.len());
+}
+
+fn znodes(out: &mut Lines, view: &AdminView) {
+    let tree = view.replica.tree;
+    out.line("znode_count", tree.znodes);
+    out.line("ephemerals_count", tree.ephemerals);
+    out.line("approximate_data_size", tree.data_bytes);
+    out.line("global_sessions", tree.sessions);
+    out.line("local_sessions", 0);
+    out.line("watch_count", view.totals().watch_count);
+    out.line("snap_count", view.replica.snapshots_taken);
+}
+
+fn process(out: &mut Lines, view: &AdminView) {
+    out.line("uptime", view.uptime_ms);
+    out.line("open_file_descriptor_count", view.process.open_files);
+    out.line("max_file_descriptor_count", view.process.open_files_max);
+}
+
+struct Lines(String);
+
+impl Lines {
+    fn line(&mut self, key: &str, value: impl Display) {
+        let _ = writeln!(self.0, "zk_{key}\t{value}");
+    }
+}

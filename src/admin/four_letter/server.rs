@@ -1,0 +1,61 @@
+//! `srvr`, `conf`, `dirs` and `hash`: the server as a whole.
+
+use crate::admin::report::AdminView;
+use crate::admin::{java_text, version};
+use std::fmt::Write as _;
+
+pub(super) fn srvr(view: &AdminView) -> String {
+    format!("{}{}{}", version_line(), super::incomplete(view), statistics(view))
+}
+
+pub(super) fn version_line() -> String {
+    format!("Zookeeper version: {}\n", version::zookeeper_build())
+}
+
+/// The part that `srvr` and `stat` have in common.
+pub(super) fn statistics(view: &AdminView) -> String {
+    let sum = view.totals();
+    let lines = [
+        format!("Latency min/avg/max: {}/{}/{}", sum.latency_min_ms, java_text::mean(sum.latency_avg_ms()), sum.latency_max_ms),
+        format!("Received: {}", sum.packets_received),
+        format!("Sent: {}", sum.packets_sent),
+        format!("Connections: {}", view.connections().count()),
+        format!("Outstanding: {}", view.outstanding()),
+        format!("Zxid: {}", view.replica.last_zxid),
+        format!("Mode: {}", view.facts.mode),
+        format!("Node count: {}\n", view.replica.tree.znodes),
+    ];
+    lines.join("\n")
+}
+
+pub(super) fn conf(view: &AdminView) -> String {
+    let facts = &view.facts;
+    let lines = [
+        format!("clientPort={}", facts.client_port),
+        "secureClientPort=-1".to_owned(),
+        format!("dataDir={}", facts.snapshot_dir.display()),
+        format!("dataDirSize={}", view.directories.snapshot_bytes),
+        format!("dataLogDir={}", facts.log_dir.display()),
+        format!("dataLogSize={}", view.directories.log_bytes),
+        format!("tickTime={}", facts.tick_ms),
+        format!("maxClientCnxns={}", facts.max_client_cnxns),
+        format!("minSessionTimeout={}", facts.min_session_timeout_ms),
+        format!("maxSessionTimeout={}", facts.max_session_timeout_ms),
+        format!("clientPortListenBacklog={}", facts.backlog),
+        "serverId=0\n".to_owned(),
+    ];
+    lines.join("\n")
+}
+
+pub(super) fn dirs(view: &AdminView) -> String {
+    format!("datadir_size: {}\nlogdir_size: {}\n", view.directories.snapshot_bytes, view.directories.log_bytes)
+}
+
+pub(super) fn hash(view: &AdminView) -> String {
+    let mut out = String::new();
+    for (zxid, digest) in &view.replica.digest_history {
+        // The digest is a Java long: signed decimal.
+        let _ = writeln!(out, "{:x}: {}", zxid.0, *digest as i64);
+    }
+    out
+}

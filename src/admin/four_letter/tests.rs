@@ -1,0 +1,288 @@
+//! The text of every word, byte for byte, as a ZooKeeper 3.9.4 server lays it out.
+
+use super::*;
+use crate::admin::report::{DirectorySizes, ServerFacts};
+use crate::admin::version;
+use crate::base::{SessionId, WallTime, Zxid};
+use crate::replica::ReplicaReport;
+use crate::shard::{ConnReport, ShardReport};
+use crate::tree::TreeCounts;
+
+const ALICE: SessionId = SessionId(0x0100_0024_5f1c_0000);
+const BOB: SessionId = SessionId(0x0100_0024_5f1c_0001);
+
+fn connection(port: u16, session: Option<SessionId>) -> ConnReport {
+    ConnReport {
+        peer: ([127, 0, 0, 1], port).into(),
+        session,
+        queued: 0,
+        received: 12,
+        sent: 11,
+        last_op: "GETD",
+        established_ms: 1_700_000_000_123,
+        timeout_ms: 10_000,
+        last_cxid: 10,
+        last_zxid: 0x2a,
+        last_response_ms: 987_654,
+        last_latency_ms: 1,
+        min_latency_ms: 0,
+        avg_latency_ms: 2,
+        max_latency_ms: 7,
+    }
+}
+
+/// Two shards: alice and the asker on the first, bob on the second.
+fn view() -> AdminView {
+    let asker = ConnReport { received: 1, sent: 0, ..connection(40_009, None) };
+    let first = ShardReport {
+        connections: vec![connection(40_001, Some(ALICE)), asker],
+        packets_received: 13,
+        packets_sent: 11,
+        latency_count: 10,
+        latency_sum_ms: 4,
+        latency_min_ms: 1,
+        latency_max_ms: 3,
+        watches: vec![("/b".into(), vec![ALICE]), ("/a".into(), vec![ALICE])],
+        watch_count: 3,
+        auth_failed: 1,
+    };
+    let bob = ConnReport { last_cxid: -1, last_zxid: -1, last_op: "NA", queued: 2, ..connection(40_002, Some(BOB)) };
+    let second = ShardReport {
+        connections: vec![bob],
+        packets_received: 7,
+        packets_sent: 9,
+        latency_count: 2,
+        latency_sum_ms: 11,
+        latency_min_ms: 0,
+        latency_max_ms: 9,
+        watches: vec![("/a".into(), vec![BOB])],
+        watch_count: 1,
+        auth_failed: 0,
+    };
+    let replica = ReplicaReport {
+        last_zxid: Zxid(0x2a),
+        tree: TreeCounts { znodes: 9, ephemerals: 2, data_bytes: 210, sessions: 2 },
+        outstanding: 1,
+        sessions: vec![(ALICE, 10_000, 6_000), (BOB, 10_000, 4_000)],
+        ephemerals: vec![(ALICE, vec!["/a/e1".into(), "/a/e2".into()])],
+        digest_history: vec![(Zxid(0x80), 1_371_985_504), (Zxid(0x1_0000_0100), u64::MAX)],
+        snapshots_taken: 4,
+        ..ReplicaReport::default()
+    };
+    let (whitelist, unknown) = Whitelist::parse("*");
+    assert!(unknown.is_empty());
+    AdminView {
+        facts: ServerFacts {
+            client_port: 2181,
+            backlog: -1,
+            snapshot_dir: "/data/version-2".into(),
+            log_dir: "/log/version-2".into(),
+            tick_ms: 2000,
+            max_client_cnxns: 60,
+            min_session_timeout_ms: 4000,
+            max_session_timeout_ms: 40_000,
+            mode: "standalone",
+            sessionless_ms: 10_000,
+            whitelist,
+        },
+        serving: true,
+        now: WallTime(1_764_000_000_000),
+        uptime_ms: 123_456,
+        trace_mask: 306,
+        replica,
+        shards: vec![first, second],
+        directories: DirectorySizes { snapshot_bytes: 424, log_bytes: 67_108_880 },
+        ..AdminView::default()
+    }
+}
+
+fn said(word: &[u8; 4], view: &AdminView) -> String {
+    String::from_utf8(answer(*word, b"", view).text).expect("text")
+}
+
+fn version_line() -> String {
+    format!("Zookeeper version: {}\n", version::zookeeper_build())
+}
+
+const STATISTICS: &str = "Latency min/avg/max: 0/1.25/9\nReceived: 20\nSent: 20\nConnections: 3\nOutstanding: 2\nZxid: 0x2a\n\
+    Mode: standalone\nNode count: 9\n";
+
+#[test]
+fn the_version_line_is_what_tools_parse() {
+    let line = version_line();
+    let rest = line.strip_prefix("Zookeeper version: 3.9.4-").expect("version first");
+    let (commit, date) = rest.split_once(", built on ").expect("date behind the commit");
+    assert!(!commit.is_empty() && commit.chars().all(|c| c.is_ascii_alphanumeric()));
+    assert_eq!(date.len(), "2026-11-22 17:54 UTC\n".len());
+    assert!(date.ends_with(" UTC\n"));
+}
+
+#[test]
+fn ruok_and_isro_say_it_without_a_newline() {
+    assert_eq!(said(b"ruok", &view()), "imok");
+    assert_eq!(said(b"isro", &view()), "rw");
+}
+
+#[test]
+fn srvr_and_stat() {
+    assert_eq!(said(b"srvr", &view()), format!("{}{STATISTICS}", version_line()));
+    let clients = "Clients:\n /127.0.0.1:40001[1](queued=0,recved=12,sent=11)\n /127.0.0.1:40009[0](queued=0,recved=1,sent=0)\n \
+        /127.0.0.1:40002[1](queued=2,recved=12,sent=11)\n\n";
+    assert_eq!(said(b"stat", &view()), format!("{}{clients}{STATISTICS}", version_line()));
+}
+
+#[test]
+fn an_idle_server_has_zero_latencies() {
+    let view = AdminView { shards: vec![ShardReport { latency_min_ms: u64::MAX, ..ShardReport::default() }], ..view() };
+    assert!(said(b"srvr", &view).contains("\nLatency min/avg/max: 0/0.0/0\n"));
+}
+
+#[test]
+fn cons_has_a_full_line_for_every_session() {
+    let want = " /127.0.0.1:40001[1](queued=0,recved=12,sent=11,sid=0x10000245f1c0000,lop=GETD,est=1700000000123,to=10000,lcxid=0xa,\
+        lzxid=0x2a,lresp=987654,llat=1,minlat=0,avglat=2,maxlat=7)\n \
+        /127.0.0.1:40009[0](queued=0,recved=1,sent=0)\n \
+        /127.0.0.1:40002[1](queued=2,recved=12,sent=11,sid=0x10000245f1c0001,lop=NA,est=1700000000123,to=10000,\
+        lzxid=0xffffffffffffffff,lresp=987654,llat=1,minlat=0,avglat=2,maxlat=7)\n\n";
+    assert_eq!(said(b"cons", &view()), want);
+}
+
+#[test]
+fn conf_and_dirs() {
+    let want = "clientPort=2181\nsecureClientPort=-1\ndataDir=/data/version-2\ndataDirSize=424\ndataLogDir=/log/version-2\n\
+        dataLogSize=67108880\ntickTime=2000\nmaxClientCnxns=60\nminSessionTimeout=4000\nmaxSessionTimeout=40000\n\
+        clientPortListenBacklog=-1\nserverId=0\n";
+    assert_eq!(said(b"conf", &view()), want);
+    assert_eq!(said(b"dirs", &view()), "datadir_size: 424\nlogdir_size: 67108880\n");
+}
+
+#[test]
+fn dump_groups_sessions_and_connections_by_expiry() {
+    let want = "SessionTracker dump:\nSession Sets (2)/(2):\n\
+        1 expire at Mon Nov 24 16:00:04 UTC 2025:\n\t0x10000245f1c0001\n\
+        1 expire at Mon Nov 24 16:00:06 UTC 2025:\n\t0x10000245f1c0000\n\
+        ephemeral nodes dump:\nSessions with Ephemerals (1):\n0x10000245f1c0000:\n\t/a/e1\n\t/a/e2\n\
+        Connections dump:\nConnections Sets (1)/(3):\n3 expire at Mon Nov 24 16:00:20 UTC 2025:\n\
+        \tip: /127.0.0.1:40001 sessionId: 0x10000245f1c0000\n\
+        \tip: /127.0.0.1:40009 sessionId: 0x0\n\
+        \tip: /127.0.0.1:40002 sessionId: 0x10000245f1c0001\n";
+    assert_eq!(said(b"dump", &view()), want);
+}
+
+#[test]
+fn watches_by_sum_session_and_path() {
+    assert_eq!(said(b"wchs", &view()), "2 connections watching 2 paths\nTotal watches:3\n");
+    assert_eq!(said(b"wchc", &view()), "0x10000245f1c0000\n\t/a\n\t/b\n0x10000245f1c0001\n\t/a\n\n");
+    assert_eq!(said(b"wchp", &view()), "/a\n\t0x10000245f1c0000\n\t0x10000245f1c0001\n/b\n\t0x10000245f1c0000\n\n");
+}
+
+#[test]
+fn hash_prints_digests_as_java_longs() {
+    assert_eq!(said(b"hash", &view()), "80: 1371985504\n100000100: -1\n");
+    assert_eq!(said(b"hash", &AdminView { replica: ReplicaReport::default(), ..view() }), "");
+}
+
+#[test]
+fn mntr_lines_are_tab_separated_and_unique() {
+    let text = said(b"mntr", &view());
+    let lines: Vec<(&str, &str)> = text.lines().map(|l| l.split_once('\t').expect("key, tab, value")).collect();
+    let value = |key: &str| lines.iter().find(|(k, _)| *k == key).map(|(_, v)| *v);
+    for (key, want) in [
+        ("zk_version", version::zookeeper_build().as_str()),
+        ("zk_zoo_version", version::ZOO_VERSION),
+        ("zk_server_state", "standalone"),
+        ("zk_avg_latency", "1.25"),
+        ("zk_max_latency", "9"),
+        ("zk_packets_received", "20"),
+        ("zk_num_alive_connections", "3"),
+        ("zk_outstanding_requests", "2"),
+        ("zk_znode_count", "9"),
+        ("zk_watch_count", "4"),
+        ("zk_ephemerals_count", "2"),
+        ("zk_approximate_data_size", "210"),
+        ("zk_global_sessions", "2"),
+        ("zk_snap_count", "4"),
+        ("zk_auth_failed_count", "1"),
+        ("zk_connection_drop_probability", "0.0"),
+        ("zk_uptime", "123456"),
+    ] {
+        assert_eq!(value(key), Some(want), "{key}");
+    }
+    let mut keys: Vec<_> = lines.iter().map(|(k, _)| *k).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(keys.len(), lines.len());
+    assert!(keys.iter().all(|k| k.starts_with("zk_")));
+}
+
+#[test]
+fn envi_has_zookeepers_keys_in_order() {
+    let text = said(b"envi", &view());
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("Environment:"));
+    let keys: Vec<_> = lines.map(|l| l.split_once('=').expect("key=value").0).collect();
+    let want = "zookeeper.version host.name java.version java.vendor java.home java.class.path java.library.path java.io.tmpdir \
+        java.compiler os.name os.arch os.version user.name user.home user.dir os.memory.free os.memory.max os.memory.total";
+    assert_eq!(keys, want.split_whitespace().collect::<Vec<_>>());
+    assert!(text.contains("\nos.memory.free=0MB\n"));
+}
+
+#[test]
+fn resets_are_ordered_and_confirmed() {
+    let both = [(b"crst", Order::ResetConnections, "Connection stats reset.\n"), (b"srst", Order::ResetServer, "Server stats reset.\n")];
+    for (word, order, text) in both {
+        assert_eq!(answer(*word, b"", &view()), Answer { text: text.into(), order: Some(order) });
+    }
+}
+
+#[test]
+fn the_trace_mask_is_set_only_when_it_came_with_the_word() {
+    assert_eq!(said(b"gtmk", &view()), "306");
+    let set = answer(*b"stmk", &[0, 0, 0, 0, 0, 0, 1, 50, 9, 9], &view());
+    assert_eq!(set, Answer { text: "306".into(), order: Some(Order::SetTraceMask(306)) });
+    assert_eq!(answer(*b"stmk", &[0; 7], &view()), Answer::default());
+}
+
+#[test]
+fn words_outside_the_whitelist_say_so_and_gather_nothing() {
+    let mut view = view();
+    view.facts.whitelist = Whitelist::default();
+    assert_eq!(said(b"ruok", &view), "ruok is not executed because it is not in the whitelist.\n");
+    assert_eq!(said(b"stmk", &view), "stmk is not executed because it is not in the whitelist.\n");
+    assert_eq!(needs(*b"wchc", &view.facts.whitelist), Needs::default());
+    assert!(said(b"srvr", &view).starts_with("Zookeeper version: "));
+    assert!(needs(*b"srvr", &view.facts.whitelist).replica);
+}
+
+#[test]
+fn a_server_that_does_not_serve_says_so() {
+    let view = AdminView { serving: false, ..view() };
+    let refusal = "This ZooKeeper instance is not currently serving requests";
+    for (word, _) in WORDS.iter().map(|(w, b)| (w, b)).filter(|(w, _)| !w.needs_no_server() && **w != Word::TelnetClose) {
+        let end = if *word == Word::Hash { "" } else { "\n" };
+        let bytes: [u8; 4] = word.name().as_bytes().try_into().expect("four letters");
+        assert_eq!(said(&bytes, &view), format!("{refusal}{end}"));
+    }
+    assert_eq!(said(b"ruok", &view), "imok");
+    assert_eq!(said(b"isro", &view), "null");
+    assert!(said(b"envi", &view).starts_with("Environment:\n"));
+}
+
+#[test]
+fn an_answer_with_cores_missing_says_that_it_is_partial() {
+    let view = AdminView { shards_missing: 1, ..view() };
+    for word in [b"srvr", b"stat", b"cons", b"dump", b"wchs", b"wchc", b"wchp"] {
+        assert!(said(word, &view).contains("Incomplete: 1 of 3 cores did not answer in time\n"), "{}", word.escape_ascii());
+    }
+    assert!(said(b"mntr", &view).contains("zk_zoo_shards_missing\t1\n"));
+}
+
+#[test]
+fn only_exact_lower_case_words_are_words() {
+    for other in [*b"RUOK", *b"ruo\n", *b"xxxx", [0, 0, 0, 45]] {
+        assert_eq!(Word::from_bytes(other), None);
+        assert_eq!(answer(other, b"", &view()), Answer::default());
+    }
+    assert_eq!(Word::from_bytes([0xff, 0xf4, 0xff, 0xfd]), Some(Word::TelnetClose));
+    assert_eq!(answer([0xff, 0xf4, 0xff, 0xfd], b"", &view()), Answer::default());
+}

@@ -1,0 +1,73 @@
+//! `zoo server`: a server in the foreground.
+
+use super::{EXIT_USAGE, fail, logging};
+use crate::server::{ServerConfig, bootstrap};
+use std::process::ExitCode;
+
+/// Start a server in the foreground
+///
+/// Settings are ZooKeeper's own keys, with or without "zookeeper." in front; the last one wins: defaults, then FILE, then -D options in
+/// the environment variables JVMFLAGS and SERVER_JVMFLAGS, then the command line. Keys of this server begin with "zoo.": zoo.shards,
+/// zoo.pin, zoo.replicaShare, zoo.placement, zoo.sessionPassword, zoo.outBufferMax, zoo.watchesPerSessionMax, zoo.multiOpsMax,
+/// zoo.logWriter.
+///
+/// Without FILE: 127.0.0.1:2181, data in ./zoo-data, tickTime 2000.
+///
+/// Exit codes: 0 stopped, 1 failure, 2 bad command line or configuration, 3 data directory.
+#[derive(clap::Args, Default)]
+pub(super) struct ServerArgs {
+    /// An unmodified zoo.cfg and settings: [FILE] [--key value | --key=value | -Dname=value]...
+    #[arg(value_name = "FILE or SETTING", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(super) settings: Vec<String>,
+}
+
+pub(super) fn run(args: &ServerArgs, log_level: Option<&str>) -> ExitCode {
+    let (settings, level_behind) = match take_log_level(&args.settings) {
+        Ok(taken) => taken,
+        Err(why) => return fail(EXIT_USAGE, &why),
+    };
+    if let Err(why) = logging::start(level_behind.as_deref().or(log_level)) {
+        return fail(EXIT_USAGE, &why);
+    }
+    let (config, warnings) = match ServerConfig::load(&settings, &|name| std::env::var(name).ok()) {
+        Ok(loaded) => loaded,
+        Err(why) => return fail(EXIT_USAGE, &why),
+    };
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    match bootstrap::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => fail(why.exit_code(), &why),
+    }
+}
+
+/// `--log-level` may also stand among the settings, where the argument parser no longer looks.
+fn take_log_level(args: &[String]) -> Result<(Vec<String>, Option<String>), &'static str> {
+    let (mut settings, mut level) = (Vec::new(), None);
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        if arg == "--log-level" {
+            level = Some(args.next().ok_or("--log-level needs a value")?.clone());
+        } else if let Some(value) = arg.strip_prefix("--log-level=") {
+            level = Some(value.to_owned());
+        } else {
+            settings.push(arg.clone());
+        }
+    }
+    Ok((settings, level))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_level_is_found_among_the_settings() {
+        let args = |list: &[&str]| list.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>();
+        let taken = take_log_level(&args(&["zoo.cfg", "--log-level", "debug", "--tickTime", "5"]));
+        assert_eq!(taken, Ok((args(&["zoo.cfg", "--tickTime", "5"]), Some("debug".to_owned()))));
+        assert_eq!(take_log_level(&args(&["--log-level=off"])), Ok((vec![], Some("off".to_owned()))));
+        assert!(take_log_level(&args(&["--log-level"])).is_err());
+    }
+}

@@ -1,0 +1,238 @@
+//! Accepting client sockets: one listener for the whole server, on shard 0's executor; connections are dealt to the shards in turn.
+//!
+//! The listening socket is bound without SO_REUSEPORT, so a second server on the same port is an error and not a thief of half the
+//! connections. Limits per address and in all are checked here: a connection beyond one is accepted and closed without a byte, as
+//! ZooKeeper does.
+
+use crate::reactor::mesh::{Mesh, ToShard};
+use foldhash::HashMap;
+use glommio::io::PollableFd;
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+/// How long accepting pauses when the process or the machine is out of descriptors or memory.
+const BACK_OFF: Duration = Duration::from_millis(50);
+/// The accept queue when the configuration leaves it to us.
+const BACKLOG_DEFAULT: i32 = 1024;
+/// Sockets accepted in one turn before others get theirs.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Addresses without connections are forgotten when this many are remembered.
+const ADDRESSES_REMEMBERED: usize = 4096;
+
+/// A client socket on its way to its shard: non-blocking, without delay.
+pub struct Accepted {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// The client.
+    pub peer: SocketAddr,
+    /// Its place under the limits, given back on drop.
+    pub place: Place,
+}
+
+/// Limits on connections; 0 is unlimited.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AcceptLimits {
+    /// `maxClientCnxns`.
+    pub per_address: u32,
+    /// `maxCnxns`.
+    pub total: u32,
+}
+
+/// One connection's place under the limits.
+pub struct Place {
+    address: Arc<AtomicU32>,
+    total: Arc<AtomicU32>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.address.fetch_sub(1, Ordering::Relaxed);
+        self.total.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Binds a listening socket. `[::]` takes both families, or IPv4 alone where the machine has no IPv6.
+pub fn listen(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpListener> {
+    match bind(address, backlog) {
+        Err(e) if address.ip() == IpAddr::from([0u16; 8]) && e.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => {
+            bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), backlog)
+        }
+        result => result,
+    }
+}
+
+fn bind(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.cloexec().nonblocking(), Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(backlog.map_or(BACKLOG_DEFAULT, |n| i32::try_from(n).unwrap_or(i32::MAX)))?;
+    Ok(socket.into())
+}
+
+/// Deals accepted sockets to shards. Lives on shard 0's executor.
+pub struct Acceptor {
+    mesh: Arc<Mesh>,
+    limits: AcceptLimits,
+    keep_alive: bool,
+    deal: Deal,
+    by_address: HashMap<IpAddr, Arc<AtomicU32>>,
+    total: Arc<AtomicU32>,
+    refused: u64,
+}
+
+impl Acceptor {
+    /// For a server whose shard 0 takes `replica_share_percent` of another shard's connections.
+    pub fn new(mesh: Arc<Mesh>, limits: AcceptLimits, keep_alive: bool, replica_share_percent: u32) -> Self {
+        let deal = Deal::new(mesh.shards.len(), replica_share_percent);
+        Acceptor { mesh, limits, keep_alive, deal, by_address: HashMap::default(), total: Arc::default(), refused: 0 }
+    }
+
+    /// Accepts until the task is dropped.
+    pub async fn run(mut self, listener: TcpListener) -> io::Result<()> {
+        let listener = PollableFd::new(Rc::new(OwnedFd::from(listener))).map_err(io::Error::other)?;
+        loop {
+            match self.accept_some(listener.get_ref().as_ref()) {
+                Ok(true) => glommio::executor().yield_now().await,
+                Ok(false) => listener.readable().await.map_err(io::Error::other)?,
+                Err(e) => {
+                    tracing::warn!("cannot accept connections for now: {e}");
+                    glommio::timer::sleep(BACK_OFF).await;
+                }
+            }
+        }
+    }
+
+    /// Accepts what is waiting; true when there may be more.
+    fn accept_some(&mut self, listener: &OwnedFd) -> io::Result<bool> {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok((socket, Some(peer))) => match SocketAddr::try_from(peer) {
+                    Ok(peer) => self.admit(socket, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
+                    Err(_) => drop(socket),
+                },
+                Ok((socket, None)) => drop(socket),
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(e @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::INVAL | Errno::BADF)) => return Err(e.into()),
+                Err(_) => {} // that one connection failed before it was accepted
+            }
+        }
+        Ok(true)
+    }
+
+    fn admit(&mut self, socket: OwnedFd, peer: SocketAddr) {
+        let Some(place) = self.place(peer.ip()) else {
+            self.refused += 1;
+            if self.refused.is_power_of_two() {
+                tracing::warn!("too many connections from {} (or in all): {} refused so far", peer.ip(), self.refused);
+            }
+            return;
+        };
+        if rustix::net::sockopt::set_tcp_nodelay(socket.as_fd(), true).is_err() {
+            return; // reset already
+        }
+        if self.keep_alive {
+            let _ = rustix::net::sockopt::set_socket_keepalive(socket.as_fd(), true);
+        }
+        let shard = self.deal.next();
+        if self.mesh.tell(shard, ToShard::Accepted(Accepted { socket, peer, place })).is_err() {
+            tracing::warn!("shard {shard} has too many new connections waiting; closed the one from {peer}");
+        }
+    }
+
+    fn place(&mut self, address: IpAddr) -> Option<Place> {
+        if self.by_address.len() >= ADDRESSES_REMEMBERED {
+            self.by_address.retain(|_, count| count.load(Ordering::Relaxed) > 0);
+        }
+        let count = self.by_address.entry(address).or_default();
+        let under = |count: &AtomicU32, max: u32| max == 0 || count.load(Ordering::Relaxed) < max;
+        if !under(count, self.limits.per_address) || !under(&self.total, self.limits.total) {
+            return None;
+        }
+        count.fetch_add(1, Ordering::Relaxed);
+        self.total.fetch_add(1, Ordering::Relaxed);
+        Some(Place { address: count.clone(), total: self.total.clone() })
+    }
+}
+
+/// Weighted round robin: shard 0, which also runs the replica, takes a share of a full turn.
+struct Deal {
+    shards: usize,
+    next: usize,
+    share_percent: u32,
+    credit: u32,
+}
+
+impl Deal {
+    fn new(shards: usize, share_percent: u32) -> Self {
+        let share_percent = if shards == 1 { 100 } else { share_percent.min(100) };
+        Deal { shards, next: 0, share_percent, credit: (100 - share_percent).min(99) }
+    }
+    fn next(&mut self) -> usize {
+        loop {
+            let shard = self.next;
+            self.next = (self.next + 1) % self.shards;
+            if shard != 0 {
+                return shard;
+            }
+            self.credit += self.share_percent;
+            if self.credit >= 100 {
+                self.credit -= 100;
+                return shard;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dealt(shards: usize, percent: u32, n: usize) -> Vec<usize> {
+        let mut deal = Deal::new(shards, percent);
+        let mut counts = vec![0; shards];
+        (0..n).for_each(|_| counts[deal.next()] += 1);
+        counts
+    }
+
+    #[test]
+    fn connections_are_dealt_in_turn_with_a_share_for_the_replica_core() {
+        assert_eq!(dealt(1, 0, 7), [7]);
+        assert_eq!(dealt(2, 100, 10), [5, 5]);
+        assert_eq!(dealt(4, 50, 70), [10, 20, 20, 20]);
+        assert_eq!(dealt(3, 0, 10), [0, 5, 5]);
+        assert_eq!(Deal::new(4, 100).next(), 0);
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error() {
+        let first = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), None).expect("binds");
+        let address = first.local_addr().expect("bound");
+        let error = listen(address, None).expect_err("taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn places_are_limited_per_address_and_in_all_and_given_back() {
+        let limits = AcceptLimits { per_address: 2, total: 3 };
+        let mut acceptor = Acceptor::new(Arc::new(Mesh::new(1, 16)), limits, false, 100);
+        let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
+        let first = acceptor.place(a).expect("free");
+        let _second = acceptor.place(a).expect("free");
+        assert!(acceptor.place(a).is_none(), "two per address");
+        let _third = acceptor.place(b).expect("free");
+        assert!(acceptor.place(b).is_none(), "three in all");
+        drop(first);
+        assert!(acceptor.place(b).is_some());
+    }
+}

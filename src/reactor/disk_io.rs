@@ -1,0 +1,354 @@
+//! The disk as the replica's task sees it: performs the log's actions without waiting, and snapshots on threads of their own.
+//!
+//! Bytes are copied into segments that the segment thread has prepared; flushes go through the ring (rule A21), on a descriptor that is
+//! open since before the first write; everything else (names, cuts, directories) is the segment thread's. Invariants:
+//! 1. Actions are performed in the order given. While a segment is being made, all later ones wait (`stalled`).
+//! 2. At most one flush is under way; the log sees to that, `Flushes` asserts it.
+//! 3. Any failure of the log's disk ends the process (L12).
+
+use crate::base::Zxid;
+use crate::disk::{LogFile, MarkFile, SegmentEvent, Segments};
+use crate::handoff::Inbox;
+use crate::reactor::mesh::ToReplicaTask;
+use crate::storage::format::FileKind;
+use crate::storage::log::{FileId, LogAction, SyncToken};
+use crate::tree::Image;
+use glommio::io::BufferedFile;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// What the log's files are made of; travels to the replica's executor.
+pub struct Disk {
+    /// Prepares, names and closes segments.
+    pub segments: Segments,
+    /// The durable mark.
+    pub mark: MarkFile,
+}
+
+/// Tells the replica's task what the segment thread has done. Runs on that thread, which may wait.
+pub fn on_segment_event(control: &Inbox<ToReplicaTask>, event: SegmentEvent) {
+    let message = match event {
+        SegmentEvent::Taken { request, file } => ToReplicaTask::SegmentTaken(FileId(request), Box::new(file)),
+        SegmentEvent::Named { request } => ToReplicaTask::LogOpened(FileId(request)),
+        SegmentEvent::Failed { what, error } => super::fatal(&format!("{what} failed: {error}; the transaction log cannot go on")),
+    };
+    tell_from_thread(control, message);
+}
+
+/// For threads that may wait: the replica's task takes messages soon, or has ended and wants none.
+fn tell_from_thread(control: &Inbox<ToReplicaTask>, mut message: ToReplicaTask) {
+    for _ in 0..TELL_ATTEMPTS {
+        match control.push(message) {
+            Ok(()) => return control.kick(),
+            Err(back) => message = back,
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// After so many milliseconds nobody is listening any more.
+const TELL_ATTEMPTS: u32 = 10_000;
+
+/// The open files of the log. Lives on the replica's executor.
+pub struct LogFiles {
+    segments: Segments,
+    mark: MarkFile,
+    open: HashMap<FileId, OpenFile>,
+    /// The file whose segment is being made.
+    awaited: Option<FileId>,
+    stalled: VecDeque<LogAction>,
+    flushes: Rc<Flushes>,
+}
+
+struct OpenFile {
+    file: LogFile,
+    flush: Rc<BufferedFile>,
+}
+
+impl LogFiles {
+    /// No file is open yet.
+    pub fn new(disk: Disk) -> Self {
+        let Disk { segments, mark } = disk;
+        LogFiles { segments, mark, open: HashMap::new(), awaited: None, stalled: VecDeque::new(), flushes: Rc::default() }
+    }
+
+    /// Where flushes are asked for.
+    pub fn flushes(&self) -> Rc<Flushes> {
+        self.flushes.clone()
+    }
+
+    /// Performs an action, or keeps it until the segment before it is there.
+    pub fn perform(&mut self, action: LogAction) {
+        if self.awaited.is_some() {
+            self.stalled.push_back(action);
+        } else {
+            self.perform_now(action);
+        }
+    }
+
+    /// The segment thread has made the segment that was asked for.
+    pub fn segment_taken(&mut self, file: FileId, segment: LogFile) {
+        assert_eq!(self.awaited, Some(file), "one segment is asked for at a time");
+        self.awaited = None;
+        self.opened(file, segment);
+        while self.awaited.is_none() {
+            let Some(action) = self.stalled.pop_front() else { return };
+            self.perform_now(action);
+        }
+    }
+
+    fn perform_now(&mut self, action: LogAction) {
+        match action {
+            LogAction::Open { file, min_bytes, .. } => match self.segments.take(file.0, min_bytes) {
+                Some(segment) => self.opened(file, segment),
+                None => self.awaited = Some(file),
+            },
+            LogAction::Write { file, offset, bytes } => {
+                if let Err(e) = self.file(file).file.write(offset, &bytes) {
+                    super::fatal(&format!("writing to the transaction log failed: {e}"));
+                }
+            }
+            LogAction::Sync { file, token } => {
+                let flush = self.file(file).flush.clone();
+                self.flushes.ask(flush, token);
+            }
+            LogAction::Mark { offset, bytes } => {
+                if let Err(e) = self.mark.write(offset, &bytes) {
+                    super::fatal(&format!("writing the durable mark failed: {e}"));
+                }
+            }
+            LogAction::Name { file, first_zxid } => self.name(file, first_zxid),
+            LogAction::Close { file, used_bytes } => {
+                if let Some(open) = self.open.remove(&file) {
+                    self.segments.close(open.file, used_bytes);
+                }
+            }
+        }
+    }
+
+    fn opened(&mut self, id: FileId, file: LogFile) {
+        let duplicate = file.as_fd().try_clone_to_owned();
+        let flush = match duplicate {
+            // SAFETY: the descriptor is a fresh duplicate that nothing else owns.
+            Ok(fd) => Rc::new(unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) }),
+            Err(e) => super::fatal(&format!("a log segment's descriptor cannot be duplicated: {e}")),
+        };
+        let before = self.open.insert(id, OpenFile { file, flush });
+        assert!(before.is_none(), "a file is opened once");
+    }
+
+    fn name(&mut self, id: FileId, first_zxid: Zxid) {
+        let Some(open) = self.open.get(&id) else { panic!("{id:?} is named before it is open") };
+        self.segments.name(id.0, &open.file, FileKind::Log(first_zxid).name());
+    }
+
+    fn file(&mut self, id: FileId) -> &mut OpenFile {
+        let Some(open) = self.open.get_mut(&id) else { panic!("{id:?} is used before it is open") };
+        open
+    }
+}
+
+/// The flush the log wants next, handed to the task that awaits flushes.
+#[derive(Default)]
+pub struct Flushes {
+    wanted: Cell<Option<(Rc<BufferedFile>, SyncToken)>>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl Flushes {
+    fn ask(&self, file: Rc<BufferedFile>, token: SyncToken) {
+        let before = self.wanted.replace(Some((file, token)));
+        assert!(before.is_none(), "one flush at a time");
+        if let Some(waker) = self.waiting.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// The next flush; for one task.
+    pub async fn next(&self) -> (Rc<BufferedFile>, SyncToken) {
+        poll_fn(|cx| match self.wanted.take() {
+            Some(wanted) => Poll::Ready(wanted),
+            None => {
+                *self.waiting.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+}
+
+/// Writes one snapshot and returns its size; blocking.
+pub type WriteSnapshot = Arc<dyn Fn(Image) -> io::Result<u64> + Send + Sync>;
+
+/// Snapshots, each on a thread of its own, one at a time.
+pub struct Snapshots {
+    write: WriteSnapshot,
+    control: Arc<Inbox<ToReplicaTask>>,
+    running: RunningSnapshot,
+}
+
+/// The thread that writes a snapshot, for whoever has to wait for its end. Clones are the same one.
+#[derive(Clone, Default)]
+pub struct RunningSnapshot(Arc<Mutex<Option<JoinHandle<()>>>>);
+
+impl RunningSnapshot {
+    /// Waits for the snapshot that is being written, if there is one.
+    pub fn wait(&self) {
+        let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // It cannot have panicked: that would have ended the process.
+            let _ = thread.join();
+        }
+    }
+
+    fn set(&self, thread: JoinHandle<()>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    }
+}
+
+impl Snapshots {
+    /// `write` does the work; the end is told to `control`.
+    pub fn new(write: WriteSnapshot, control: Arc<Inbox<ToReplicaTask>>) -> Self {
+        Snapshots { write, control, running: RunningSnapshot::default() }
+    }
+
+    /// To wait for the last one after the executors have ended.
+    pub fn running(&self) -> RunningSnapshot {
+        self.running.clone()
+    }
+
+    /// Starts one.
+    pub fn begin(&self, image: Image) {
+        let (write, control, zxid) = (self.write.clone(), self.control.clone(), image.zxid());
+        let run = move || {
+            let _guard = super::AbortOnPanic;
+            lower_priority();
+            let ok = match write(image) {
+                Ok(bytes) => {
+                    tracing::info!("wrote the snapshot at {zxid}, {bytes} bytes");
+                    true
+                }
+                Err(e) => {
+                    tracing::warn!("the snapshot at {zxid} could not be written: {e}; the server goes on, its logs are kept");
+                    false
+                }
+            };
+            tell_from_thread(&control, ToReplicaTask::SnapshotDone { zxid, ok });
+        };
+        match std::thread::Builder::new().name("zoo-snapshot".into()).spawn(run) {
+            Ok(thread) => self.running.set(thread),
+            Err(e) => {
+                tracing::warn!("no thread for the snapshot at {zxid}: {e}");
+                let failed = ToReplicaTask::SnapshotDone { zxid, ok: false };
+                if self.control.push(failed).is_ok() {
+                    self.control.kick();
+                }
+            }
+        }
+    }
+}
+
+/// Snapshots must not take a core away from the reactors; the lowest priority that still makes progress.
+fn lower_priority() {
+    const NICE: i32 = 10;
+    if let Err(e) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        tracing::debug!("a background thread keeps its priority: {e}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::SegmentsConfig;
+    use crate::storage::format::{MARK_FILE, SPARE_PREFIX};
+    use crate::storage::mark::MARK_FILE_BYTES;
+    use glommio::LocalExecutorBuilder;
+    use std::path::Path;
+
+    const SEGMENT: u64 = 64 << 10;
+
+    fn disk(dir: &Path, control: &Arc<Inbox<ToReplicaTask>>) -> Disk {
+        std::fs::write(dir.join(MARK_FILE), [0; MARK_FILE_BYTES]).expect("written");
+        let mark = MarkFile::open(&dir.join(MARK_FILE), MARK_FILE_BYTES, false).expect("a mark");
+        let config =
+            SegmentsConfig { dir: dir.to_path_buf(), segment_bytes: SEGMENT, spare_prefix: SPARE_PREFIX, allow_maps: true, mark: None };
+        let control = control.clone();
+        let segments = Segments::start(config, move |event| on_segment_event(&control, event)).expect("started");
+        Disk { segments, mark }
+    }
+
+    /// Runs a body with the log's files on an executor, as the replica's task has them.
+    fn with_files<F: Future<Output = ()>>(dir: &Path, body: impl FnOnce(LogFiles, Arc<Inbox<ToReplicaTask>>) -> F + Send + 'static) {
+        let control = Arc::new(Inbox::new(16));
+        let disk = disk(dir, &control);
+        let executor = LocalExecutorBuilder::default().io_memory(64 << 10);
+        executor.spawn(move || async move { body(LogFiles::new(disk), control).await }).expect("executor").join().expect("runs");
+    }
+
+    async fn next(control: &Inbox<ToReplicaTask>) -> ToReplicaTask {
+        control.ready().await;
+        let mut one = Vec::new();
+        control.drain(&mut one, 1);
+        one.remove(0)
+    }
+
+    fn open(file: u64, zxid: u64, min_bytes: u64) -> LogAction {
+        LogAction::Open { file: FileId(file), first_zxid: Zxid(zxid), min_bytes }
+    }
+    fn write(file: u64, offset: u64, bytes: &[u8]) -> LogAction {
+        LogAction::Write { file: FileId(file), offset, bytes: bytes.to_vec() }
+    }
+
+    #[test]
+    fn actions_behind_a_segment_that_is_being_made_wait_for_it_and_keep_their_order() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        with_files(dir.path(), |mut files, control| async move {
+            // Larger than any spare, so it has to be made.
+            files.perform(open(1, 5, 2 * SEGMENT));
+            files.perform(write(1, 0, b"head"));
+            files.perform(write(1, 4, b"tail"));
+            files.perform(LogAction::Sync { file: FileId(1), token: SyncToken(7) });
+            assert!(files.flushes.wanted.take().is_none(), "nothing is flushed before it is written");
+            let ToReplicaTask::SegmentTaken(file, segment) = next(&control).await else { panic!("a segment") };
+            files.segment_taken(file, *segment);
+            let (flush, token) = files.flushes().next().await;
+            assert_eq!(token, SyncToken(7));
+            flush.fdatasync().await.expect("flushed");
+            files.perform(LogAction::Name { file: FileId(1), first_zxid: Zxid(5) });
+            assert!(matches!(next(&control).await, ToReplicaTask::LogOpened(FileId(1))));
+            files.perform(LogAction::Close { file: FileId(1), used_bytes: 8 });
+        });
+        assert_eq!(std::fs::read(dir.path().join("log.5")).expect("named"), b"headtail", "cut to its used length");
+    }
+
+    #[test]
+    fn a_second_file_is_written_while_the_first_is_still_open() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        with_files(dir.path(), |mut files, control| async move {
+            for (file, zxid) in [(1, 1), (2, 9)] {
+                files.perform(open(file, zxid, 100));
+                files.perform(write(file, 0, &[file as u8; 10]));
+                while files.awaited.is_some() {
+                    match next(&control).await {
+                        ToReplicaTask::SegmentTaken(file, segment) => files.segment_taken(file, *segment),
+                        _ => panic!("only segments are asked for"),
+                    }
+                }
+            }
+            for (file, zxid) in [(1, 1), (2, 9)] {
+                files.perform(LogAction::Name { file: FileId(file), first_zxid: Zxid(zxid) });
+                files.perform(LogAction::Close { file: FileId(file), used_bytes: 10 });
+            }
+        });
+        assert_eq!(std::fs::read(dir.path().join("log.1")).expect("named"), [1; 10]);
+        assert_eq!(std::fs::read(dir.path().join("log.9")).expect("named"), [2; 10]);
+    }
+}

@@ -1,0 +1,243 @@
+//! Executors: how many, on which cores, and starting them so that one that cannot start is an error and not a missing core.
+
+use crate::base::ShardId;
+use crate::handoff::{Batch, Publisher};
+use crate::reactor::accept::{AcceptLimits, Acceptor};
+use crate::reactor::client_io::ShardLoop;
+use crate::reactor::disk_io::{Disk, LogFiles, Snapshots};
+use crate::reactor::mesh::Mesh;
+use crate::reactor::replica_loop::ReplicaLoop;
+use crate::reactor::words::Admin;
+use crate::replica::Replica;
+use crate::shard::Shard;
+use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Registered with each of an executor's three rings, so pinned memory: the smallest amount glommio takes.
+const IO_MEMORY: usize = 64 << 10;
+/// Entries of each ring.
+const RING_DEPTH: usize = 128;
+/// How long a task that is always runnable may keep an executor from looking at its sockets.
+const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// The replica's share of its executor's time; another task queue has 1000.
+const REPLICA_SHARES: usize = 4000;
+
+/// Where executors run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorePlan {
+    /// One per shard: the core it is bound to, if any.
+    pub cores: Vec<Option<usize>>,
+}
+
+/// Why a server could not start its executors.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecutorError {
+    /// io_uring is missing, forbidden or out of locked memory.
+    #[error(
+        "executor {shard} of {shards} could not start: {reason}. It needs io_uring (Linux 5.8 or newer, not blocked by a container's seccomp \
+         profile nor by kernel.io_uring_disabled) and about 240 KiB of locked memory (ulimit -l); fewer cores: zoo.shards"
+    )]
+    NotStarted {
+        /// Which.
+        shard: usize,
+        /// Of how many.
+        shards: usize,
+        /// What the system said.
+        reason: String,
+    },
+    /// The process may not use as many cores as should be bound.
+    #[error("zoo.pin=yes needs {shards} cores, and this process may use {cores}; lower zoo.shards or set zoo.pin=auto")]
+    TooFewCores {
+        /// Wanted.
+        shards: usize,
+        /// In the affinity mask.
+        cores: usize,
+    },
+}
+
+impl CorePlan {
+    /// Chooses the number of shards and their cores for this process's affinity mask.
+    ///
+    /// On one or two cores one shard is best: it shares its executor with the replica, and a hop between parked cores costs more than the
+    /// second core brings (rule B1). Binding helps when every shard has a core of its own; under a CPU quota it hurts.
+    pub fn new(shards: Option<u16>, pin: Option<bool>) -> Result<Self, ExecutorError> {
+        Self::choose(&usable_cores(), shards.map(usize::from), pin, has_cpu_quota())
+    }
+
+    fn choose(cores: &[usize], shards: Option<usize>, pin: Option<bool>, quota: bool) -> Result<Self, ExecutorError> {
+        let automatic = if cores.len() <= 2 { 1 } else { cores.len() };
+        let shards = shards.unwrap_or(automatic).clamp(1, crate::handoff::message::SHARDS_MAX);
+        let enough = shards <= cores.len();
+        if pin == Some(true) && !enough {
+            return Err(ExecutorError::TooFewCores { shards, cores: cores.len() });
+        }
+        let bind = pin.unwrap_or(enough && shards > 1 && !quota);
+        Ok(CorePlan { cores: (0..shards).map(|shard| bind.then(|| cores[shard])).collect() })
+    }
+
+    /// Are executors bound to cores?
+    pub fn pinned(&self) -> bool {
+        self.cores.iter().any(Option::is_some)
+    }
+}
+
+/// To be called before a server starts its first thread: registering for membarrier takes long once there are threads.
+pub fn prepare_process() {
+    glommio::early_init();
+}
+
+fn usable_cores() -> Vec<usize> {
+    match rustix::thread::sched_getaffinity(None) {
+        Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect(),
+        Err(_) => (0..std::thread::available_parallelism().map_or(1, usize::from)).collect(),
+    }
+}
+
+fn has_cpu_quota() -> bool {
+    std::fs::read_to_string("/sys/fs/cgroup/cpu.max").is_ok_and(|max| !max.starts_with("max"))
+}
+
+/// Everything the executors of one server work with; built before the first of them starts.
+pub struct Parts {
+    /// One per executor.
+    pub shards: Vec<Shard>,
+    /// The one writer.
+    pub replica: Replica,
+    /// Its end of the published stream.
+    pub publisher: Publisher<Batch>,
+    /// Its log.
+    pub log: Disk,
+    /// Its snapshots.
+    pub snapshots: Snapshots,
+    /// How they reach each other.
+    pub mesh: Arc<Mesh>,
+    /// Answers four-letter admin.
+    pub admin: Arc<Admin>,
+    /// Where clients connect.
+    pub listener: TcpListener,
+    /// How many may.
+    pub limits: AcceptLimits,
+    /// SO_KEEPALIVE on client sockets.
+    pub keep_alive: bool,
+    /// Connections of shard 0, in percent of another's.
+    pub replica_share_percent: u32,
+    /// A flush that takes this long is worth a warning.
+    pub fsync_warning: Duration,
+}
+
+/// The running executors.
+pub struct Executors {
+    handles: Vec<ExecutorJoinHandle<()>>,
+}
+
+impl Executors {
+    /// Starts one executor per core of the plan and returns when all run. Shard 0's comes last: it lets clients in.
+    pub fn start(plan: &CorePlan, parts: Parts) -> Result<Self, ExecutorError> {
+        let shards = plan.cores.len();
+        assert_eq!(shards, parts.shards.len());
+        let mut executors = Executors { handles: Vec::with_capacity(shards) };
+        let Parts { shards: shard_parts, replica, publisher, log, snapshots, mesh, admin, listener, .. } = parts;
+        let mut shard_parts: Vec<_> = shard_parts.into_iter().enumerate().collect();
+        while shard_parts.len() > 1 {
+            let Some((i, shard)) = shard_parts.pop() else { break };
+            let (mesh, admin) = (mesh.clone(), admin.clone());
+            executors.start_one(plan, i, move || async move {
+                ShardLoop::new(ShardId(i as u16), shard, mesh, admin).run(None).await;
+            })?;
+        }
+        let Some((_, shard)) = shard_parts.pop() else { return Ok(executors) };
+        let acceptor = Acceptor::new(mesh.clone(), parts.limits, parts.keep_alive, parts.replica_share_percent);
+        let fsync_warning = parts.fsync_warning;
+        executors.start_one(plan, 0, move || async move {
+            let queue = glommio::executor().create_task_queue(Shares::Static(REPLICA_SHARES), Latency::NotImportant, "replica");
+            let replica = ReplicaLoop::new(replica, publisher, LogFiles::new(log), snapshots, mesh.clone(), fsync_warning);
+            let replica = super::spawn_into(replica.run(), queue);
+            let accepting = glommio::spawn_local(async move {
+                if let Err(e) = acceptor.run(listener).await {
+                    super::fatal(&format!("cannot accept connections any more: {e}"));
+                }
+            });
+            ShardLoop::new(ShardId(0), shard, mesh, admin).run(Some(accepting)).await;
+            replica.await;
+        })?;
+        Ok(executors)
+    }
+
+    fn start_one<F>(&mut self, plan: &CorePlan, shard: usize, main: impl FnOnce() -> F + Send + 'static) -> Result<(), ExecutorError>
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let shards = plan.cores.len();
+        let not_started = |reason: String| ExecutorError::NotStarted { shard, shards, reason };
+        let placement = plan.cores[shard].map_or(Placement::Unbound, Placement::Fixed);
+        // An executor that cannot set up its rings ends without running its future: the sender is dropped then, unused.
+        let (started, has_started) = mpsc::channel();
+        let handle = LocalExecutorBuilder::new(placement)
+            .name("zoo-shard")
+            .io_memory(IO_MEMORY)
+            .ring_depth(RING_DEPTH)
+            .preempt_timer(PREEMPT_TIMER)
+            .spawn(move || async move {
+                let _guard = super::AbortOnPanic;
+                let main = main();
+                let _ = started.send(());
+                main.await;
+            })
+            .map_err(|e| not_started(e.to_string()))?;
+        if has_started.recv().is_ok() {
+            self.handles.push(handle);
+            return Ok(());
+        }
+        Err(not_started(handle.join().err().map_or_else(|| "it ended at once".to_owned(), |e| e.to_string())))
+    }
+
+    /// Waits until all have ended; `Err` names the one that ended by a panic.
+    pub fn join(self) -> Result<(), String> {
+        let mut result = Ok(());
+        for (i, handle) in self.handles.into_iter().enumerate() {
+            if let Err(e) = handle.join() {
+                result = Err(format!("an executor (started as number {i}) ended by itself: {e}"));
+            }
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(cores: &[usize], shards: Option<usize>, pin: Option<bool>, quota: bool) -> Vec<Option<usize>> {
+        CorePlan::choose(cores, shards, pin, quota).expect("possible").cores
+    }
+
+    #[test]
+    fn one_or_two_cores_get_one_unbound_shard() {
+        assert_eq!(plan(&[0], None, None, false), [None]);
+        assert_eq!(plan(&[0, 1], None, None, false), [None]);
+    }
+
+    #[test]
+    fn more_cores_get_a_bound_shard_each_from_the_affinity_mask() {
+        assert_eq!(plan(&[2, 3, 5], None, None, false), [Some(2), Some(3), Some(5)]);
+        assert_eq!(plan(&[2, 3, 5], None, None, true), [None; 3], "a quota moves threads around");
+        assert_eq!(plan(&[2, 3, 5], None, Some(false), false), [None; 3]);
+    }
+
+    #[test]
+    fn more_shards_than_cores_run_unbound_and_cannot_be_pinned() {
+        assert_eq!(plan(&[0, 1], Some(4), None, false), [None; 4]);
+        assert!(matches!(CorePlan::choose(&[0, 1], Some(4), Some(true), false), Err(ExecutorError::TooFewCores { .. })));
+    }
+
+    #[test]
+    fn an_executor_that_cannot_start_is_an_error() {
+        let plan = CorePlan { cores: vec![Some(1 << 20)] };
+        let mut executors = Executors { handles: Vec::new() };
+        let error = executors.start_one(&plan, 0, || async {}).expect_err("there is no such core");
+        assert!(error.to_string().contains("executor 0 of 1"), "{error}");
+    }
+}

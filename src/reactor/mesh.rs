@@ -1,0 +1,162 @@
+//! Who can be told what, across cores: one inbox per shard, one per shard towards the replica, one for what else the replica must hear.
+//!
+//! Waking costs a system call only when the owner is parked (`handoff::Inbox`, `handoff::Bell`).
+
+use crate::base::{ShardId, Zxid};
+use crate::disk::LogFile;
+use crate::handoff::bell::FILTER_BITS;
+use crate::handoff::message::SHARDS_MAX;
+use crate::handoff::{Bell, Inbox, ToReplica};
+use crate::reactor::accept::Accepted;
+use crate::replica::ReplicaReport;
+use crate::shard::ShardReport;
+use crate::storage::log::FileId;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+/// Sockets, reports and orders waiting for one shard; a full inbox refuses new sockets.
+const SHARD_INBOX_LEN: usize = 1024;
+/// Completions and orders waiting for the replica: few are ever under way.
+const CONTROL_INBOX_LEN: usize = 1024;
+
+/// To one shard's executor, besides the published stream.
+pub enum ToShard {
+    /// A new client socket.
+    Accepted(Accepted),
+    /// Answer with this shard's report.
+    Report(Arc<Inbox<Report>>),
+    /// `crst`.
+    ResetConnectionStats,
+    /// `srst`.
+    ResetServerStats,
+    /// Close the listening sockets (they belong to shard 0).
+    StopAccepting,
+    /// Everything is flushed and published: send what is left, close all connections, end the executor.
+    Stop,
+}
+
+/// To the replica's task, besides what shards send.
+pub enum ToReplicaTask {
+    /// The file has its final name and the directory is synced.
+    LogOpened(FileId),
+    /// The segment that could not be given at once.
+    SegmentTaken(FileId, Box<LogFile>),
+    /// The background snapshot ended.
+    SnapshotDone {
+        /// Its zxid.
+        zxid: Zxid,
+        /// False: failed; a warning was logged.
+        ok: bool,
+    },
+    /// Answer with the replica's report.
+    Report(Arc<Inbox<Report>>),
+    /// Begin a clean stop.
+    Stop,
+}
+
+/// An answer to a request for reports (rule B4).
+pub enum Report {
+    /// From one shard.
+    Shard(ShardId, Box<ShardReport>),
+    /// From the replica.
+    Replica(Box<ReplicaReport>),
+}
+
+/// The inboxes and doorbells of one server. Shared by all its executors.
+pub struct Mesh {
+    /// By shard: what else than the stream it has to look at. Ring its bell after a push (`tell`).
+    pub shards: Vec<Arc<Inbox<ToShard>>>,
+    /// By shard: rung when there is something to look at.
+    pub bells: Vec<Arc<Bell>>,
+    /// From each shard to the replica.
+    pub to_replica: Vec<Arc<Inbox<ToReplica>>>,
+    /// By shard: it found its queue to the replica full.
+    room_wanted: Vec<AtomicBool>,
+    /// To the replica's task.
+    pub control: Arc<Inbox<ToReplicaTask>>,
+}
+
+impl Mesh {
+    /// Inboxes for this many shards, at the start of a stream.
+    pub fn new(shards: usize, shard_queue_len: usize) -> Self {
+        assert!(shards > 0 && shards <= SHARDS_MAX);
+        Mesh {
+            shards: (0..shards).map(|_| Arc::new(Inbox::new(SHARD_INBOX_LEN))).collect(),
+            bells: (0..shards).map(|_| Arc::new(Bell::new(0, FILTER_BITS))).collect(),
+            to_replica: (0..shards).map(|_| Arc::new(Inbox::new(shard_queue_len))).collect(),
+            room_wanted: (0..shards).map(|_| AtomicBool::new(false)).collect(),
+            control: Arc::new(Inbox::new(CONTROL_INBOX_LEN)),
+        }
+    }
+
+    /// Orders one shard; `Err` gives the order back when its inbox is full.
+    pub fn tell(&self, shard: usize, order: ToShard) -> Result<(), ToShard> {
+        self.shards[shard].push(order)?;
+        self.bells[shard].ring();
+        Ok(())
+    }
+
+    /// Tells the replica's task; `Err` gives the message back when its inbox is full.
+    pub fn tell_replica(&self, message: ToReplicaTask) -> Result<(), ToReplicaTask> {
+        self.control.push(message)?;
+        self.control.kick();
+        Ok(())
+    }
+
+    /// Shard: asks to be woken when there is room in its queue to the replica. Try once more after this: either that finds room, or the
+    /// replica finds the wish.
+    pub fn want_room(&self, shard: usize) {
+        self.room_wanted[shard].store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst); // the wish before the second try
+    }
+
+    /// Replica: messages have been taken from the shard's queue.
+    pub fn made_room(&self, shard: usize) {
+        fence(Ordering::SeqCst); // the room before the look at the wish
+        let wanted = &self.room_wanted[shard];
+        if wanted.load(Ordering::Relaxed) && wanted.swap(false, Ordering::AcqRel) {
+            self.bells[shard].ring();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::atomic::AtomicU64;
+    use std::task::{Context, Poll, Wake, Waker};
+
+    #[derive(Default)]
+    struct Count(AtomicU64);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_shard_that_found_its_queue_full_is_woken_once_when_there_is_room() {
+        let mesh = Mesh::new(2, 1);
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        let mut wait = pin!(mesh.bells[1].wait(|| false));
+        assert_eq!(wait.as_mut().poll(&mut Context::from_waker(&waker)), Poll::Pending);
+        mesh.made_room(1);
+        assert_eq!(count.0.load(Ordering::Relaxed), 0, "nobody asked");
+        mesh.want_room(1);
+        mesh.made_room(0);
+        mesh.made_room(1);
+        mesh.made_room(1);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert_eq!(wait.poll(&mut Context::from_waker(&waker)), Poll::Ready(()));
+    }
+
+    #[test]
+    fn an_order_to_a_full_inbox_comes_back() {
+        let mesh = Mesh::new(1, 1);
+        (0..SHARD_INBOX_LEN).for_each(|_| assert!(mesh.tell(0, ToShard::ResetServerStats).is_ok()));
+        assert!(matches!(mesh.tell(0, ToShard::Stop), Err(ToShard::Stop)));
+    }
+}

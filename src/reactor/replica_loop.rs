@@ -1,0 +1,234 @@
+//! The replica's task: feeds it what happened, carries out what it asks for, publishes what it commits.
+//!
+//! Runs on shard 0's executor in a task queue of its own. Invariants:
+//! 1. A batch is on the stream before `applied` moves, and `applied` has moved before a shard is woken (rule A2).
+//! 2. Messages stay in the shards' queues while the replica does not admit them: full queues push back on sockets (rule A7).
+//! 3. Nothing here waits for a shard, a disk or a thread; a flush, a rename, a snapshot come back as inputs.
+//! 4. A failed flush or a broken invariant ends the process (rules D1, L12); nothing is retried.
+
+use crate::base::limits::SHARD_LAG_MS_MAX;
+use crate::base::{Instant, ShardId};
+use crate::handoff::{Batch, Publisher, ToReplica, notify};
+use crate::reactor::clock::{self, Alarm};
+use crate::reactor::disk_io::{LogFiles, Snapshots};
+use crate::reactor::lag::LagWatch;
+use crate::reactor::mesh::{Mesh, Report, ToReplicaTask, ToShard};
+use crate::replica::{Input, Output, Replica};
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// Requests taken from all shards together before sockets and flushes get their turn (about 200 µs, rule B2).
+const MESSAGES_PER_TURN: usize = 128;
+/// Completions and orders taken in one turn.
+const CONTROL_PER_TURN: usize = 64;
+
+/// What surrounds one replica. Lives on shard 0's executor.
+pub struct ReplicaLoop {
+    state: RefCell<State>,
+    mesh: Arc<Mesh>,
+    alarm: Alarm,
+    fsync_warning: Duration,
+    /// The main task's waker, for turns of other tasks that change what it waits for.
+    main: RefCell<Option<Waker>>,
+    waits_for_admission: Cell<bool>,
+}
+
+struct State {
+    replica: Replica,
+    publisher: Publisher<Batch>,
+    log: LogFiles,
+    snapshots: Snapshots,
+    lag: LagWatch,
+    /// The shard whose queue is looked at first; moves on, so that none is favoured.
+    first: usize,
+    messages: Vec<ToReplica>,
+    control: Vec<ToReplicaTask>,
+    stopped: bool,
+}
+
+impl ReplicaLoop {
+    /// Around a recovered replica.
+    pub fn new(
+        replica: Replica,
+        publisher: Publisher<Batch>,
+        log: LogFiles,
+        snapshots: Snapshots,
+        mesh: Arc<Mesh>,
+        fsync_warning: Duration,
+    ) -> Rc<Self> {
+        let state = State {
+            replica,
+            publisher,
+            log,
+            snapshots,
+            lag: LagWatch::new(mesh.shards.len(), clock::now()),
+            first: 0,
+            messages: Vec::with_capacity(MESSAGES_PER_TURN),
+            control: Vec::with_capacity(CONTROL_PER_TURN),
+            stopped: false,
+        };
+        Rc::new(ReplicaLoop {
+            state: RefCell::new(state),
+            mesh,
+            alarm: Alarm::default(),
+            fsync_warning,
+            main: RefCell::new(None),
+            waits_for_admission: Cell::new(false),
+        })
+    }
+
+    /// Runs until a clean stop is complete, then tells all shards to stop.
+    pub async fn run(self: Rc<Self>) {
+        let queue = glommio::executor().current_task_queue();
+        let flushes = super::spawn_into(self.clone().flush(), queue);
+        let timers = super::spawn_into(self.clone().ring(), queue);
+        self.turn(None);
+        while !self.state.borrow().stopped {
+            self.until_woken().await;
+            self.turn(None);
+            glommio::executor().yield_now().await;
+        }
+        flushes.cancel().await;
+        timers.cancel().await;
+        for shard in 0..self.mesh.shards.len() {
+            while self.mesh.tell(shard, ToShard::Stop).is_err() {
+                glommio::timer::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+
+    async fn until_woken(&self) {
+        poll_fn(|cx| {
+            *self.main.borrow_mut() = Some(cx.waker().clone());
+            let mut ready = pin!(self.mesh.control.ready()).poll(cx).is_ready();
+            let admits = self.state.borrow().replica.admits();
+            self.waits_for_admission.set(!admits);
+            if admits {
+                for inbox in &self.mesh.to_replica {
+                    ready |= pin!(inbox.ready()).poll(cx).is_ready();
+                }
+            }
+            if ready { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+
+    async fn ring(self: Rc<Self>) {
+        loop {
+            self.alarm.rung().await;
+            self.turn(Some(Input::Timeout));
+        }
+    }
+
+    /// One flush after the other, as the log asks for them.
+    async fn flush(self: Rc<Self>) {
+        let wanted = self.state.borrow().log.flushes();
+        loop {
+            let (file, token) = wanted.next().await;
+            let began = clock::now();
+            if let Err(e) = file.fdatasync().await {
+                super::fatal(&format!("the transaction log could not be flushed: {e}; what it holds is unknown, so this server stops"));
+            }
+            let took = Duration::from_nanos(clock::now().since_ns(began));
+            if took >= self.fsync_warning {
+                tracing::warn!("flushing the transaction log took {} ms; slow disks delay every write", took.as_millis());
+            }
+            self.turn(Some(Input::LogSynced(token)));
+        }
+    }
+
+    /// Takes in `input` and what is queued, then carries out everything that follows.
+    fn turn(&self, input: Option<Input>) {
+        let (now, wall) = (clock::now(), clock::wall());
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if let Some(input) = input {
+            state.replica.handle(now, wall, input);
+        }
+        self.take_control(state, now);
+        self.carry_out(state, now);
+        if self.take_requests(state, now) {
+            self.carry_out(state, now);
+        }
+        state.replica.reclaim();
+        self.alarm.set(state.replica.poll_timeout());
+        if (self.waits_for_admission.get() && state.replica.admits() || state.stopped)
+            && let Some(waker) = self.main.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    fn take_control(&self, state: &mut State, now: Instant) {
+        let mut control = std::mem::take(&mut state.control);
+        self.mesh.control.drain(&mut control, CONTROL_PER_TURN);
+        for message in control.drain(..) {
+            let input = match message {
+                ToReplicaTask::LogOpened(file) => Input::LogOpened(file),
+                ToReplicaTask::SnapshotDone { zxid, ok } => Input::SnapshotDone { zxid, ok },
+                ToReplicaTask::Stop => Input::Stop,
+                ToReplicaTask::SegmentTaken(file, segment) => {
+                    state.log.segment_taken(file, *segment);
+                    continue;
+                }
+                ToReplicaTask::Report(to) => {
+                    let _ = to.push(Report::Replica(Box::new(state.replica.report(now))));
+                    to.kick();
+                    continue;
+                }
+            };
+            state.replica.handle(now, clock::wall(), input);
+        }
+        state.control = control;
+    }
+
+    /// Moves requests from the shards' queues into the replica; true when there were any.
+    fn take_requests(&self, state: &mut State, now: Instant) -> bool {
+        let shards = self.mesh.to_replica.len();
+        let mut budget = MESSAGES_PER_TURN;
+        let wall = clock::wall();
+        for i in 0..shards {
+            if budget == 0 || !state.replica.admits() {
+                break;
+            }
+            let shard = (state.first + i) % shards;
+            let inbox = &self.mesh.to_replica[shard];
+            // A fair part for each; what one leaves over is the next one's.
+            let part = budget.div_ceil(shards - i);
+            let taken = inbox.drain(&mut state.messages, part);
+            budget -= taken;
+            for message in state.messages.drain(..) {
+                state.replica.handle(now, wall, Input::Shard(ShardId(shard as u16), message));
+            }
+            if taken > 0 {
+                self.mesh.made_room(shard);
+            }
+        }
+        state.first = (state.first + 1) % shards;
+        budget < MESSAGES_PER_TURN
+    }
+
+    fn carry_out(&self, state: &mut State, now: Instant) {
+        while let Some(output) = state.replica.poll_output() {
+            match output {
+                Output::Log(action) => state.log.perform(action),
+                Output::Publish(batch) => {
+                    let batch = state.publisher.publish(batch);
+                    state.replica.published(batch.last_zxid);
+                    notify(&self.mesh.bells, &*batch, batch.position());
+                    if let Some(shard) = state.lag.check(now, batch.position(), &self.mesh.bells) {
+                        super::fatal(&format!("shard {shard} has not followed the published transactions for {SHARD_LAG_MS_MAX} ms"));
+                    }
+                }
+                Output::Snapshot(image) => state.snapshots.begin(image),
+                Output::Fatal(message) => super::fatal(&message),
+                Output::Stopped => state.stopped = true,
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! Sessions of this server: who owns each, and when it expires.
+//!
+//! Expiry times are rounded up to the next tick, so sessions lie in buckets, and a bucket is looked at once. A session whose
+//! connection lives is not expired on our own opinion: its shard is asked first when it was last heard from (A17).
+
+use crate::base::{ConnKey, Instant, SessionId, Zxid};
+use foldhash::fast::FixedState;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+/// What a connection is to a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Standing {
+    /// Its requests are carried out.
+    Owner,
+    /// Its session is being closed: -112.
+    OwnerOfClosing,
+    /// Unknown session, or a connection older than the owner: dropped unanswered (A16).
+    Stranger,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    pub(super) conn: ConnKey,
+    /// When its socket was accepted: the newest connection keeps the session (L16).
+    pub(super) accepted: Instant,
+}
+
+struct Session {
+    owner: Option<Owner>,
+    timeout_ms: i32,
+    closing: bool,
+    /// Its bucket.
+    due: Instant,
+}
+
+/// What to do with a session that is due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Due {
+    /// Ask the shard of this connection.
+    Ask(SessionId, ConnKey),
+    /// Nobody is connected, or the shard has said that it was silent for too long.
+    Expire(SessionId),
+}
+
+/// All sessions by id and by bucket.
+pub(super) struct Sessions {
+    tick_ms: u64,
+    by_id: HashMap<SessionId, Session, FixedState>,
+    /// A session is in the bucket it says, and perhaps in others it has left.
+    buckets: BTreeMap<Instant, Vec<SessionId>>,
+    due: VecDeque<Due>,
+    /// Closing sessions by the zxid of their end.
+    ends: VecDeque<(Zxid, SessionId)>,
+}
+
+impl Sessions {
+    pub(super) fn new(tick_ms: u64, seed: u64) -> Self {
+        Sessions {
+            tick_ms: tick_ms.max(1),
+            by_id: HashMap::with_hasher(FixedState::with_seed(seed)),
+            buckets: BTreeMap::new(),
+            due: VecDeque::new(),
+            ends: VecDeque::new(),
+        }
+    }
+
+    /// A new or recovered session, nobody connected yet.
+    pub(super) fn open(&mut self, session: SessionId, timeout_ms: i32, now: Instant) {
+        let entry = Session { owner: None, timeout_ms, closing: false, due: Instant(0) };
+        self.by_id.insert(session, entry);
+        self.touch(session, now);
+    }
+
+    /// Exists and is not being closed.
+    pub(super) fn is_open(&self, session: SessionId) -> bool {
+        self.by_id.get(&session).is_some_and(|s| !s.closing)
+    }
+
+    pub(super) fn is_known(&self, session: SessionId) -> bool {
+        self.by_id.contains_key(&session)
+    }
+
+    pub(super) fn standing(&self, session: SessionId, conn: ConnKey) -> Standing {
+        match self.by_id.get(&session) {
+            Some(s) if s.owner.is_some_and(|o| o.conn == conn) => {
+                if s.closing {
+                    Standing::OwnerOfClosing
+                } else {
+                    Standing::Owner
+                }
+            }
+            _ => Standing::Stranger,
+        }
+    }
+
+    pub(super) fn owner(&self, session: SessionId) -> Option<Owner> {
+        self.by_id.get(&session).and_then(|s| s.owner)
+    }
+
+    /// The connection now serves the session, with this timeout.
+    pub(super) fn attach(&mut self, session: SessionId, owner: Owner, timeout_ms: i32, now: Instant) {
+        if let Some(s) = self.by_id.get_mut(&session) {
+            s.owner = Some(owner);
+            s.timeout_ms = timeout_ms;
+            self.touch(session, now);
+        }
+    }
+
+    /// The connection is gone. Ignored when it is not the owner any more.
+    pub(super) fn detach(&mut self, session: SessionId, conn: ConnKey, heard: Instant) {
+        if let Some(s) = self.by_id.get_mut(&session).filter(|s| s.owner.is_some_and(|o| o.conn == conn)) {
+            s.owner = None;
+            if !s.closing {
+                self.touch(session, heard);
+            }
+        }
+    }
+
+    /// The owner's shard has answered.
+    pub(super) fn heard(&mut self, session: SessionId, conn: ConnKey, heard: Instant, now: Instant) {
+        if self.standing(session, conn) == Standing::Owner && self.touch(session, heard) <= now {
+            self.due.push_back(Due::Expire(session));
+        }
+    }
+
+    /// Marks a session as closing by the transaction `zxid`; gives its owner.
+    pub(super) fn close(&mut self, session: SessionId, zxid: Zxid) -> Option<Owner> {
+        let s = self.by_id.get_mut(&session)?;
+        s.closing = true;
+        self.ends.push_back((zxid, session));
+        s.owner
+    }
+
+    /// Forgets sessions whose end is committed.
+    pub(super) fn committed(&mut self, applied: Zxid) {
+        while let Some((_, session)) = self.ends.pop_front_if(|(zxid, _)| *zxid <= applied) {
+            self.by_id.remove(&session);
+        }
+    }
+
+    /// Time has passed: sessions whose bucket is over are due.
+    pub(super) fn tick(&mut self, now: Instant) {
+        while let Some(bucket) = self.buckets.first_entry().filter(|b| *b.key() <= now) {
+            let (at, sessions) = bucket.remove_entry();
+            for session in sessions {
+                let Some(s) = self.by_id.get(&session).filter(|s| s.due == at && !s.closing) else { continue };
+                match s.owner {
+                    None => self.due.push_back(Due::Expire(session)),
+                    Some(owner) => {
+                        self.due.push_back(Due::Ask(session, owner.conn));
+                        // Asked again if no answer comes; the shard that owes it may lag.
+                        self.touch(session, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next session that is due. One that was heard from in between is still asked about or expired by a later tick.
+    pub(super) fn next_expired(&mut self) -> Option<Due> {
+        while let Some(due) = self.due.pop_front() {
+            match due {
+                Due::Ask(session, conn) if self.standing(session, conn) != Standing::Owner => {}
+                Due::Expire(session) if !self.is_open(session) => {}
+                _ => return Some(due),
+            }
+        }
+        None
+    }
+
+    /// Puts back what could not be done yet.
+    pub(super) fn put_back(&mut self, due: Due) {
+        self.due.push_front(due);
+    }
+
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.buckets.first_key_value().map(|(at, _)| *at)
+    }
+
+    /// (session, timeout, ms until it is due), by id.
+    pub(super) fn report(&self, now: Instant) -> Vec<(SessionId, i32, u64)> {
+        let mut all: Vec<_> =
+            self.by_id.iter().filter(|(_, s)| !s.closing).map(|(id, s)| (*id, s.timeout_ms, s.due.since_ms(now))).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// Heard from at `at`: into the bucket of `at` + timeout, rounded up to the next tick. Returns when it is due.
+    fn touch(&mut self, session: SessionId, at: Instant) -> Instant {
+        let Some(s) = self.by_id.get_mut(&session) else { return at };
+        let ms = at.as_ms().saturating_add(s.timeout_ms.max(0) as u64);
+        let due = Instant(0).plus_ms((ms / self.tick_ms + 1).saturating_mul(self.tick_ms));
+        if s.due != due {
+            s.due = due;
+            self.buckets.entry(due).or_default().push(session);
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{ConnId, ShardId};
+
+    const TICK: u64 = 1000;
+    const S: SessionId = SessionId(5);
+
+    fn at(ms: u64) -> Instant {
+        Instant(0).plus_ms(ms)
+    }
+    fn conn(n: u64) -> ConnKey {
+        ConnKey { shard: ShardId(0), conn: ConnId(n) }
+    }
+    fn attached() -> Sessions {
+        let mut sessions = Sessions::new(TICK, 1);
+        sessions.open(S, 4000, at(100));
+        sessions.attach(S, Owner { conn: conn(1), accepted: at(50) }, 4000, at(100));
+        sessions
+    }
+
+    #[test]
+    fn expiry_is_rounded_up_to_the_next_tick() {
+        let mut sessions = Sessions::new(TICK, 1);
+        sessions.open(S, 4000, at(100));
+        assert_eq!(sessions.next_due(), Some(at(5000)));
+        sessions.open(SessionId(6), 4000, at(1000));
+        sessions.tick(at(4999));
+        assert_eq!(sessions.next_expired(), None);
+        sessions.tick(at(5000));
+        assert_eq!(sessions.next_expired(), Some(Due::Expire(S)));
+        assert_eq!(sessions.next_expired(), None);
+        assert_eq!(sessions.next_due(), Some(at(6000)), "strictly later than heard + timeout");
+    }
+
+    #[test]
+    fn a_connected_session_is_asked_about_before_it_expires_a17() {
+        let mut sessions = attached();
+        sessions.tick(at(5000));
+        assert_eq!(sessions.next_expired(), Some(Due::Ask(S, conn(1))));
+        sessions.heard(S, conn(1), at(4500), at(5020));
+        assert_eq!(sessions.next_expired(), None);
+        sessions.tick(at(9000));
+        assert_eq!(sessions.next_expired(), Some(Due::Ask(S, conn(1))));
+        sessions.heard(S, conn(1), at(4500), at(9020));
+        assert_eq!(sessions.next_expired(), Some(Due::Expire(S)));
+    }
+
+    #[test]
+    fn a_question_without_an_answer_is_asked_again() {
+        let mut sessions = attached();
+        sessions.tick(at(5000));
+        assert_eq!(sessions.next_expired(), Some(Due::Ask(S, conn(1))));
+        sessions.tick(at(10_000));
+        assert_eq!(sessions.next_expired(), Some(Due::Ask(S, conn(1))));
+    }
+
+    #[test]
+    fn only_the_owner_counts_a16() {
+        let mut sessions = attached();
+        sessions.attach(S, Owner { conn: conn(2), accepted: at(60) }, 6000, at(200));
+        assert_eq!(sessions.standing(S, conn(1)), Standing::Stranger);
+        assert_eq!(sessions.standing(S, conn(2)), Standing::Owner);
+        sessions.detach(S, conn(1), at(0));
+        assert_eq!(sessions.standing(S, conn(2)), Standing::Owner);
+        sessions.heard(S, conn(1), at(0), at(60_000));
+        assert_eq!(sessions.next_expired(), None);
+        sessions.detach(S, conn(2), at(300));
+        sessions.tick(at(7000));
+        assert_eq!(sessions.next_expired(), Some(Due::Expire(S)));
+    }
+
+    #[test]
+    fn a_closing_session_is_forgotten_when_its_end_commits() {
+        let mut sessions = attached();
+        assert!(sessions.close(S, Zxid(9)).is_some());
+        assert_eq!(sessions.standing(S, conn(1)), Standing::OwnerOfClosing);
+        assert!(!sessions.is_open(S));
+        sessions.committed(Zxid(8));
+        assert_eq!(sessions.standing(S, conn(1)), Standing::OwnerOfClosing);
+        sessions.committed(Zxid(9));
+        assert_eq!(sessions.standing(S, conn(1)), Standing::Stranger);
+    }
+}

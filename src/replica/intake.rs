@@ -1,0 +1,203 @@
+//! What shards send: requests become transactions, connect requests become sessions or attach to them.
+
+use super::Replica;
+use super::expiry::{Due, Owner, Standing};
+use super::password::derived_password;
+use crate::base::secret::same_secret;
+use crate::base::{Auth, ConnKey, Instant, Reader, SessionId, WallTime, Writer, Xid, Zxid};
+use crate::handoff::{Control, ToReplica};
+use crate::proto::connect::ConnectRequest;
+use crate::proto::request::RequestHeader;
+use crate::proto::response::ReplyFrame;
+use crate::proto::{ErrorCode, OpCode, Request};
+use crate::tree::{Prepare, Prepared};
+use std::sync::Arc;
+
+/// Who asks for a transaction.
+pub(super) struct Asker<'a> {
+    pub(super) session: SessionId,
+    pub(super) xid: Xid,
+    pub(super) auth: &'a Auth,
+    /// Where the reply goes; `None` for the server's own transactions.
+    pub(super) conn: Option<ConnKey>,
+}
+
+/// What is to be prepared.
+enum Work<'a> {
+    Request(&'a Request<'a>),
+    Error(ErrorCode),
+    CreateSession { timeout_ms: i32 },
+    CloseSession,
+}
+
+impl Replica {
+    pub(super) fn message(&mut self, now: Instant, wall: WallTime, message: ToReplica) {
+        match message {
+            ToReplica::Request { conn, session, frame, auth } => self.request(wall, conn, session, &frame, &auth),
+            ToReplica::Failed { conn, session, xid, err, auth } => self.failed(wall, conn, session, xid, err, &auth),
+            ToReplica::Connect { conn, accepted, request } => self.connect(now, wall, Owner { conn, accepted }, &request),
+            ToReplica::Detach { conn, session, heard } => self.sessions.detach(session, conn, heard),
+            ToReplica::Heard { conn, session, heard } => self.sessions.heard(session, conn, heard, now),
+        }
+    }
+
+    fn request(&mut self, wall: WallTime, conn: ConnKey, session: SessionId, frame: &[u8], auth: &Arc<Auth>) {
+        let mut body = Reader::new(frame);
+        let Ok(header) = RequestHeader::read(&mut body) else {
+            self.fatal = Some("a shard forwarded a request without a header".into());
+            return;
+        };
+        let asker = Asker { session, xid: header.xid, auth, conn: Some(conn) };
+        match self.sessions.standing(session, conn) {
+            Standing::Stranger => return,
+            Standing::OwnerOfClosing => return self.prepare(wall, &asker, Work::Error(ErrorCode::SessionExpired)),
+            Standing::Owner => {}
+        }
+        let request = OpCode::from_i32(header.op).ok_or(()).and_then(|op| Request::decode(op, &mut body).map_err(|_| ()));
+        match request {
+            Ok(Request::Sync { path }) => self.answer(conn, header.xid, |out| out.put_string(path)),
+            Ok(Request::GetEphemerals { prefix }) => {
+                let paths = self.tree.ephemerals(session, prefix);
+                self.answer(conn, header.xid, |out| {
+                    out.put_len(paths.len());
+                    paths.iter().for_each(|path| out.put_string(path));
+                });
+            }
+            Ok(Request::CloseSession) => self.prepare(wall, &asker, Work::CloseSession),
+            Ok(request) => self.prepare(wall, &asker, Work::Request(&request)),
+            // The shard has decoded it before (A15).
+            Err(()) => self.fatal = Some("a shard forwarded a request that cannot be decoded".into()),
+        }
+    }
+
+    /// A request that fails by itself and takes a zxid.
+    fn failed(&mut self, wall: WallTime, conn: ConnKey, session: SessionId, xid: Xid, err: ErrorCode, auth: &Auth) {
+        let err = match self.sessions.standing(session, conn) {
+            Standing::Stranger => return,
+            Standing::OwnerOfClosing => ErrorCode::SessionExpired,
+            Standing::Owner => err,
+        };
+        self.prepare(wall, &Asker { session, xid, auth, conn: Some(conn) }, Work::Error(err));
+    }
+
+    /// An answer in order with the writes, as of everything prepared so far.
+    fn answer(&mut self, conn: ConnKey, xid: Xid, body: impl FnOnce(&mut Vec<u8>)) {
+        let zxid = self.tree.head_zxid();
+        let bytes = self.groups.bytes();
+        let start = bytes.len();
+        let frame = ReplyFrame::begin(bytes, xid, zxid);
+        body(bytes);
+        frame.finish(bytes);
+        let reply = self.groups.reply_since(start, conn, ErrorCode::Ok, false);
+        self.groups.answer(reply);
+        self.groups.seal_if_large();
+    }
+
+    /// Password first (S6, A16); then the session must exist; then the newest connection gets it.
+    fn connect(&mut self, now: Instant, wall: WallTime, owner: Owner, request: &ConnectRequest) {
+        let timeout_ms = request.timeout_ms.clamp(self.config.min_session_timeout_ms, self.config.max_session_timeout_ms);
+        if request.session == SessionId::NONE {
+            return self.new_session(now, wall, owner, timeout_ms);
+        }
+        let known = same_secret(&derived_password(request.session), &request.password);
+        if !known || !self.sessions.is_open(request.session) {
+            return self.groups.control(owner.conn, Control::Refused { conn: owner.conn });
+        }
+        if let Some(older) = self.sessions.owner(request.session) {
+            if older.accepted > owner.accepted {
+                // A newer connection has the session already; this one was overtaken.
+                return self.groups.control(owner.conn, Control::Cut { conn: owner.conn });
+            }
+            self.groups.control(older.conn, Control::Cut { conn: older.conn });
+        }
+        self.tree.set_session_timeout(request.session, timeout_ms);
+        self.attach(now, owner, request.session, timeout_ms);
+    }
+
+    fn new_session(&mut self, now: Instant, wall: WallTime, owner: Owner, timeout_ms: i32) {
+        let session = self.next_session_id();
+        let auth = Auth::default();
+        self.prepare(wall, &Asker { session, xid: Xid(0), auth: &auth, conn: None }, Work::CreateSession { timeout_ms });
+        if self.fatal.is_none() {
+            self.sessions.open(session, timeout_ms, now);
+            self.attach(now, owner, session, timeout_ms);
+        }
+    }
+
+    fn attach(&mut self, now: Instant, owner: Owner, session: SessionId, timeout_ms: i32) {
+        self.sessions.attach(session, owner, timeout_ms, now);
+        let password = derived_password(session);
+        self.groups.control(owner.conn, Control::Attached { conn: owner.conn, session, timeout_ms, password });
+    }
+
+    fn next_session_id(&mut self) -> SessionId {
+        loop {
+            let id = SessionId(self.next_session);
+            self.next_session = self.next_session.wrapping_add(1);
+            // The lowest number marks containers, 0 means none.
+            if id.0 != i64::MIN && id != SessionId::NONE && !self.sessions.is_known(id) && !self.tree.has_session(id) {
+                return id;
+            }
+        }
+    }
+
+    /// Deals with sessions that are due, as far as the log takes their end.
+    pub(super) fn expire_due(&mut self, _now: Instant, wall: WallTime) {
+        while let Some(due) = self.sessions.next_expired() {
+            match due {
+                Due::Ask(session, conn) => self.groups.control(conn, Control::AskHeard { conn, session }),
+                Due::Expire(_) if !self.log.can_append() => return self.sessions.put_back(due),
+                Due::Expire(session) => {
+                    let auth = Auth::default();
+                    self.prepare(wall, &Asker { session, xid: Xid(0), auth: &auth, conn: None }, Work::CloseSession);
+                }
+            }
+        }
+    }
+
+    /// A request of the server itself.
+    pub(super) fn prepare_own(&mut self, wall: WallTime, request: &Request<'_>) {
+        let auth = Auth::default();
+        self.prepare(wall, &Asker { session: SessionId::NONE, xid: Xid(0), auth: &auth, conn: None }, Work::Request(request));
+    }
+
+    /// One transaction: onto the tree, into the log, into the batch that will be published once it is durable.
+    fn prepare(&mut self, wall: WallTime, asker: &Asker<'_>, work: Work<'_>) {
+        let Some(zxid) = self.next_zxid() else { return };
+        let p = Prepare { zxid, time: wall, session: asker.session, cxid: asker.xid, auth: asker.auth };
+        self.payload.clear();
+        let (tree, payload) = (&mut self.tree, &mut self.payload);
+        let bytes = self.groups.bytes();
+        let start = bytes.len();
+        let frame = ReplyFrame::begin(bytes, asker.xid, zxid);
+        let closes = matches!(work, Work::CloseSession);
+        let prepared = match work {
+            Work::Request(request) => tree.prepare(&p, request, payload, bytes),
+            Work::Error(err) => Prepared { err, ..tree.prepare_error(&p, err, payload) },
+            Work::CreateSession { timeout_ms } => tree.prepare_create_session(&p, timeout_ms, payload),
+            Work::CloseSession => tree.prepare_close_session(&p, payload),
+        };
+        match (asker.conn, prepared.err) {
+            (None, _) => bytes.truncate(start),
+            (Some(_), ErrorCode::Ok) => frame.finish(bytes),
+            (Some(_), err) => frame.fail(bytes, err),
+        }
+        assert_eq!(tree.head_zxid(), zxid, "a prepared request takes its zxid");
+        self.log.append(zxid, &self.payload);
+        let reply = asker.conn.map(|conn| self.groups.reply_since(start, conn, prepared.err, closes));
+        let closed = prepared.effects.closed_session;
+        self.groups.txn(zxid, &prepared.effects.events, reply, closed);
+        if closes {
+            self.session_ended(zxid, asker);
+        }
+        self.groups.seal_if_large();
+        self.roll_if_due();
+    }
+
+    /// The session is closing; a connection that did not ask for it is cut when the end is published.
+    fn session_ended(&mut self, zxid: Zxid, asker: &Asker<'_>) {
+        if let Some(owner) = self.sessions.close(asker.session, zxid).filter(|o| Some(o.conn) != asker.conn) {
+            self.groups.control(owner.conn, Control::Cut { conn: owner.conn });
+        }
+    }
+}

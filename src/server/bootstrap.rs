@@ -1,0 +1,282 @@
+//! Starting a server: port, directory, recovery, cores; and the handle by which it is stopped.
+//!
+//! Nothing here is global: several servers may run in one process. Clients are let in last, when everything else works.
+
+use super::config::{LogWriter, PurgeConfig, ServerConfig};
+use super::recovery::{self, Recovered, RecoveryError};
+use super::shutdown::{Stopper, stop_on_signals};
+use super::snapshots::SnapshotFiles;
+use crate::admin::version;
+use crate::base::limits::SHARD_QUEUE_LEN;
+use crate::base::{ShardId, Zxid};
+use crate::disk::mapping::map_refusal;
+use crate::disk::{DirLock, MarkFile, Segments, SegmentsConfig};
+use crate::handoff::Publisher;
+use crate::reactor::accept::{self, AcceptLimits};
+use crate::reactor::clock;
+use crate::reactor::disk_io::{Disk, RunningSnapshot, Snapshots, on_segment_event};
+use crate::reactor::executors::{CorePlan, ExecutorError, Executors, Parts, prepare_process};
+use crate::reactor::mesh::Mesh;
+use crate::reactor::words::Admin;
+use crate::replica::Replica;
+use crate::shard::Shard;
+use crate::storage::format::{MARK_FILE, SPARE_PREFIX};
+use crate::storage::mark::MARK_FILE_BYTES;
+use crate::tree::Tree;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+/// Connections of the core that also runs the replica, in percent of another core's, when there are enough others.
+const REPLICA_SHARE_PERCENT: u32 = 50;
+/// From so many shards on.
+const REPLICA_SHARE_SHARDS: usize = 4;
+
+/// Why a server did not start, or how it ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The client port.
+    #[error("cannot listen on {address}: {error}{}", listen_hint(error))]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The data directory, or what is in it.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// Too many cores asked for, or io_uring cannot be used.
+    #[error(transparent)]
+    Executors(#[from] ExecutorError),
+    /// Threads or files that every server needs.
+    #[error("{what}: {error}")]
+    System {
+        /// What was attempted.
+        what: &'static str,
+        /// Why it failed.
+        error: io::Error,
+    },
+    /// A running server came to an end that nobody asked for.
+    #[error("{0}")]
+    Ended(String),
+}
+
+fn listen_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => " (another process has this port; clientPort chooses one)",
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges)",
+        _ => "",
+    }
+}
+
+impl StartError {
+    /// ZooKeeper's exit code for it: 3 when the data directory cannot be used, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        if matches!(self, StartError::Recovery(_)) { 3 } else { 1 }
+    }
+}
+
+/// Runs a server in the foreground until SIGINT or SIGTERM.
+pub fn run(config: ServerConfig) -> Result<(), StartError> {
+    raise_descriptor_limit();
+    let server = ZooServer::start(config)?;
+    stop_on_signals(server.stopper()).map_err(|error| StartError::System { what: "cannot handle signals", error })?;
+    server.wait()?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Every client is a descriptor, and the usual soft limit is 1024: takes what the hard limit allows, as a Java VM does.
+fn raise_descriptor_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        if let Err(e) = setrlimit(Resource::Nofile, limit) {
+            tracing::debug!("the limit on open files stays: {e}");
+        }
+    }
+}
+
+/// A server that accepts clients. Dropping it stops it.
+pub struct ZooServer {
+    address: SocketAddr,
+    stopper: Stopper,
+    executors: Option<Executors>,
+    snapshot: RunningSnapshot,
+    /// Ends with the server.
+    _purge: Option<Purge>,
+    /// Nobody else may use the directory meanwhile.
+    _locks: Vec<DirLock>,
+}
+
+impl ZooServer {
+    /// Starts one; port 0 lets the kernel choose (`address` tells).
+    pub fn start(config: ServerConfig) -> Result<Self, StartError> {
+        prepare_process();
+        let plan = CorePlan::new(config.cores.shards, config.cores.pin)?;
+        let listen_error = |error| StartError::Listen { address: config.net.listen, error };
+        let listener = accept::listen(config.net.listen, config.net.backlog).map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let mesh = Arc::new(Mesh::new(plan.cores.len(), SHARD_QUEUE_LEN));
+        let Recovered { tree, last_zxid, notes, locks, .. } = recovery::recover(&config.storage, &config.tree(seed()))?;
+        notes.iter().for_each(|note| tracing::warn!("{note}"));
+        let files = SnapshotFiles::new(&config.storage, config.znodes.digest_enabled);
+        let parts = assemble(&config, tree, &files, &mesh, listener, address)?;
+        let snapshot = parts.snapshots.running();
+        let executors = Executors::start(&plan, parts)?;
+        let purge = config.storage.purge.map(|purge| Purge::start(files, purge)).transpose();
+        let purge = purge.map_err(|error| StartError::System { what: "cannot start purging", error })?;
+        announce(&config, address, &plan, last_zxid);
+        Ok(ZooServer { address, stopper: Stopper::new(mesh), executors: Some(executors), snapshot, _purge: purge, _locks: locks })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Something that can stop it from any thread.
+    #[must_use]
+    pub fn stopper(&self) -> Stopper {
+        self.stopper.clone()
+    }
+
+    /// Waits until it has been stopped.
+    pub fn wait(mut self) -> Result<(), StartError> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<(), StartError> {
+        let Some(executors) = self.executors.take() else { return Ok(()) };
+        let ended = executors.join().map_err(StartError::Ended);
+        self.snapshot.wait();
+        ended
+    }
+
+    /// Stops it cleanly: flushes, answers, closes, and waits for what is written in the background. The directory is free afterwards.
+    pub fn stop(self) -> Result<(), StartError> {
+        self.stopper.stop();
+        self.wait()
+    }
+}
+
+impl Drop for ZooServer {
+    fn drop(&mut self) {
+        if self.executors.is_some() {
+            self.stopper.stop();
+            if let Err(e) = self.join() {
+                tracing::error!("{e}");
+            }
+        }
+    }
+}
+
+/// Builds what the executors work with.
+fn assemble(
+    config: &ServerConfig,
+    mut tree: Tree,
+    files: &SnapshotFiles,
+    mesh: &Arc<Mesh>,
+    listener: TcpListener,
+    address: SocketAddr,
+) -> Result<Parts, StartError> {
+    let publisher = Publisher::new();
+    let shards = (0..mesh.shards.len())
+        .map(|i| {
+            let (to_replica, bell) = (mesh.to_replica[i].clone(), mesh.bells[i].clone());
+            Shard::with_bell(ShardId(i as u16), config.shard(seed()), tree.reader(), publisher.subscribe(), to_replica, bell)
+        })
+        .collect();
+    let log = open_log(config, mesh)?;
+    let replica = Replica::new(config.replica(seed(), seed() as i64), tree, clock::now());
+    let files = files.clone();
+    let snapshots = Snapshots::new(Arc::new(move |image| files.write(image)), mesh.control.clone());
+    let limit = |max: Option<usize>| max.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
+    let automatic_share = if mesh.shards.len() >= REPLICA_SHARE_SHARDS { REPLICA_SHARE_PERCENT } else { 100 };
+    Ok(Parts {
+        shards,
+        replica,
+        publisher,
+        log,
+        snapshots,
+        mesh: mesh.clone(),
+        admin: Arc::new(Admin::new(config.facts(address.port()))),
+        listener,
+        limits: AcceptLimits { per_address: limit(config.net.max_client_cnxns), total: limit(config.net.max_cnxns) },
+        keep_alive: config.net.tcp_keep_alive,
+        replica_share_percent: config.cores.replica_share_percent.map_or(automatic_share, u32::from),
+        fsync_warning: Duration::from_millis(config.storage.fsync_warning_ms),
+    })
+}
+
+fn open_log(config: &ServerConfig, mesh: &Mesh) -> Result<Disk, StartError> {
+    let failed = |what| move |error| StartError::System { what, error };
+    let dir = config.storage.log_version_dir();
+    let allow_maps = config.storage.log_writer != LogWriter::Pwrite;
+    let map_mark = allow_maps && map_refusal(&dir).map_err(failed("cannot examine the log directory"))?.is_none();
+    let mark = MarkFile::open(&dir.join(MARK_FILE), MARK_FILE_BYTES, map_mark).map_err(failed("cannot open the mark"))?;
+    let segments = SegmentsConfig {
+        dir,
+        segment_bytes: config.log(0).segment_bytes,
+        spare_prefix: SPARE_PREFIX,
+        allow_maps,
+        mark: Some(Arc::new(mark.sync_handle().map_err(failed("cannot open the mark"))?)),
+    };
+    let control = mesh.control.clone();
+    let segments = Segments::start(segments, move |event| on_segment_event(&control, event)).map_err(failed("cannot prepare log segments"))?;
+    if let (LogWriter::Auto | LogWriter::Map, Some(refusal)) = (config.storage.log_writer, segments.refusal()) {
+        tracing::info!("{refusal}");
+    }
+    Ok(Disk { segments, mark })
+}
+
+/// Removes old snapshots and logs at the intervals of `autopurge.purgeInterval`, the first time at once.
+struct Purge {
+    /// Dropped to end the thread.
+    _until: mpsc::Sender<()>,
+}
+
+impl Purge {
+    fn start(files: SnapshotFiles, config: PurgeConfig) -> io::Result<Self> {
+        let (until, ended) = mpsc::channel();
+        let interval = Duration::from_secs(config.interval_hours.saturating_mul(3600));
+        std::thread::Builder::new().name("zoo-purge".into()).spawn(move || {
+            loop {
+                match files.purge(config.retain_count) {
+                    Ok(removed) if removed.is_empty() => {}
+                    Ok(removed) => tracing::info!("purged {}", removed.join(", ")),
+                    Err(e) => tracing::warn!("old snapshots and logs could not be purged: {e}"),
+                }
+                if ended.recv_timeout(interval) != Err(mpsc::RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        })?;
+        Ok(Purge { _until: until })
+    }
+}
+
+/// The one line that says that the server is ready.
+fn announce(config: &ServerConfig, address: SocketAddr, plan: &CorePlan, zxid: Zxid) {
+    let host = if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() };
+    tracing::info!(
+        "zoo {} is ready: listening on {address}, data in {}, {} {}{}, at zxid {zxid}; try: zkCli.sh -server {host}:{}",
+        version::zoo_build(),
+        config.storage.data_dir.display(),
+        plan.cores.len(),
+        if plan.cores.len() == 1 { "shard" } else { "shards" },
+        if plan.pinned() { " on cores of their own" } else { "" },
+        address.port(),
+    );
+}
+
+/// A number nobody can guess.
+fn seed() -> u64 {
+    RandomState::new().build_hasher().finish()
+}

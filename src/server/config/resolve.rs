@@ -1,0 +1,336 @@
+//! From settings to a `ServerConfig`: defaults, ranges, and what must be refused rather than ignored.
+
+use super::error::{ConfigError, printable};
+use super::keys::{self, Kind};
+use super::membership::{self, Member};
+use super::settings::{Setting, Settings, read_file};
+use super::values::{auto_or_number, boolean, bytes, choice, number, number_of, yes_no};
+use super::*;
+use crate::admin::four_letter::Word;
+use base64::Engine as _;
+use std::net::{IpAddr, Ipv6Addr, ToSocketAddrs};
+
+const INT_MAX: i64 = i32::MAX as i64;
+/// 20 ticks must fit a session timeout.
+const TICK_MS_MAX: i64 = INT_MAX / 20;
+/// tickTime of a server with a file that does not say.
+const FILE_TICK_MS: i64 = 3_000;
+/// Port and directory of a server without a file.
+const DEVELOPMENT_PORT: u16 = 2181;
+const DEVELOPMENT_DATA_DIR: &str = "./zoo-data";
+/// Fewer snapshots are never kept, as in ZooKeeper.
+const SNAPSHOTS_RETAINED_MIN: i64 = 3;
+const SHARDS_MAX: i64 = 1024;
+/// A frame must at least hold the requests of the handshake.
+const FRAME_BYTES_MIN: i64 = 1024;
+const OUT_BUFFER_MAX: usize = 1 << 36;
+const DEFAULT_METRICS: &str = "org.apache.zookeeper.metrics.impl.DefaultMetricsProvider";
+const STANDALONE_ONLY: &str = "this version serves standalone only; a member of an ensemble cannot be started yet";
+
+/// The configuration and what the operator should be told about it.
+pub fn resolve(settings: &Settings) -> Result<(ServerConfig, Vec<String>), ConfigError> {
+    let mut warnings = comment_on_keys(settings);
+    refuse_what_cannot_be_ignored(settings)?;
+    let members = members(settings)?;
+    let config = ServerConfig {
+        net: net(settings, &members)?,
+        cores: cores(settings)?,
+        storage: storage(settings, &mut warnings)?,
+        sessions: sessions(settings)?,
+        znodes: znodes(settings)?,
+        auth: auth(settings)?,
+        four_letter: four_letter(settings, &mut warnings)?,
+    };
+    Ok((config, warnings))
+}
+
+/// A line for every setting that is unknown or of no effect here.
+fn comment_on_keys(settings: &Settings) -> Vec<String> {
+    let comment = |s: &Setting| {
+        let (origin, key) = (&s.origin, printable(&s.key));
+        match keys::kind(&s.key) {
+            Some(Kind::Used | Kind::EnsembleOnly) => None,
+            Some(Kind::NoEffect(why)) => Some(format!("{origin}: {key} has no effect: {why}")),
+            Some(Kind::Unsupported) => Some(format!("{origin}: {key} is not supported yet and is ignored")),
+            Some(Kind::ClientOnly) => Some(format!("{origin}: {key} is a setting of clients and is ignored")),
+            None => match keys::nearest(&s.key) {
+                Some(near) => Some(format!("{origin}: unknown key {key} is ignored; did you mean {near}?")),
+                None => Some(format!("{origin}: unknown key {key} is ignored")),
+            },
+        }
+    };
+    let on = |key: &str| settings.get(key).filter(|s| s.value.eq_ignore_ascii_case("true"));
+    let mut comments: Vec<String> = settings.effective().filter_map(comment).collect();
+    comments.extend(
+        settings
+            .get("secureClientPort")
+            .map(|s| format!("{}: secureClientPort: TLS is not supported yet; the port is not opened", s.origin)),
+    );
+    comments.extend(
+        on("admin.enableServer")
+            .map(|s| format!("{}: admin.enableServer: the HTTP admin server is not supported yet; its port is not opened", s.origin)),
+    );
+    comments.extend(
+        settings.get("metricsProvider.className").filter(|s| s.value != DEFAULT_METRICS).map(|s| {
+            format!("{}: metricsProvider.className: only {DEFAULT_METRICS} is supported yet; no metrics port is opened", s.origin)
+        }),
+    );
+    comments
+}
+
+/// Settings that promise security or a role this server cannot give: better not to start.
+fn refuse_what_cannot_be_ignored(settings: &Settings) -> Result<(), ConfigError> {
+    const SECURITY: [(&str, &str); 6] = [
+        ("sslQuorum", "TLS between servers is not supported yet"),
+        ("quorum.auth.enableSasl", "SASL between servers is not supported yet"),
+        ("quorum.auth.serverRequireSasl", "SASL between servers is not supported yet"),
+        ("quorum.auth.learnerRequireSasl", "SASL between servers is not supported yet"),
+        ("sessionRequireClientSASLAuth", "SASL is not supported yet, so clients could not be made to use it"),
+        ("enforce.auth.enabled", "enforced authentication is not supported yet"),
+    ];
+    for (key, why) in SECURITY {
+        let on = boolean(settings, key, false)?;
+        if let Some(setting) = settings.get(key).filter(|_| on) {
+            return Err(ConfigError::refused(setting, format!("{why}; starting without it would be less secure than asked for")));
+        }
+    }
+    number(settings, "electionAlg", 3, 3..=3)?;
+    choice(settings, "peerType", (), &[("participant", ()), ("observer", ())])?;
+    choice(settings, "DigestAuthenticationProvider.digestAlg", (), &[("SHA1", ()), ("SHA-1", ())])?;
+    choice(settings, "zoo.sessionPassword", (), &[("java", ())])
+}
+
+/// The members listed in file or dynamic file; more than one voter, or a quorum of one, is an ensemble and refused.
+fn members(settings: &Settings) -> Result<Vec<Member>, ConfigError> {
+    let dynamic = settings.get("dynamicConfigFile");
+    let listed = |s: &&Setting| s.key.strip_prefix("server.").is_some() && keys::kind(&s.key) == Some(Kind::Used);
+    let lines: Vec<Setting> = match dynamic {
+        Some(file) => {
+            if let Some(line) = settings.effective().find(listed) {
+                return Err(ConfigError::refused(line, "servers are listed in dynamicConfigFile and may not be listed here too"));
+            }
+            read_file(std::path::Path::new(&file.value))?.into_iter().filter(|s| listed(&s)).collect()
+        }
+        None => settings.effective().filter(listed).cloned().collect(),
+    };
+    let parse = |line: &Setting| {
+        let id = line.key.strip_prefix("server.").unwrap_or_default();
+        Member::parse(id, &line.value).ok_or_else(|| ConfigError::value(line, membership::EXPECTED))
+    };
+    let members = lines.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let voters = members.iter().filter(|m| m.voter).count();
+    let standalone = boolean(settings, "standaloneEnabled", true)?;
+    match (standalone, voters, lines.first()) {
+        (true, 0 | 1, _) if members.len() == voters => Ok(members),
+        (true, _, Some(line)) if voters <= 1 => Err(ConfigError::refused(line, "observers need a quorum of participants")),
+        (_, _, Some(line)) => Err(ConfigError::refused(line, STANDALONE_ONLY)),
+        (_, _, None) => match settings.get("standaloneEnabled") {
+            Some(setting) => Err(ConfigError::refused(setting, STANDALONE_ONLY)),
+            None => Err(ConfigError::Incomplete(STANDALONE_ONLY.to_owned())),
+        },
+    }
+}
+
+fn net(settings: &Settings, members: &[Member]) -> Result<NetConfig, ConfigError> {
+    let positive = |n: i64| usize::try_from(n).ok().filter(|n| *n > 0);
+    number(settings, "secureClientPort", 0, 0..=65_535)?;
+    let backlog = number(settings, "clientPortListenBacklog", -1, -1..=INT_MAX)?;
+    Ok(NetConfig {
+        listen: listen(settings, members)?,
+        backlog: u32::try_from(backlog).ok(),
+        max_client_cnxns: positive(number(settings, "maxClientCnxns", 60, 0..=INT_MAX)?),
+        max_cnxns: positive(number(settings, "maxCnxns", 0, 0..=INT_MAX)?),
+        sessionless_ms: number(settings, "nio.sessionlessCnxnTimeout", limits::SESSIONLESS_MS_MAX as i64, 1..=INT_MAX)?.unsigned_abs(),
+        tcp_keep_alive: boolean(settings, "clientTcpKeepAlive", false)?,
+    })
+}
+
+/// The client address: from the file's keys, else from the one server line, else (without a file) the loopback default.
+fn listen(settings: &Settings, members: &[Member]) -> Result<SocketAddr, ConfigError> {
+    let port_key = settings.get("clientPort");
+    let address_key = settings.get("clientPortAddress").filter(|s| !s.value.is_empty());
+    let from_line = members.first().and_then(|m| m.client.as_ref());
+    let port = port_key.map(|s| number_of(s, 0..=65_535).map(|p| p as u16)).transpose()?;
+    if let (Some(setting), Some(port), Some((_, in_line))) = (port_key, port, from_line)
+        && port != *in_line
+    {
+        return Err(ConfigError::refused(setting, format!("contradicts client port {in_line} of the server line")));
+    }
+    let development = settings.file.is_none();
+    let port = match (port, from_line) {
+        (Some(port), _) => port,
+        (None, Some((_, port))) => *port,
+        (None, None) if development => DEVELOPMENT_PORT,
+        (None, None) if address_key.is_some() => {
+            return Err(ConfigError::Incomplete("clientPortAddress is set, but clientPort is not".to_owned()));
+        }
+        (None, None) => return Err(ConfigError::Incomplete("clientPort is not set: there would be nothing to serve".to_owned())),
+    };
+    let host = from_line.map(|(host, _)| host.as_str()).filter(|h| !h.is_empty());
+    match (address_key, host) {
+        (Some(setting), _) => lookup(&setting.value, port).ok_or_else(|| ConfigError::value(setting, "an address of this machine")),
+        (None, Some(host)) => lookup(host, port).ok_or_else(|| ConfigError::Incomplete(format!("cannot resolve client address {host:?}"))),
+        (None, None) if development => Ok(SocketAddr::from(([127, 0, 0, 1], port))),
+        (None, None) => Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)),
+    }
+}
+
+fn lookup(host: &str, port: u16) -> Option<SocketAddr> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    (bare, port).to_socket_addrs().ok()?.next()
+}
+
+fn cores(settings: &Settings) -> Result<CoresConfig, ConfigError> {
+    Ok(CoresConfig {
+        shards: auto_or_number(settings, "zoo.shards", 1..=SHARDS_MAX)?.map(|n| n as u16),
+        pin: choice(settings, "zoo.pin", None, &[("auto", None), ("yes", Some(true)), ("no", Some(false))])?,
+        replica_share_percent: auto_or_number(settings, "zoo.replicaShare", 0..=100)?.map(|n| n as u8),
+        placement: choice(settings, "zoo.placement", Placement::RoundRobin, &[("round-robin", Placement::RoundRobin)])?,
+    })
+}
+
+fn storage(settings: &Settings, warnings: &mut Vec<String>) -> Result<StorageConfig, ConfigError> {
+    let data_dir = data_dir(settings)?;
+    let log_dir = settings.get("dataLogDir").filter(|s| !s.value.is_empty());
+    for setting in settings.get("dataDir").into_iter().chain(log_dir) {
+        if !setting.value.starts_with(['/', '.']) {
+            let (origin, key) = (&setting.origin, &setting.key);
+            warnings.push(format!("{origin}: {key} is relative to the working directory; begin it with ./ to show that this is meant"));
+        }
+    }
+    let kib = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0).map(|n| n << 10);
+    const KIB_MAX: i64 = i64::MAX >> 11;
+    let compression =
+        [("CHECKED", Compression::Checked), ("", Compression::Checked), ("gz", Compression::Gzip), ("snappy", Compression::Snappy)];
+    let (frame, extra) = frame_bytes(settings)?;
+    Ok(StorageConfig {
+        log_dir: log_dir.map_or_else(|| data_dir.clone(), |s| PathBuf::from(&s.value)),
+        data_dir,
+        create_dirs: boolean(settings, "datadir.autocreate", true)?,
+        create_database: boolean(settings, "db.autocreate", true)?,
+        trust_empty_snapshot: boolean(settings, "snapshot.trust.empty", false)?,
+        force_sync: yes_no(settings, "forceSync", true)?,
+        fsync_warning_ms: number(settings, "fsync.warningthresholdms", 1_000, 0..=INT_MAX)?.unsigned_abs(),
+        pre_alloc_bytes: number(settings, "preAllocSize", (PRE_ALLOC_BYTES >> 10) as i64, 1..=INT_MAX)?.unsigned_abs() << 10,
+        log_file_bytes_max: kib(number(settings, "txnLogSizeLimitInKb", -1, -1..=KIB_MAX)?),
+        log_writer: choice(
+            settings,
+            "zoo.logWriter",
+            LogWriter::Auto,
+            &[("auto", LogWriter::Auto), ("map", LogWriter::Map), ("pwrite", LogWriter::Pwrite)],
+        )?,
+        compression: choice(settings, "snapshot.compression.method", Compression::Checked, &compression)?,
+        snapshot_has_zxid: boolean(settings, "serializeLastProcessedZxid.enabled", true)?,
+        snap_count: number(settings, "snapCount", 100_000, 2..=INT_MAX)?.unsigned_abs(),
+        snap_log_bytes: kib(number(settings, "snapSizeLimitInKb", 4_194_304, -1..=KIB_MAX)?),
+        purge: purge(settings, warnings)?,
+        payload_bytes_max: frame + extra,
+    })
+}
+
+fn data_dir(settings: &Settings) -> Result<PathBuf, ConfigError> {
+    match settings.get("dataDir") {
+        Some(setting) if setting.value.is_empty() => Err(ConfigError::value(setting, "a directory")),
+        Some(setting) => Ok(PathBuf::from(&setting.value)),
+        None if settings.file.is_none() => Ok(PathBuf::from(DEVELOPMENT_DATA_DIR)),
+        None => Err(ConfigError::Incomplete("dataDir is not set".to_owned())),
+    }
+}
+
+fn purge(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<PurgeConfig>, ConfigError> {
+    let interval_hours = number(settings, "autopurge.purgeInterval", 0, 0..=INT_MAX)?.unsigned_abs();
+    let retain = number(settings, "autopurge.snapRetainCount", SNAPSHOTS_RETAINED_MIN, 0..=INT_MAX)?;
+    if let Some(setting) = settings.get("autopurge.snapRetainCount").filter(|_| retain < SNAPSHOTS_RETAINED_MIN) {
+        warnings.push(format!("{}: autopurge.snapRetainCount is raised to {SNAPSHOTS_RETAINED_MIN}", setting.origin));
+    }
+    let retain_count = retain.max(SNAPSHOTS_RETAINED_MIN) as usize;
+    Ok((interval_hours > 0).then_some(PurgeConfig { retain_count, interval_hours }))
+}
+
+/// `jute.maxbuffer` and the extra that decoding from disk allows.
+fn frame_bytes(settings: &Settings) -> Result<(usize, usize), ConfigError> {
+    let frame = number(settings, "jute.maxbuffer", limits::JUTE_MAX_BUFFER as i64, FRAME_BYTES_MIN..=INT_MAX / 4)?;
+    let extra = number(settings, "jute.maxbuffer.extrasize", frame, 0..=INT_MAX / 4)?.max(FRAME_BYTES_MIN);
+    Ok((frame as usize, extra as usize))
+}
+
+fn sessions(settings: &Settings) -> Result<SessionsConfig, ConfigError> {
+    let default_tick = if settings.file.is_none() { DEVELOPMENT_TICK_MS as i64 } else { FILE_TICK_MS };
+    let tick = number(settings, "tickTime", default_tick, 1..=TICK_MS_MAX)?;
+    let or_ticks = |key: &str, ticks: i64| match number(settings, key, -1, -1..=INT_MAX)? {
+        -1 => Ok(ticks * tick),
+        ms => Ok(ms),
+    };
+    let (min, max) = (or_ticks("minSessionTimeout", 2)?, or_ticks("maxSessionTimeout", 20)?);
+    if min > max {
+        let setting = settings.get("minSessionTimeout").or_else(|| settings.get("maxSessionTimeout"));
+        let why = format!("the shortest session timeout ({min} ms) is longer than the longest ({max} ms)");
+        return Err(setting.map_or_else(|| ConfigError::Incomplete(why.clone()), |s| ConfigError::refused(s, why.clone())));
+    }
+    let (frame_bytes_max, _) = frame_bytes(settings)?;
+    // A reply may be as large as a frame, and a few of them must fit.
+    let out_buffer_min = 4 * frame_bytes_max;
+    Ok(SessionsConfig {
+        tick_ms: tick.unsigned_abs(),
+        min_timeout_ms: min as i32,
+        max_timeout_ms: max as i32,
+        frame_bytes_max,
+        global_outstanding_limit: number(settings, "globalOutstandingLimit", 1_000, 1..=INT_MAX)? as usize,
+        out_buffer_bytes_max: bytes(
+            settings,
+            "zoo.outBufferMax",
+            limits::OUT_BUFFER_MAX.max(out_buffer_min),
+            out_buffer_min..=OUT_BUFFER_MAX,
+        )?,
+        watches_per_session_max: number(settings, "zoo.watchesPerSessionMax", limits::WATCHES_PER_SESSION_MAX as i64, 1..=INT_MAX)?
+            as usize,
+        multi_ops_max: number(settings, "zoo.multiOpsMax", limits::MULTI_OPS_MAX as i64, 1..=limits::MULTI_OPS_MAX as i64)? as usize,
+    })
+}
+
+fn znodes(settings: &Settings) -> Result<ZnodesConfig, ConfigError> {
+    Ok(ZnodesConfig {
+        extended_types: boolean(settings, "extendedTypesEnabled", false)?,
+        emulate_353_ttl: boolean(settings, "emulate353TTLNodes", false)?,
+        enforce_quota: boolean(settings, "enforceQuota", false)?,
+        digest_enabled: boolean(settings, "digest.enabled", true)?,
+        close_session_txn: boolean(settings, "closeSessionTxn.enabled", true)?,
+        reconfig_enabled: boolean(settings, "reconfigEnabled", false)?,
+        container_check_interval_ms: number(settings, "znode.container.checkIntervalMs", 60_000, 1..=INT_MAX)?.unsigned_abs(),
+        container_max_per_minute: number(settings, "znode.container.maxPerMinute", 10_000, 1..=INT_MAX)?.unsigned_abs(),
+        container_max_never_used_ms: number(settings, "znode.container.maxNeverUsedIntervalMs", 0, 0..=i64::MAX)?,
+    })
+}
+
+fn auth(settings: &Settings) -> Result<AuthConfig, ConfigError> {
+    let super_digest = settings.get("DigestAuthenticationProvider.superDigest").filter(|s| !s.value.is_empty());
+    Ok(AuthConfig {
+        skip_acl: yes_no(settings, "skipACL", false)?,
+        digest_enabled: boolean(settings, "DigestAuthenticationProvider.enabled", true)?,
+        super_digest: super_digest.map(super_digest_of).transpose()?,
+    })
+}
+
+/// Checks `super:<base64 of SHA-1>`, which is compared as a whole.
+fn super_digest_of(setting: &Setting) -> Result<String, ConfigError> {
+    const SHA1_BYTES: usize = 20;
+    let digest = setting.value.strip_prefix("super:").unwrap_or_default();
+    let decoded = base64::engine::general_purpose::STANDARD.decode(digest);
+    if decoded.is_ok_and(|d| d.len() == SHA1_BYTES) {
+        return Ok(setting.value.clone());
+    }
+    Err(ConfigError::value(setting, "super:<base64 of the SHA-1 of super:password>"))
+}
+
+fn four_letter(settings: &Settings, warnings: &mut Vec<String>) -> Result<FourLetterConfig, ConfigError> {
+    boolean(settings, "admin.enableServer", true)?;
+    let list = settings.get("4lw.commands.whitelist");
+    let (mut whitelist, unknown) = Whitelist::parse(list.map_or("", |s| &s.value));
+    for (word, setting) in unknown.iter().zip(list.into_iter().cycle()) {
+        warnings.push(format!("{}: 4lw.commands.whitelist: there is no command {word:?}", setting.origin));
+    }
+    if boolean(settings, "readonlymode.enabled", false)? {
+        whitelist.add(Word::Isro);
+    }
+    Ok(FourLetterConfig { whitelist })
+}

@@ -1,0 +1,421 @@
+//! From a data directory to a tree that may be served: newest good snapshot, then every log record after it, then the repairs that make
+//! the directory ready to be written again (storage format section 6, rules D3 to D8, A12, A20, A22, A23).
+//!
+//! Invariants
+//! 1. Nothing is changed in the directory until the whole history has been read and found good; a refusal leaves it as it was, so that the
+//!    operator and the tools see what this code saw. (Spares and temporary files of a crashed run are no history.)
+//! 2. Nothing acknowledged is ever dropped: what is cut was never flushed, or never acknowledged (D4). Anything else is refused (D5).
+//! 3. One server per directory: the locks are held as long as `Recovered` lives.
+
+use super::config::StorageConfig;
+use super::snapshots::{self, SnapshotFiles};
+use crate::base::Zxid;
+use crate::disk::{DirLock, dir};
+use crate::record::txn::decode_payload;
+use crate::storage::format::{Compression, FileKind, INITIALIZE_FILE, LOCK_FILE, MARK_FILE, SPARE_PREFIX, TEMP_PREFIX};
+use crate::storage::mark::{MARK_FILE_BYTES, Mark};
+use crate::storage::recover::{self, Corruption, Damage, LogEnd, LogSource, ReplayError, ReplayPlan};
+use crate::storage::segment::Record;
+use crate::storage::snapshot::Snapshot;
+use crate::tree::{ImageDigest, Tree, TreeConfig, load_image};
+use crate::record::TxnDigest;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// A server's state as of its last stop or crash.
+pub struct Recovered {
+    /// Everything in it is committed.
+    pub tree: Tree,
+    /// The last transaction in it; the log goes on after it.
+    pub last_zxid: Zxid,
+    /// Snapshot used; `None` for a fresh directory or a history that is all logs.
+    pub snapshot: Option<Zxid>,
+    /// Log records applied on top.
+    pub replayed: u64,
+    /// What an operator may want to know, one line each.
+    pub notes: Vec<String>,
+    /// Held until the server ends.
+    pub locks: Vec<DirLock>,
+}
+
+/// Why a server does not start from a directory.
+#[derive(Debug)]
+pub enum RecoveryError {
+    /// A file or directory could not be used.
+    Io {
+        /// What was attempted, with the path.
+        what: String,
+        /// Why not.
+        error: io::Error,
+    },
+    /// `datadir.autocreate` is off and the directory does not exist.
+    NoDirectory(PathBuf),
+    /// Another server holds it.
+    InUse(PathBuf),
+    /// With two directories: a log among the snapshots, or the other way round.
+    Misplaced(PathBuf),
+    /// Neither snapshot nor log, and an empty database is not to be created.
+    NoDatabase(PathBuf),
+    /// Logs without a snapshot they could be applied to (D6).
+    NoSnapshot {
+        /// Where snapshots should be.
+        dir: PathBuf,
+        /// What was wrong with those there are.
+        refused: Vec<String>,
+    },
+    /// Committed history is damaged (D5).
+    Damaged {
+        /// The log directory.
+        dir: PathBuf,
+        /// Where and how.
+        corruption: Corruption,
+        /// Snapshots passed over before, and why.
+        refused: Vec<String>,
+    },
+    /// A transaction gave another tree than the server that logged it had (L17).
+    DigestMismatch {
+        /// The log's path.
+        log: PathBuf,
+        /// Where the record is.
+        offset: u64,
+        /// The transaction.
+        zxid: Zxid,
+    },
+}
+
+impl fmt::Display for RecoveryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RecoveryError::Io { what, error } => write!(f, "{what}: {error}"),
+            RecoveryError::NoDirectory(dir) => write!(f, "{} does not exist, and datadir.autocreate is off", dir.display()),
+            RecoveryError::InUse(path) => write!(f, "another server uses this directory (it holds {})", path.display()),
+            RecoveryError::Misplaced(path) => write!(f, "{} does not belong there: logs are in dataLogDir, snapshots in dataDir", path.display()),
+            RecoveryError::NoDatabase(dir) => {
+                write!(f, "{} holds no database and db.autocreate is off; create a file named {INITIALIZE_FILE} beside version-2 to start empty", dir.display())
+            }
+            RecoveryError::NoSnapshot { dir, refused } => {
+                write!(f, "there are log entries but no usable snapshot in {} (snapshot.trust.empty=true would replay them from nothing)", dir.display())?;
+                refused.iter().try_for_each(|r| write!(f, "; {r}"))
+            }
+            RecoveryError::Damaged { dir, corruption, refused } => {
+                let at = corruption.last_good.0;
+                write!(f, "the log is damaged: {}/{corruption}. Nothing was changed. ", dir.display())?;
+                refused.iter().try_for_each(|r| write!(f, "Also {r}. "))?;
+                write!(f, "If everything after zxid 0x{at:x} may be lost: zoo log repair {} --cut-after 0x{at:x}", dir.display())
+            }
+            RecoveryError::DigestMismatch { log, offset, zxid } => write!(
+                f,
+                "{}, offset {offset}: after transaction {zxid} the tree is not the one that was logged; refusing to serve it (digest.enabled=false \
+                 would not compare)",
+                log.display()
+            ),
+        }
+    }
+}
+impl std::error::Error for RecoveryError {}
+
+/// Recovers the state in the configured directories and makes them ready for a new run.
+pub fn recover(storage: &StorageConfig, config: &TreeConfig) -> Result<Recovered, RecoveryError> {
+    let dirs = Dirs::prepare(storage)?;
+    let locks = dirs.lock()?;
+    dirs.sweep()?;
+    let history = dirs.scan()?;
+    let trust_empty = storage.create_database || dirs.initialize_marker().exists();
+    let mut start = Start::load(&dirs, &history, config, storage)?;
+    if start.snapshot.is_none() && history.logs.is_empty() && !trust_empty {
+        return Err(RecoveryError::NoDatabase(dirs.snapshots));
+    }
+    let end = start.replay(&dirs, &history, storage.payload_bytes_max)?;
+    dirs.repair(&end)?;
+    dirs.use_up_initialize_marker()?;
+    let mut tree = start.tree;
+    if start.snapshot.is_none() {
+        // A first start, or logs alone: from now on there is a snapshot to start from, for this server and for any other.
+        let written = SnapshotFiles::new(storage, config.digest_enabled).write(tree.begin_image());
+        written.map_err(io_error(|| format!("writing a snapshot in {}", dirs.snapshots.display())))?;
+    }
+    let removed = tree.remove_dead_ephemerals();
+    if removed > 0 {
+        start.notes.push(format!("removed {removed} ephemeral nodes of sessions that no longer exist"));
+    }
+    Ok(Recovered { tree, last_zxid: end.last_zxid, snapshot: start.snapshot, replayed: end.replayed, notes: start.notes, locks })
+}
+
+fn io_error(what: impl FnOnce() -> String) -> impl FnOnce(io::Error) -> RecoveryError {
+    move |error| RecoveryError::Io { what: what(), error }
+}
+
+/// The two directories, which may be one.
+struct Dirs {
+    snapshots: PathBuf,
+    logs: PathBuf,
+    /// Beside which the `initialize` marker lies.
+    marker_parent: PathBuf,
+}
+
+/// What the directories hold.
+struct History {
+    /// Newest first.
+    snapshots: Vec<(Zxid, Compression)>,
+    /// Oldest first.
+    logs: Vec<Zxid>,
+    mark: Option<Mark>,
+}
+
+impl Dirs {
+    fn prepare(storage: &StorageConfig) -> Result<Self, RecoveryError> {
+        let dirs =
+            Dirs { snapshots: storage.snapshot_version_dir(), logs: storage.log_version_dir(), marker_parent: storage.log_dir.clone() };
+        for dir in [&dirs.snapshots, &dirs.logs] {
+            if storage.create_dirs {
+                dir::create_dirs(dir).map_err(io_error(|| format!("creating {}", dir.display())))?;
+            } else if !dir.is_dir() {
+                return Err(RecoveryError::NoDirectory(dir.clone()));
+            }
+        }
+        Ok(dirs)
+    }
+
+    fn one(&self) -> bool {
+        self.snapshots == self.logs
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.snapshots.as_path()).chain((!self.one()).then_some(self.logs.as_path()))
+    }
+
+    fn lock(&self) -> Result<Vec<DirLock>, RecoveryError> {
+        let lock = |dir: &Path| {
+            let lock = DirLock::acquire(dir, LOCK_FILE).map_err(io_error(|| format!("locking {}", dir.display())))?;
+            lock.ok_or_else(|| RecoveryError::InUse(dir.join(LOCK_FILE)))
+        };
+        self.each().map(lock).collect()
+    }
+
+    /// Removes spares and temporary files that a crash left behind: nothing in them was ever part of the history.
+    fn sweep(&self) -> Result<(), RecoveryError> {
+        for dir in self.each() {
+            let entries = dir::list(dir).map_err(io_error(|| format!("reading {}", dir.display())))?;
+            let leftovers = entries.into_iter().map(|e| e.name).filter(|n| n.starts_with(SPARE_PREFIX) || n.starts_with(TEMP_PREFIX));
+            dir::remove(dir, leftovers).map_err(io_error(|| format!("tidying {}", dir.display())))?;
+        }
+        Ok(())
+    }
+
+    fn scan(&self) -> Result<History, RecoveryError> {
+        let mut history = History { snapshots: Vec::new(), logs: Vec::new(), mark: self.read_mark()? };
+        for dir in self.each() {
+            let files = snapshots::history_files(dir).map_err(io_error(|| format!("reading {}", dir.display())))?;
+            for file in files {
+                match file {
+                    FileKind::Log(zxid) if dir == self.logs => history.logs.push(zxid),
+                    FileKind::Snapshot(zxid, compression) if dir == self.snapshots => history.snapshots.push((zxid, compression)),
+                    misplaced => return Err(RecoveryError::Misplaced(dir.join(misplaced.name()))),
+                }
+            }
+        }
+        history.logs.sort();
+        history.snapshots.sort();
+        history.snapshots.reverse();
+        Ok(history)
+    }
+
+    fn read_mark(&self) -> Result<Option<Mark>, RecoveryError> {
+        let path = self.logs.join(MARK_FILE);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Mark::read(&bytes).map(|(_, mark)| mark)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(RecoveryError::Io { what: format!("reading {}", path.display()), error }),
+        }
+    }
+
+    fn initialize_marker(&self) -> PathBuf {
+        self.marker_parent.join(INITIALIZE_FILE)
+    }
+
+    /// The operator's marker holds for one start, whatever it was needed for.
+    fn use_up_initialize_marker(&self) -> Result<(), RecoveryError> {
+        let removed = dir::remove(&self.marker_parent, [INITIALIZE_FILE]);
+        removed.map_err(io_error(|| format!("removing {}", self.initialize_marker().display())))
+    }
+
+    /// Cuts the tail, removes logs without records, and leaves a mark that describes the result. Each step is durable before the next.
+    fn repair(&self, end: &LogEnd) -> Result<(), RecoveryError> {
+        if let Some(log) = end.last_log {
+            let path = self.logs.join(FileKind::Log(log).name());
+            let synced = dir::sync_file(&path).and_then(|()| dir::sync_dir(&self.logs));
+            synced.map_err(io_error(|| format!("syncing {}", path.display())))?;
+        }
+        if let Some((log, bytes)) = end.cut {
+            let path = self.logs.join(FileKind::Log(log).name());
+            dir::cut(&path, bytes).map_err(io_error(|| format!("cutting {} to {bytes} bytes", path.display())))?;
+        }
+        let remove = end.remove.iter().rev().map(|log| FileKind::Log(*log).name());
+        dir::remove(&self.logs, remove).map_err(io_error(|| format!("removing logs without records in {}", self.logs.display())))?;
+        write_mark(&self.logs, end.mark.as_ref()).map_err(io_error(|| format!("writing {MARK_FILE} in {}", self.logs.display())))
+    }
+}
+
+/// Replaces the mark file: by this mark in its first slot, or by one that says nothing. The slots of a run count from 1, so any mark it writes
+/// is newer than this one.
+pub fn write_mark(log_dir: &Path, mark: Option<&Mark>) -> io::Result<()> {
+    let mut content = vec![0; MARK_FILE_BYTES];
+    if let Some((at, bytes)) = mark.map(|m| m.slot(0)) {
+        content[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
+    }
+    dir::replace_file(log_dir, &format!("{TEMP_PREFIX}{MARK_FILE}"), MARK_FILE, |file| file.write_all(&content))?;
+    Ok(())
+}
+
+/// The tree of the snapshot, and what is known of its digests.
+struct Start {
+    tree: Tree,
+    after: Zxid,
+    snapshot: Option<Zxid>,
+    digests: Digests,
+    /// Newer snapshots that could not be used.
+    refused: Vec<(Zxid, String)>,
+    notes: Vec<String>,
+}
+
+impl Start {
+    /// The newest snapshot that loads. When none does: an empty tree, if the logs reach back to the beginning or the operator says so (D6).
+    fn load(dirs: &Dirs, history: &History, config: &TreeConfig, storage: &StorageConfig) -> Result<Self, RecoveryError> {
+        let mut refused: Vec<(Zxid, String)> = Vec::new();
+        for &(zxid, compression) in &history.snapshots {
+            match load_snapshot(dirs, zxid, compression, config) {
+                Ok((tree, exact_from)) => {
+                    let notes = refused.iter().map(|(_, why)| format!("{why}; an older snapshot is used")).collect();
+                    let digests = Digests { exact_from, proven: false };
+                    return Ok(Start { tree, after: zxid, snapshot: Some(zxid), digests, refused, notes });
+                }
+                Err(why) => refused.push((zxid, format!("{} {why}", FileKind::Snapshot(zxid, compression).name()))),
+            }
+        }
+        let whole = history.logs.first().is_none_or(|first| *first == Zxid(1));
+        let nothing_lost = refused.is_empty() || !history.logs.is_empty();
+        if !(nothing_lost && (whole || storage.trust_empty_snapshot)) {
+            let refused = refused.into_iter().map(|(_, why)| why).collect();
+            return Err(RecoveryError::NoSnapshot { dir: dirs.snapshots.clone(), refused });
+        }
+        // With snapshot.trust.empty the logs may begin anywhere; what they do not hold is not there.
+        let after = if whole { Zxid::ZERO } else { history.logs.first().map_or(Zxid::ZERO, |first| Zxid(first.0.saturating_sub(1))) };
+        let digests = Digests { exact_from: whole.then_some(Zxid::ZERO), proven: whole };
+        Ok(Start { tree: Tree::new(config.clone()), after, snapshot: None, digests, refused, notes: Vec::new() })
+    }
+
+    fn replay(&mut self, dirs: &Dirs, history: &History, payload_max: usize) -> Result<LogEnd, RecoveryError> {
+        let plan = ReplayPlan { logs: &history.logs, after: self.after, mark: history.mark, payload_max };
+        let (tree, digests) = (&mut self.tree, &mut self.digests);
+        let mut apply = |log: Zxid, record: &Record<'_>| apply_record(tree, digests, log, record);
+        let replayed = recover::replay(&mut LogDir(&dirs.logs), &plan, &mut apply);
+        let end = replayed.map_err(|e| self.explain(dirs, e))?;
+        self.tree.commit(end.last_zxid);
+        self.note_the_end(&end);
+        // A newer snapshot that cannot be read proves that its zxid had been reached (D6), and so does one that was written while its last
+        // transactions were applied: before them it is a mixture that never was a state (A12).
+        let unread = self.refused.iter().map(|(zxid, _)| *zxid).max();
+        let reached = unread.max(self.digests.exact_from).unwrap_or(Zxid::ZERO);
+        if reached > end.last_zxid {
+            let log = history.logs.last().copied().unwrap_or(end.last_zxid);
+            let corruption = Corruption { log, offset: 0, last_good: end.last_zxid, damage: Damage::EndsBefore(reached) };
+            return Err(self.explain(dirs, ReplayError::Corrupt(corruption)));
+        }
+        Ok(end)
+    }
+
+    fn note_the_end(&mut self, end: &LogEnd) {
+        if let (true, Some((log, bytes))) = (end.torn, end.cut) {
+            let name = FileKind::Log(log).name();
+            self.notes.push(format!("{name} ends with a record that was never completed; cut to {bytes} bytes, after zxid {}", end.last_zxid));
+        }
+    }
+
+    fn explain(&self, dirs: &Dirs, error: ReplayError<Refused>) -> RecoveryError {
+        let path = |log| dirs.logs.join(FileKind::Log(log).name());
+        match error {
+            ReplayError::Io { log, error } => RecoveryError::Io { what: format!("reading {}", path(log).display()), error },
+            ReplayError::Corrupt(corruption) | ReplayError::Refused(Refused::Undecodable(corruption)) => {
+                let refused = self.refused.iter().map(|(_, why)| why.clone()).collect();
+                RecoveryError::Damaged { dir: dirs.logs.clone(), corruption, refused }
+            }
+            ReplayError::Refused(Refused::Digest { log, offset, zxid }) => RecoveryError::DigestMismatch { log: path(log), offset, zxid },
+        }
+    }
+}
+
+fn load_snapshot(dirs: &Dirs, zxid: Zxid, compression: Compression, config: &TreeConfig) -> Result<(Tree, Option<Zxid>), String> {
+    let snapshot = snapshots::read(&dirs.snapshots, zxid, compression).map_err(|e| e.to_string())?;
+    let exact_from = snapshot.exact_from();
+    let (tree, _) = load_image(config.clone(), zxid, snapshot.body(), image_digest(&snapshot)).map_err(|e| format!("cannot be loaded: {e}"))?;
+    match tree.digest_matches(None) {
+        Some(false) => Err("does not have the digest it carries".to_owned()),
+        _ => Ok((tree, exact_from)),
+    }
+}
+
+fn image_digest(snapshot: &Snapshot) -> Option<ImageDigest> {
+    snapshot.digest.map(|d| ImageDigest { zxid: d.zxid, digest: TxnDigest { version: d.version, digest: d.digest } })
+}
+
+/// When digests may be compared. A Java snapshot can hold effects of transactions after the zxid in its name, so until replay has passed
+/// its end the tree is not what it was at any time (rule A12).
+struct Digests {
+    /// Where the image's end is known to be.
+    exact_from: Option<Zxid>,
+    /// A digest has matched: the state is exact from then on.
+    proven: bool,
+}
+
+impl Digests {
+    /// False: the tree is wrong.
+    fn accept(&mut self, zxid: Zxid, matches: Option<bool>) -> bool {
+        match matches {
+            None => true,
+            Some(true) => {
+                self.proven = true;
+                true
+            }
+            Some(false) => !self.proven && self.exact_from.is_none_or(|end| zxid < end),
+        }
+    }
+}
+
+enum Refused {
+    Undecodable(Corruption),
+    Digest { log: Zxid, offset: u64, zxid: Zxid },
+}
+
+/// Versions are released in groups: once per record would cost more than applying it.
+const COMMIT_EVERY: u64 = 256;
+
+fn apply_record(tree: &mut Tree, digests: &mut Digests, log: Zxid, record: &Record<'_>) -> Result<(), Refused> {
+    let (header, txn, digest) = decode_payload(record.payload).map_err(|e| {
+        let damage = Damage::Undecodable(e.to_string());
+        Refused::Undecodable(Corruption { log, offset: record.offset, last_good: tree.head_zxid(), damage })
+    })?;
+    // What it did matters to watchers only, and there are none yet.
+    let _ = tree.apply(&header, &txn);
+    if header.zxid.0.is_multiple_of(COMMIT_EVERY) {
+        tree.commit(header.zxid);
+        tree.reclaim(usize::MAX);
+    }
+    let matches = tree.digest_matches(digest.as_ref());
+    if digests.accept(header.zxid, matches) { Ok(()) } else { Err(Refused::Digest { log, offset: record.offset, zxid: header.zxid }) }
+}
+
+/// Logs of a real directory.
+pub struct LogDir<'a>(pub &'a Path);
+
+impl LogSource for LogDir<'_> {
+    type File = File;
+    fn open(&mut self, log: Zxid) -> io::Result<File> {
+        File::open(self.0.join(FileKind::Log(log).name()))
+    }
+}
+
+#[cfg(test)]
+#[path = "recovery_tests.rs"]
+mod tests;

@@ -1,0 +1,67 @@
+//! Ending a server: by signal, or by whoever embeds it.
+
+use crate::reactor::mesh::{Mesh, ToReplicaTask, ToShard};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Begins a clean stop: no new connections, what was accepted is flushed and answered, then everything is closed. May be called from any
+/// thread, more than once.
+#[derive(Clone)]
+pub struct Stopper {
+    mesh: Arc<Mesh>,
+}
+
+impl Stopper {
+    pub(super) fn new(mesh: Arc<Mesh>) -> Self {
+        Stopper { mesh }
+    }
+
+    /// Begins the stop and returns at once.
+    pub fn stop(&self) {
+        let mut accepting = ToShard::StopAccepting;
+        let mut serving = ToReplicaTask::Stop;
+        // Inboxes are full for moments only, or for ever when the executors have ended, and then there is nothing to stop.
+        for _ in 0..ATTEMPTS {
+            match self.mesh.tell(0, accepting) {
+                Ok(()) => break,
+                Err(back) => accepting = back,
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for _ in 0..ATTEMPTS {
+            match self.mesh.tell_replica(serving) {
+                Ok(()) => break,
+                Err(back) => serving = back,
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Milliseconds an order waits for room.
+const ATTEMPTS: u32 = 1_000;
+
+/// Stops the server at the first SIGINT or SIGTERM; at a second one the process ends at once. Signals are handled by a plain thread, never
+/// by an executor.
+pub fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    std::thread::Builder::new().name("zoo-signals".into()).spawn(move || {
+        let mut received = signals.forever();
+        if let Some(signal) = received.next() {
+            tracing::info!("{}: stopping", signal_name(signal));
+            stopper.stop();
+        }
+        if let Some(signal) = received.next() {
+            tracing::warn!("{} again: ending at once", signal_name(signal));
+            std::process::exit(128 + signal);
+        }
+    })?;
+    Ok(())
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    if signal == SIGINT { "SIGINT" } else { "SIGTERM" }
+}

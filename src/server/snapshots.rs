@@ -1,0 +1,87 @@
+//! Snapshot files of a running server: writing one from an image of the tree, and removing what is no longer needed. Blocking; for background
+//! threads and start-up.
+
+use crate::base::Zxid;
+use crate::disk::dir;
+use crate::server::config::{self, StorageConfig};
+use crate::storage::format::{Compression, FileKind, TEMP_PREFIX};
+use crate::storage::retention::purge_plan;
+use crate::storage::snapshot::{self, Sections, Snapshot, SnapshotError};
+use crate::tree::Image;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where and how snapshots are written.
+#[derive(Clone, Debug)]
+pub struct SnapshotFiles {
+    snapshot_dir: PathBuf,
+    log_dir: PathBuf,
+    compression: Compression,
+    with_digest: bool,
+    with_last_zxid: bool,
+}
+
+impl SnapshotFiles {
+    /// `with_digest`: the tree keeps digests, so the file gets the section that a server with digests expects.
+    #[must_use]
+    pub fn new(storage: &StorageConfig, with_digest: bool) -> Self {
+        let compression = match storage.compression {
+            config::Compression::Checked => Compression::None,
+            config::Compression::Gzip => Compression::Gzip,
+            config::Compression::Snappy => Compression::Snappy,
+        };
+        SnapshotFiles {
+            snapshot_dir: storage.snapshot_version_dir(),
+            log_dir: storage.log_version_dir(),
+            compression,
+            with_digest,
+            with_last_zxid: storage.snapshot_has_zxid,
+        }
+    }
+
+    /// Writes `snapshot.<zxid of the image>`: whole and durable, or not at all (D2). Name, sections and digest are all of one zxid (rule B8).
+    pub fn write(&self, mut image: Image) -> io::Result<u64> {
+        let zxid = image.zxid();
+        let name = FileKind::Snapshot(zxid, self.compression).name();
+        let sections = Sections {
+            digest: image.digest().filter(|_| self.with_digest).map(|digest| (zxid, digest)),
+            last_zxid: self.with_last_zxid.then_some(zxid),
+        };
+        dir::replace_file(&self.snapshot_dir, &format!("{TEMP_PREFIX}{name}"), &name, |file| {
+            snapshot::write(file, self.compression, &sections, |sink| image.write(sink, &mut std::thread::yield_now))
+        })
+    }
+
+    /// Removes what is not needed to recover from the newest `retain` verified snapshots (D7); returns the names.
+    pub fn purge(&self, retain: usize) -> io::Result<Vec<String>> {
+        let mut files = history_files(&self.snapshot_dir)?;
+        if self.log_dir != self.snapshot_dir {
+            files.extend(history_files(&self.log_dir)?);
+        }
+        let mut is_valid = |zxid, compression| verify(&self.snapshot_dir, zxid, compression).is_ok();
+        let mut removed = Vec::new();
+        for file in purge_plan(&files, retain, &mut is_valid) {
+            let dir = if matches!(file, FileKind::Log(_)) { &self.log_dir } else { &self.snapshot_dir };
+            dir::remove(dir, [file.name()])?;
+            removed.push(file.name());
+        }
+        Ok(removed)
+    }
+}
+
+/// Logs and snapshots in a directory.
+pub fn history_files(dir: &Path) -> io::Result<Vec<FileKind>> {
+    Ok(dir::list(dir)?.iter().filter_map(|entry| FileKind::parse(&entry.name)).collect())
+}
+
+/// Reads a snapshot, verifying it.
+pub fn read(dir: &Path, zxid: Zxid, compression: Compression) -> Result<Snapshot, SnapshotError> {
+    let file = File::open(dir.join(FileKind::Snapshot(zxid, compression).name()))?;
+    Snapshot::read(io::BufReader::new(file), compression)
+}
+
+fn verify(dir: &Path, zxid: Zxid, compression: Compression) -> Result<(), SnapshotError> {
+    let file = File::open(dir.join(FileKind::Snapshot(zxid, compression).name()))?;
+    snapshot::verify_stream(io::BufReader::new(file), compression)
+}

@@ -1,0 +1,109 @@
+//! Plain numbers for admin commands.
+
+use super::{Shard, Totals};
+use crate::base::{Instant, SessionId};
+use crate::conn::Phase;
+use std::net::SocketAddr;
+
+/// What a shard knows for admin commands.
+#[derive(Clone, Debug, Default)]
+pub struct ShardReport {
+    /// One entry per connection, four-letter ones included.
+    pub connections: Vec<ConnReport>,
+    /// Requests received.
+    pub packets_received: u64,
+    /// Replies and events queued.
+    pub packets_sent: u64,
+    /// Requests answered, sum, min and max of their latency in ms.
+    pub latency_count: u64,
+    /// Sum of latencies.
+    pub latency_sum_ms: u64,
+    /// Smallest latency; 0 when none.
+    pub latency_min_ms: u64,
+    /// Largest latency.
+    pub latency_max_ms: u64,
+    /// Data-table watches: (path, sessions).
+    pub watches: Vec<(String, Vec<SessionId>)>,
+    /// Both tables.
+    pub watch_count: u64,
+    /// Auth packets refused.
+    pub auth_failed: u64,
+}
+
+/// One line of `cons` and `stat`. Times are the monotonic clock's.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct ConnReport {
+    pub peer: SocketAddr,
+    pub session: Option<SessionId>,
+    pub queued: u64,
+    pub received: u64,
+    pub sent: u64,
+    pub last_op: &'static str,
+    /// Monotonic ms at which it was accepted.
+    pub established_ms: i64,
+    pub timeout_ms: i32,
+    pub last_cxid: i64,
+    pub last_zxid: i64,
+    /// Monotonic ms of the last reply; 0 when none.
+    pub last_response_ms: u64,
+    pub last_latency_ms: u64,
+    pub min_latency_ms: u64,
+    pub avg_latency_ms: u64,
+    pub max_latency_ms: u64,
+}
+
+impl Shard {
+    /// Everything admin commands want to know of this shard.
+    #[must_use]
+    pub fn report(&self, _now: Instant) -> ShardReport {
+        let session_of = |slot: &u32| self.clients.at(*slot).and_then(|c| c.conn.session());
+        let watches = self.watches.data_watches();
+        ShardReport {
+            connections: self.clients.iter().map(conn_report).collect(),
+            packets_received: self.totals.received,
+            packets_sent: self.totals.sent,
+            latency_count: self.totals.latency.count,
+            latency_sum_ms: self.totals.latency.sum_ms,
+            latency_min_ms: self.totals.latency.min_ms,
+            latency_max_ms: self.totals.latency.max_ms,
+            watches: watches.into_iter().map(|(path, slots)| (path.to_string(), slots.iter().filter_map(session_of).collect())).collect(),
+            watch_count: self.watches.len() as u64,
+            auth_failed: self.totals.auth_failed,
+        }
+    }
+
+    /// `srst`: the shard's own counters.
+    pub fn reset_stats(&mut self) {
+        self.totals = Totals::default();
+    }
+
+    /// `crst`: the counters of each connection.
+    pub fn reset_connection_stats(&mut self) {
+        for client in self.clients.iter_mut() {
+            client.conn.stats.reset();
+        }
+    }
+}
+
+fn conn_report(client: &super::clients::Client) -> ConnReport {
+    let conn = &client.conn;
+    let stats = &conn.stats;
+    ConnReport {
+        peer: conn.peer,
+        session: conn.session(),
+        queued: conn.order.len() as u64,
+        received: stats.received,
+        sent: stats.sent,
+        last_op: stats.last_op,
+        established_ms: stats.established.as_ms() as i64,
+        timeout_ms: if let Phase::Serving { timeout_ms, .. } = conn.phase { timeout_ms } else { 0 },
+        last_cxid: stats.last_cxid,
+        last_zxid: stats.last_zxid,
+        last_response_ms: stats.last_response.as_ms(),
+        last_latency_ms: stats.last_latency_ms,
+        min_latency_ms: stats.latency.min_ms,
+        avg_latency_ms: stats.latency.sum_ms.checked_div(stats.latency.count).unwrap_or(0),
+        max_latency_ms: stats.latency.max_ms,
+    }
+}

@@ -1,0 +1,192 @@
+//! From received bytes to requests, and where each request goes: to the tree, to the replica, or to the connection itself.
+
+use super::{Close, Shard};
+use crate::base::{ConnId, Instant, Reader, Writer, Xid, Zxid};
+use crate::conn::{self, First, FrameStatus, Input, Phase, Waiting, auth};
+use crate::handoff::ToReplica;
+use crate::proto::request::RequestHeader;
+use crate::proto::response::{ReplyFrame, write_header_only};
+use crate::proto::{ErrorCode, OpClass, OpCode, Request};
+use std::net::IpAddr;
+
+/// What became of the request at the front.
+#[derive(PartialEq, Eq)]
+enum Fate {
+    /// Consume it and go on.
+    Taken,
+    /// The replica's queue is full: it stays where it is.
+    Stays,
+}
+
+impl Shard {
+    /// Works through a connection's received bytes as far as it may.
+    pub(super) fn process(&mut self, now: Instant, id: ConnId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let mut input = std::mem::take(&mut client.conn.input);
+        while let Some(client) = self.clients.get(id).filter(|c| c.may_read(&self.config)) {
+            let more = match client.conn.phase {
+                Phase::AwaitConnect => self.first_bytes(now, id, &mut input),
+                _ => self.next_request(now, id, &mut input),
+            };
+            if !more {
+                break;
+            }
+        }
+        if let Some(client) = self.clients.get_mut(id).filter(|c| c.conn.phase != Phase::Closing) {
+            client.conn.input = input;
+        }
+        self.note_stall(now, id);
+        self.clients.update(id, &self.config);
+    }
+
+    fn first_bytes(&mut self, now: Instant, id: ConnId, input: &mut Input) -> bool {
+        match conn::handshake::first(input, self.config.frame_bytes_max) {
+            First::NeedMore => {}
+            First::Close => self.end(now, id, Some(Close::Now)),
+            First::FourLetter(word, argument) => {
+                if let Some(client) = self.clients.get_mut(id) {
+                    client.conn.phase = Phase::AwaitText;
+                }
+                self.clients.four_letter(id, word, argument);
+            }
+            // A client that has seen more than we have must find a server that has it too (P8).
+            First::Connect(request) if request.last_zxid_seen > self.at.as_i64() => self.end(now, id, Some(Close::Now)),
+            First::Connect(request) => {
+                let key = self.key(id);
+                self.totals.received += 1;
+                let Some(client) = self.clients.get_mut(id) else { return false };
+                client.conn.stats.received += 1;
+                client.conn.phase = Phase::AwaitAttach { has_read_only: request.has_read_only };
+                let accepted = client.conn.stats.established;
+                self.tell(ToReplica::Connect { conn: key, accepted, request });
+            }
+        }
+        false
+    }
+
+    fn next_request(&mut self, now: Instant, id: ConnId, input: &mut Input) -> bool {
+        match input.frame(self.config.frame_bytes_max) {
+            FrameStatus::Partial => false,
+            FrameStatus::BadLength => {
+                self.end(now, id, Some(Close::Now));
+                false
+            }
+            FrameStatus::Whole(len) => {
+                if self.request(now, id, &input.bytes()[4..4 + len]) == Fate::Stays {
+                    return false;
+                }
+                input.consume(4 + len);
+                true
+            }
+        }
+    }
+
+    fn request(&mut self, now: Instant, id: ConnId, frame: &[u8]) -> Fate {
+        let mut body = Reader::new(frame);
+        let Ok(header) = RequestHeader::read(&mut body) else {
+            self.end(now, id, Some(Close::Now));
+            return Fate::Taken;
+        };
+        let fate = match OpCode::from_i32(header.op).map(|op| (op, op.class())) {
+            Some((op, OpClass::Connection)) => self.connection_request(now, id, header, op, &mut body),
+            Some((op, OpClass::Write | OpClass::Ordered)) => self.forward(now, id, header.xid, op, frame, body),
+            Some((_, OpClass::Read | OpClass::Refused)) | None => self.read_in_turn(now, id, frame),
+        };
+        if fate == Fate::Taken {
+            self.totals.received += 1;
+            if let Some(client) = self.clients.get_mut(id) {
+                client.conn.stats.received += 1;
+            }
+        }
+        fate
+    }
+
+    /// A read, or anything else that is answered here in its turn.
+    fn read_in_turn(&mut self, now: Instant, id: ConnId, frame: &[u8]) -> Fate {
+        let Some(client) = self.clients.get_mut(id) else { return Fate::Taken };
+        if client.conn.order.is_idle() {
+            self.serve(now, id, frame, now);
+        } else {
+            client.conn.order.push_read(frame, now);
+        }
+        Fate::Taken
+    }
+
+    /// A request for the replica. What cannot be decoded is not forwarded (A15): it is answered here, in its turn; only a multi
+    /// takes its place in history all the same.
+    fn forward(&mut self, now: Instant, id: ConnId, xid: Xid, op: OpCode, frame: &[u8], mut body: Reader<'_>) -> Fate {
+        let decodes = match Request::decode(op, &mut body) {
+            Ok(Request::Multi(parts)) => parts.len() <= self.config.multi_ops_max,
+            decoded => decoded.is_ok(),
+        };
+        if !decodes && op != OpCode::Multi {
+            return self.read_in_turn(now, id, frame);
+        }
+        let key = self.key(id);
+        let Some(client) = self.clients.get_mut(id) else { return Fate::Taken };
+        let Some(session) = client.conn.session() else { return Fate::Taken };
+        let auth = client.conn.auth.clone();
+        let room = self.held.is_empty() && {
+            let message = if decodes {
+                ToReplica::Request { conn: key, session, frame: frame.into(), auth }
+            } else {
+                ToReplica::Failed { conn: key, session, xid, err: ErrorCode::Marshalling, auth }
+            };
+            self.to_replica.push(message).is_ok()
+        };
+        if !room {
+            client.blocked = true;
+            self.blocked.push(id);
+            return Fate::Stays;
+        }
+        self.kick = true;
+        client.conn.order.push_write(Waiting { xid, op, received: now, bytes: frame.len() as u32 });
+        client.conn.ended = op == OpCode::CloseSession;
+        Fate::Taken
+    }
+
+    /// Auth and sasl packets are answered at once, ahead of whatever waits.
+    fn connection_request(&mut self, now: Instant, id: ConnId, header: RequestHeader, op: OpCode, body: &mut Reader<'_>) -> Fate {
+        match Request::decode(op, body) {
+            Ok(Request::Auth { scheme, auth: credential }) => self.authenticate(now, id, header.xid, scheme, credential),
+            Ok(_) => {
+                // No SASL is configured: ZooKeeper answers with a null token and authenticates nothing.
+                let Some(client) = self.clients.get_mut(id) else { return Fate::Taken };
+                let out = client.conn.output.writer();
+                let reply = ReplyFrame::begin(out, header.xid, Zxid::ZERO);
+                out.put_buffer(None);
+                reply.finish(out);
+                self.answered(now, id, op, header.xid, Zxid::ZERO, now);
+            }
+            Err(_) => self.end(now, id, Some(Close::Now)),
+        }
+        Fate::Taken
+    }
+
+    fn authenticate(&mut self, now: Instant, id: ConnId, xid: Xid, scheme: Option<&str>, credential: &[u8]) {
+        let rules = auth::AuthRules { digest_enabled: self.config.digest_auth_enabled, super_digest: self.config.super_digest.as_deref() };
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let peer: IpAddr = client.conn.peer.ip();
+        let gained = auth::authenticate(scheme, credential, peer, rules);
+        let err = if gained.is_some() { ErrorCode::Ok } else { ErrorCode::AuthFailed };
+        write_header_only(client.conn.output.writer(), xid, 0, err);
+        match gained {
+            Some(ids) => client.conn.gain(ids),
+            None => self.totals.auth_failed += 1,
+        }
+        self.answered(now, id, OpCode::Auth, xid, Zxid::ZERO, now);
+        if err != ErrorCode::Ok {
+            self.end(now, id, Some(Close::AfterOutput));
+        }
+    }
+
+    /// Counts a reply.
+    pub(super) fn answered(&mut self, now: Instant, id: ConnId, op: OpCode, xid: Xid, zxid: Zxid, received: Instant) {
+        let latency_ms = now.since_ms(received);
+        self.totals.sent += 1;
+        self.totals.latency.record(latency_ms);
+        if let Some(client) = self.clients.get_mut(id) {
+            client.conn.stats.answered(now, conn::op_label(Some(op)), i64::from(xid.0), zxid, latency_ms);
+        }
+    }
+}

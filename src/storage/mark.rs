@@ -1,0 +1,125 @@
+//! The durable mark: a note beside the log that says up to where a flush had completed (rules D3, A22, A23).
+//!
+//! An aid, never a verdict: it helps to tell a torn tail from damage, and a missing, stale or foreign mark only means that recovery
+//! decides by the log alone, more strictly. Two slots are written in turn, each with its own checksum, so a crash while one is being
+//! written leaves the other.
+
+use crate::base::checksum::{Crc32, adler32};
+use crate::base::{Reader, Writer, Zxid};
+
+/// Distance of the slots; each lies in a sector of its own.
+pub const MARK_SLOT_BYTES: usize = 512;
+/// Size of the mark file.
+pub const MARK_FILE_BYTES: usize = 2 * MARK_SLOT_BYTES;
+/// "zoomark1": layout and version.
+const MAGIC: u64 = 0x7a6f_6f6d_6172_6b31;
+const BODY_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 8 + 8 + 8;
+
+/// What a completed flush covered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mark {
+    /// First zxid, that is the name, of the log file.
+    pub file: Zxid,
+    /// The dbid in that file's header: another one means that the file is not the one meant here.
+    pub dbid: i64,
+    /// End of the last durable record.
+    pub offset: u64,
+    /// Its zxid.
+    pub zxid: Zxid,
+    /// Adler-32 of its payload.
+    pub adler: u32,
+    /// At most so many bytes were ever written beyond a durable position by the run that has this dbid.
+    pub unsynced_bytes_max: u64,
+}
+
+impl Mark {
+    /// The mark of a run that flushes nothing (`forceSync=no`): it vouches for no record, and anything may be missing after a crash.
+    #[must_use]
+    pub fn nothing_flushed(self) -> Self {
+        Mark { offset: 0, adler: 0, unsynced_bytes_max: u64::MAX, ..self }
+    }
+    /// Whether it says that something is durable.
+    #[must_use]
+    pub const fn vouches(&self) -> bool {
+        self.offset > 0
+    }
+
+    /// The slot that holds the `sequence`-th mark: its place in the file and its bytes.
+    #[must_use]
+    pub fn slot(&self, sequence: u64) -> (u64, Vec<u8>) {
+        let mut out = Vec::with_capacity(BODY_BYTES + 4);
+        out.put_i64(MAGIC as i64);
+        out.put_i64(sequence as i64);
+        out.put_i64(self.file.as_i64());
+        out.put_i64(self.dbid);
+        out.put_i64(self.offset as i64);
+        out.put_i64(self.zxid.as_i64());
+        out.put_i64(i64::from(self.adler));
+        out.put_i64(self.unsynced_bytes_max as i64);
+        let sum = checksum(&out);
+        out.put_i32(sum as i32);
+        ((sequence % 2) * MARK_SLOT_BYTES as u64, out)
+    }
+
+    /// The newest mark in a mark file, with its sequence number; `None` when no slot is whole.
+    #[must_use]
+    pub fn read(file: &[u8]) -> Option<(u64, Mark)> {
+        file.chunks(MARK_SLOT_BYTES).take(2).filter_map(read_slot).max_by_key(|(sequence, _)| *sequence)
+    }
+}
+
+fn checksum(body: &[u8]) -> u32 {
+    let mut crc = Crc32::new();
+    crc.update(body);
+    crc.value() ^ adler32(body)
+}
+
+fn read_slot(slot: &[u8]) -> Option<(u64, Mark)> {
+    let mut r = Reader::new(slot);
+    let mut next = || r.i64().ok().map(|v| v as u64);
+    let (magic, sequence, file, dbid, offset, zxid, adler, unsynced) = (next()?, next()?, next()?, next()?, next()?, next()?, next()?, next()?);
+    let sum = r.i32().ok()? as u32;
+    if magic != MAGIC || sum != checksum(slot.get(..BODY_BYTES)?) {
+        return None;
+    }
+    let adler = u32::try_from(adler).ok()?;
+    Some((sequence, Mark { file: Zxid(file), dbid: dbid as i64, offset, zxid: Zxid(zxid), adler, unsynced_bytes_max: unsynced }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(offset: u64) -> Mark {
+        Mark { file: Zxid(5), dbid: -77, offset, zxid: Zxid(9), adler: 0xfedc_ba98, unsynced_bytes_max: 1 << 24 }
+    }
+
+    fn file_of(marks: &[(u64, Mark)]) -> Vec<u8> {
+        let mut file = vec![0; MARK_FILE_BYTES];
+        for (sequence, m) in marks {
+            let (at, bytes) = m.slot(*sequence);
+            file[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
+        }
+        file
+    }
+
+    #[test]
+    fn the_newest_whole_slot_wins() {
+        let file = file_of(&[(6, mark(100)), (7, mark(200))]);
+        assert_eq!(Mark::read(&file), Some((7, mark(200))));
+        let file = file_of(&[(8, mark(300)), (7, mark(200))]);
+        assert_eq!(Mark::read(&file), Some((8, mark(300))));
+    }
+
+    #[test]
+    fn a_slot_torn_or_flipped_anywhere_leaves_the_other_one() {
+        let good = file_of(&[(6, mark(100)), (7, mark(200))]);
+        for byte in 0..BODY_BYTES + 4 {
+            let mut bad = good.clone();
+            bad[MARK_SLOT_BYTES + byte] ^= 0x10;
+            assert_eq!(Mark::read(&bad), Some((6, mark(100))), "byte {byte}");
+        }
+        assert_eq!(Mark::read(&[]), None);
+        assert_eq!(Mark::read(&[0; MARK_FILE_BYTES]), None);
+    }
+}

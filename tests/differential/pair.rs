@@ -1,0 +1,505 @@
+//! Two servers fed the same bytes. Every step sends on one connection of each, reads what both answer, fences the other
+//! connections with pings (a ping's reply cannot overtake an event that was due before it), and compares.
+
+use crate::reference::process::{Kind, Server, Settings};
+use crate::reference::request::{self as op, Request};
+use crate::reference::words;
+use crate::text::{self, Names};
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use zoo::base::SessionId;
+use zoo::proto::connect::{ConnectRequest, ConnectResponse};
+
+/// Longest wait for an answer; a server that stays silent for it is reported and its connection dropped.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// Longest wait for a close that is due.
+const CLOSE_MAX: Duration = Duration::from_secs(15);
+/// Reports kept per scenario; what follows a first difference is mostly its echo.
+const REPORTS_MAX: usize = 6;
+/// What connections ask for unless a scenario says otherwise.
+pub const TIMEOUT_MS: i32 = 20_000;
+
+/// A connection of the pair, by number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Conn(pub usize);
+
+/// An answer that is still due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Due {
+    Connect,
+    /// A reply to a request of this type.
+    Reply(i32),
+}
+
+/// What is expected of the connection after the answers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Then {
+    Open,
+    /// The server closes it.
+    Closed,
+}
+
+#[derive(Debug)]
+struct Link {
+    stream: Option<TcpStream>,
+    session: i64,
+    password: [u8; 16],
+    last_zxid: i64,
+}
+
+#[derive(Debug)]
+struct Side {
+    server: Option<Server>,
+    port: u16,
+    names: Names,
+    links: Vec<Link>,
+}
+
+/// The last answer of the left server, for scripts that need a value from it; the right one gave the same.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    pub lines: Vec<String>,
+    pub err: i32,
+}
+
+#[derive(Debug)]
+pub struct Pair {
+    sides: [Side; 2],
+    next_xid: i32,
+    fenced: Vec<Conn>,
+    scenario: String,
+    reports: usize,
+    pub steps: usize,
+    pub differences: Vec<String>,
+    trail: VecDeque<String>,
+}
+
+impl Pair {
+    /// Starts both servers on empty directories below `dir`.
+    pub fn start(dir: &Path, kinds: [Kind; 2], settings: &Settings) -> Pair {
+        let mut servers = Vec::new();
+        std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..2)
+                .map(|i| (kinds[i], dir.join(["left", "right"][i])))
+                .map(|(k, d)| scope.spawn(move || Server::start(k, &d, settings)))
+                .collect();
+            servers.extend(starts.into_iter().map(|s| s.join().expect("server start")));
+        });
+        let sides: Vec<Side> = servers
+            .into_iter()
+            .map(|server| Side { port: server.port, server: Some(server), names: Names::default(), links: Vec::new() })
+            .collect();
+        Pair {
+            sides: sides.try_into().expect("two sides"),
+            next_xid: 1,
+            fenced: Vec::new(),
+            scenario: String::new(),
+            reports: 0,
+            steps: 0,
+            differences: Vec::new(),
+            trail: VecDeque::new(),
+        }
+    }
+
+    /// Begins a scenario: connections of the one before are closed with their sessions, zxids count from here.
+    pub fn scenario(&mut self, name: &str) {
+        for conn in std::mem::take(&mut self.fenced) {
+            if self.sides.iter().all(|s| s.links[conn.0].stream.is_some()) {
+                self.close(conn);
+            }
+        }
+        self.scenario = name.to_owned();
+        self.reports = 0;
+        self.trail.clear();
+        let conn = self.connect();
+        let zxids = self.zxids(conn);
+        if zxids[0] - self.sides[0].names.zxid_base != zxids[1] - self.sides[1].names.zxid_base {
+            self.report("zxids used since the last scenario began", &format!("{:#x}", zxids[0]), &format!("{:#x}", zxids[1]));
+        }
+        for (side, zxid) in self.sides.iter_mut().zip(zxids) {
+            side.names.zxid_base = zxid;
+        }
+        self.close(conn);
+    }
+
+    // ---- connections
+
+    /// A new session.
+    pub fn connect(&mut self) -> Conn {
+        self.connect_with(TIMEOUT_MS)
+    }
+
+    pub fn connect_with(&mut self, timeout_ms: i32) -> Conn {
+        let conn = self.socket();
+        self.handshake(conn, |_| ConnectRequest {
+            last_zxid_seen: 0,
+            timeout_ms,
+            session: SessionId::NONE,
+            password: vec![0; 16],
+            read_only: false,
+            has_read_only: true,
+        });
+        conn
+    }
+
+    /// A connection that has not said anything yet.
+    pub fn socket(&mut self) -> Conn {
+        for side in &mut self.sides {
+            let address = SocketAddr::from(([127, 0, 0, 1], side.port));
+            let stream = TcpStream::connect_timeout(&address, ANSWER_MAX).ok().inspect(|s| s.set_nodelay(true).expect("nodelay"));
+            side.links.push(Link { stream, session: 0, password: [0; 16], last_zxid: 0 });
+        }
+        let conn = Conn(self.sides[0].links.len() - 1);
+        self.fenced.push(conn);
+        conn
+    }
+
+    /// Sends a connect request (made per side) and compares the answers.
+    pub fn handshake(&mut self, conn: Conn, request: impl Fn(&Known) -> ConnectRequest) -> Answer {
+        let frames = [0, 1].map(|i| {
+            let mut out = Vec::new();
+            request(&self.known(i)).write_frame(&mut out);
+            out
+        });
+        self.exchange(conn, "connect", frames, &[Due::Connect], Then::Open)
+    }
+
+    /// A new connection that asks for the session of `old`, with its right password.
+    pub fn reattach(&mut self, old: Conn) -> Conn {
+        self.forget(old);
+        let conn = self.socket();
+        self.handshake(conn, |known| known.again(old));
+        conn
+    }
+
+    /// No longer pings this connection: the server is about to close it.
+    pub fn forget(&mut self, conn: Conn) {
+        self.fenced.retain(|c| *c != conn);
+    }
+
+    /// Drops the socket without a word.
+    pub fn drop_socket(&mut self, conn: Conn) {
+        for side in &mut self.sides {
+            side.links[conn.0].stream = None;
+        }
+        self.fenced.retain(|c| *c != conn);
+    }
+
+    /// Closes the session; the reply and what precedes it are compared, then the end of the stream.
+    pub fn close(&mut self, conn: Conn) -> Answer {
+        let xid = self.take_xid();
+        let frame = op::close_session().frame(xid);
+        self.exchange(conn, "closeSession", [frame.clone(), frame], &[Due::Reply(op::CLOSE_SESSION)], Then::Closed)
+    }
+
+    // ---- requests
+
+    pub fn call(&mut self, conn: Conn, request: &Request) -> Answer {
+        self.calls(conn, std::slice::from_ref(request))
+    }
+
+    /// Several requests in one write.
+    pub fn calls(&mut self, conn: Conn, requests: &[Request]) -> Answer {
+        self.calls_then(conn, requests, Then::Open)
+    }
+
+    /// A request after whose reply the server closes.
+    pub fn last_call(&mut self, conn: Conn, request: &Request) -> Answer {
+        self.calls_then(conn, std::slice::from_ref(request), Then::Closed)
+    }
+
+    pub fn calls_then(&mut self, conn: Conn, requests: &[Request], then: Then) -> Answer {
+        let mut bytes = Vec::new();
+        let mut due = Vec::new();
+        for request in requests {
+            let xid = if request.op == op::PING { -2 } else { self.take_xid() };
+            bytes.extend(request.frame(xid));
+            due.push(Due::Reply(request.op));
+        }
+        let shown: Vec<_> = requests.iter().take(3).map(Request::describe).collect();
+        let more = if requests.len() > 3 { format!("; … {} in all", requests.len()) } else { String::new() };
+        self.exchange(conn, &(shown.join("; ") + &more), [bytes.clone(), bytes], &due, then)
+    }
+
+    /// A request that is not the same for both sides, for instance because it carries a zxid.
+    pub fn call_each(&mut self, conn: Conn, request: impl Fn(&Known) -> Request) -> Answer {
+        let xid = self.take_xid();
+        let requests = [0, 1].map(|i| request(&self.known(i)));
+        let due = [Due::Reply(requests[0].op)];
+        let frames = requests.clone().map(|r| r.frame(xid));
+        self.exchange(conn, &requests[0].describe(), frames, &due, Then::Open)
+    }
+
+    /// Bytes as they are.
+    pub fn raw(&mut self, conn: Conn, bytes: &[u8], due: &[Due], then: Then) -> Answer {
+        let what = format!("raw \"{}\"", bytes[..bytes.len().min(160)].escape_ascii());
+        self.exchange(conn, &what, [bytes.to_vec(), bytes.to_vec()], due, then)
+    }
+
+    /// Repeats a read until the left side answers with `err`, then expects the right one to get there as well, and compares.
+    pub fn wait_for(&mut self, conn: Conn, request: &Request, err: i32) {
+        for i in 0..2 {
+            let deadline = Instant::now() + ANSWER_MAX;
+            while Instant::now() < deadline {
+                let lines = self.sides[i].exchange(conn.0, &request.frame(1), &[Due::Reply(request.op)], Then::Open);
+                let wanted = format!(" err={err}");
+                if lines.iter().any(|l| l.starts_with("reply") && (l.ends_with(&wanted) || l.contains(&format!("{wanted} ")))) {
+                    break;
+                }
+                if lines.iter().any(|l| l.starts_with("closed") || l.starts_with("silent")) {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+        self.call(conn, request);
+    }
+
+    /// Waits until both servers have closed the connection, and compares what they sent before.
+    pub fn wait_closed(&mut self, conn: Conn) -> Answer {
+        self.exchange(conn, "until closed", [Vec::new(), Vec::new()], &[], Then::Closed)
+    }
+
+    /// Both servers' last zxid, from a ping.
+    pub fn zxids(&mut self, conn: Conn) -> [i64; 2] {
+        self.call(conn, &op::ping());
+        [0, 1].map(|i| self.sides[i].links[conn.0].last_zxid)
+    }
+
+    // ---- four-letter words
+
+    /// Compares the answers to a word after `masked` has removed what may differ.
+    pub fn word(&mut self, word: &str, masked: impl Fn(&str) -> String) {
+        self.steps += 1;
+        let answers = [0, 1].map(|i| {
+            let answer = words::ask(self.sides[i].port, word).unwrap_or_else(|e| format!("no answer: {e}"));
+            masked(&self.sides[i].names.in_text(&answer))
+        });
+        if answers[0] != answers[1] {
+            self.report(&format!("word {word}"), &answers[0], &answers[1]);
+        }
+    }
+
+    pub fn ports(&self) -> [u16; 2] {
+        [self.sides[0].port, self.sides[1].port]
+    }
+
+    // ---- processes
+
+    /// Stops both servers (or kills them) and starts them again on the same ports and directories.
+    pub fn restart(&mut self, dir: &Path, settings: &Settings, kill: bool) {
+        for (side, name) in self.sides.iter_mut().zip(["left", "right"]) {
+            let server = side.server.take().expect("running");
+            let kind = server.kind;
+            if kill {
+                server.kill()
+            } else {
+                server.stop()
+            }
+            side.server = Some(Server::start_on(kind, &dir.join(name), settings, side.port));
+        }
+    }
+
+    // ---- inside
+
+    fn known(&self, side: usize) -> Known<'_> {
+        Known { side: &self.sides[side] }
+    }
+
+    fn take_xid(&mut self) -> i32 {
+        self.next_xid += 1;
+        self.next_xid
+    }
+
+    fn exchange(&mut self, conn: Conn, what: &str, frames: [Vec<u8>; 2], due: &[Due], then: Then) -> Answer {
+        self.steps += 1;
+        self.trail.push_back(format!("c{} {what}", conn.0));
+        if self.trail.len() > 12 {
+            self.trail.pop_front();
+        }
+        for (side, frame) in self.sides.iter_mut().zip(&frames) {
+            side.send(conn.0, frame);
+        }
+        let [left, right] = &mut self.sides;
+        let lines = [left.receive(conn.0, due, then), right.receive(conn.0, due, then)];
+        let unordered = due.contains(&Due::Reply(op::CLOSE_SESSION));
+        self.compare(what, conn, &lines, unordered);
+        if then == Then::Closed {
+            self.fenced.retain(|c| *c != conn);
+        }
+        let reads_only = due.iter().all(|d| matches!(d, Due::Reply(op::PING | op::EXISTS | op::GET_DATA | op::GET_CHILDREN | op::GET_ACL)));
+        if !reads_only {
+            self.fence(conn, unordered);
+        }
+        let [lines, _] = lines;
+        let err = lines.iter().rev().find_map(|l| l.split(" err=").nth(1)?.split(' ').next()?.parse().ok()).unwrap_or(0);
+        Answer { lines, err }
+    }
+
+    /// Collects and compares what the last step caused on the other connections.
+    fn fence(&mut self, except: Conn, unordered: bool) {
+        let ping = op::ping().frame(-2);
+        for conn in self.fenced.clone() {
+            let ready = |s: &Side| s.links[conn.0].session != 0 && s.links[conn.0].stream.is_some();
+            if conn == except || !self.sides.iter().all(ready) {
+                continue;
+            }
+            let lines = [0, 1].map(|i| self.sides[i].exchange(conn.0, &ping, &[Due::Reply(op::PING)], Then::Open));
+            self.compare("what it caused", conn, &lines, unordered);
+        }
+    }
+
+    fn compare(&mut self, what: &str, conn: Conn, lines: &[Vec<String>; 2], unordered: bool) {
+        let mut lines = lines.clone();
+        if unordered {
+            // The ephemerals of a session are deleted in no particular order.
+            for l in &mut lines {
+                let events = l.iter().take_while(|line| line.starts_with("event")).count();
+                l[..events].sort();
+            }
+        }
+        // Silence on both sides would compare nothing: the scenario is wrong.
+        let nothing = lines[0].iter().any(|l| l.starts_with("silent") || l == "not connected");
+        if nothing || lines[0] != lines[1] {
+            self.report(&format!("c{} {what}", conn.0), &lines[0].join("\n    "), &lines[1].join("\n    "));
+        }
+    }
+
+    /// Notes a difference.
+    pub fn report(&mut self, what: &str, left: &str, right: &str) {
+        self.reports += 1;
+        if self.reports > REPORTS_MAX {
+            return;
+        }
+        let kinds = [0, 1].map(|i| self.sides[i].server.as_ref().map_or_else(|| "?".into(), |s| format!("{:?}", s.kind)));
+        let before: Vec<_> = self.trail.iter().rev().skip(1).take(4).rev().map(|t| format!("  after {t}\n")).collect();
+        let text = format!("[{}] {what}\n{}  {}:\n    {left}\n  {}:\n    {right}\n", self.scenario, before.concat(), kinds[0], kinds[1]);
+        eprintln!("{text}");
+        self.differences.push(text);
+    }
+}
+
+/// What a request made for one side may refer to.
+#[derive(Debug)]
+pub struct Known<'a> {
+    side: &'a Side,
+}
+
+impl Known<'_> {
+    /// A connect request for the session of `conn`, with everything right.
+    pub fn again(&self, conn: Conn) -> ConnectRequest {
+        let link = &self.side.links[conn.0];
+        ConnectRequest {
+            last_zxid_seen: link.last_zxid,
+            timeout_ms: TIMEOUT_MS,
+            session: SessionId(link.session),
+            password: link.password.to_vec(),
+            read_only: false,
+            has_read_only: true,
+        }
+    }
+    /// The last zxid this connection has seen.
+    pub fn last_zxid(&self, conn: Conn) -> i64 {
+        self.side.links[conn.0].last_zxid
+    }
+    /// A zxid counted from the beginning of the scenario.
+    pub fn zxid(&self, offset: i64) -> i64 {
+        self.side.names.zxid_base + offset
+    }
+}
+
+impl Side {
+    fn exchange(&mut self, conn: usize, frame: &[u8], due: &[Due], then: Then) -> Vec<String> {
+        self.send(conn, frame);
+        self.receive(conn, due, then)
+    }
+
+    fn send(&mut self, conn: usize, frame: &[u8]) {
+        // A failed write shows when the answer is read.
+        if let Some(stream) = &mut self.links[conn].stream {
+            let _ = stream.write_all(frame);
+        }
+    }
+
+    /// Reads until everything due has come, then to the end if the server is to close.
+    fn receive(&mut self, conn: usize, due: &[Due], then: Then) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut due: VecDeque<Due> = due.iter().copied().collect();
+        while !due.is_empty() || then == Then::Closed {
+            let Some(stream) = &mut self.links[conn].stream else {
+                lines.push("not connected".into());
+                break;
+            };
+            let longest = if due.is_empty() { CLOSE_MAX } else { ANSWER_MAX };
+            match read_frame(stream, longest) {
+                Ok(Some(payload)) => lines.push(self.note(conn, &payload, &mut due)),
+                Ok(None) => {
+                    lines.push("closed".into());
+                    self.links[conn].stream = None;
+                    break;
+                }
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset => {
+                    lines.push("closed".into());
+                    self.links[conn].stream = None;
+                    break;
+                }
+                Err(e) => {
+                    lines.push(format!("silent ({})", e.kind()));
+                    self.links[conn].stream = None;
+                    break;
+                }
+            }
+        }
+        lines
+    }
+
+    fn note(&mut self, conn: usize, payload: &[u8], due: &mut VecDeque<Due>) -> String {
+        let link = &mut self.links[conn];
+        if due.front() == Some(&Due::Connect) {
+            due.pop_front();
+            if let Ok(r) = ConnectResponse::decode(payload) {
+                link.session = r.session.0;
+                link.password = r.password;
+                if r.session.0 != 0 {
+                    self.names.add_session(r.session.0);
+                }
+            }
+            return text::connect_response(&self.names, payload);
+        }
+        let is_event = payload.starts_with(&[0xff; 4]);
+        if let Some(zxid) = payload.get(4..12) {
+            let zxid = i64::from_be_bytes(zxid.try_into().expect("eight bytes"));
+            link.last_zxid = link.last_zxid.max(zxid);
+        }
+        let request = match (is_event, due.front()) {
+            (false, Some(Due::Reply(op))) => {
+                let op = *op;
+                due.pop_front();
+                op
+            }
+            _ => 0,
+        };
+        text::frame(&self.names, request, payload)
+    }
+}
+
+/// One frame's payload; `None` at the end of the stream.
+fn read_frame(stream: &mut TcpStream, longest: Duration) -> io::Result<Option<Vec<u8>>> {
+    stream.set_read_timeout(Some(longest))?;
+    let mut length = [0; 4];
+    let mut have = 0;
+    while have < 4 {
+        match stream.read(&mut length[have..])? {
+            0 if have == 0 => return Ok(None),
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => have += n,
+        }
+    }
+    let length = i32::from_be_bytes(length);
+    let mut payload = vec![0; usize::try_from(length).map_err(|_| io::ErrorKind::InvalidData)?];
+    stream.read_exact(&mut payload)?;
+    Ok(Some(payload))
+}

@@ -1,0 +1,184 @@
+//! Four-letter words: the layout of what they answer. Numbers that depend on the run are masked.
+
+use super::Context;
+use crate::reference::request::*;
+use crate::reference::words::ask_bytes;
+
+/// Every run of digits (with a point) becomes `N`.
+fn digits(text: &str) -> String {
+    let mut out = String::new();
+    let mut in_number = false;
+    for ch in text.chars() {
+        let number = ch.is_ascii_digit() || (in_number && ch == '.');
+        if number && !in_number {
+            out.push('N');
+        }
+        if !number {
+            out.push(ch);
+        }
+        in_number = number;
+    }
+    out
+}
+
+/// Only what stands before the separator, sorted.
+fn keys(text: &str, separator: char) -> String {
+    let mut keys: Vec<_> = text.lines().map(|l| l.split(separator).next().unwrap_or(l)).collect();
+    keys.sort_unstable();
+    keys.join("\n")
+}
+
+/// The version line keeps its form, the rest of `srvr` its numbers where both must count alike.
+fn srvr(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let exact = ["Connections: ", "Outstanding: ", "Mode: ", "Node count: "].iter().any(|k| line.starts_with(k));
+        if exact { line.to_owned() } else { version(&digits(line)) }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// `Zookeeper version: N-<commit>, built on …`: the commit is anybody's.
+fn version(line: &str) -> String {
+    match (line.strip_prefix("Zookeeper version: N-"), line.find(", built on ")) {
+        (Some(_), Some(at)) => format!("Zookeeper version: N-commit{}", &line[at..]),
+        _ => line.to_owned(),
+    }
+}
+
+fn sorted_blocks(text: &str) -> String {
+    // `wchc` and `wchp` list in no order: a heading, then its indented lines.
+    let mut blocks: Vec<Vec<&str>> = Vec::new();
+    for line in text.lines() {
+        match (line.starts_with('\t'), blocks.last_mut()) {
+            (true, Some(block)) => block.push(line),
+            _ => blocks.push(vec![line]),
+        }
+    }
+    for block in &mut blocks {
+        block[1..].sort_unstable();
+    }
+    blocks.sort();
+    blocks.concat().join("\n")
+}
+
+fn sorted_lines(text: &str) -> String {
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
+
+pub fn all(c: &mut Context<'_>) {
+    let p = &mut c.pair;
+    let a = p.connect();
+    let b = p.connect();
+    p.call(a, &create("/words", b"", PERSISTENT));
+    p.call(a, &create("/words/e", b"", EPHEMERAL));
+    p.call(b, &create("/words/f", b"", EPHEMERAL));
+    p.call(b, &get_data("/words", true));
+    p.call(b, &exists("/words/none", true));
+    p.call(a, &get_data("/words", true));
+    p.call(a, &get_children("/words", true));
+    p.call(a, &add_watch("/words/p", 0));
+    p.word("ruok", str::to_owned);
+    p.word("isro", str::to_owned);
+    p.word("srvr", srvr);
+    p.word("stat", |t| sorted_lines(&srvr(t)));
+    p.word("conf", |t| {
+        t.lines()
+            .map(|l| {
+                if l.starts_with("dataDir") || l.starts_with("dataLogDir") || l.contains("Size=") || l.starts_with("clientPort=") {
+                    l.split('=').next().unwrap()
+                } else {
+                    l
+                }
+            })
+            .collect::<Vec<_>>()
+            .join("\n")
+    });
+    p.word("envi", |t| keys(t, '='));
+    p.word("envi", |t| {
+        t.lines().filter(|l| l.starts_with("zookeeper.version")).map(digits).map(|l| l.split('-').next().unwrap().to_owned()).collect()
+    });
+    p.word("wchs", str::to_owned);
+    p.word("wchp", sorted_blocks);
+    p.word("wchc", sorted_blocks);
+    p.word("dirs", digits);
+    p.word("gtmk", str::to_owned);
+    p.word("cons", |t| sorted_lines(&connection_lines(t)));
+    p.word("dump", dump);
+    p.word("mntr", |t| {
+        keys(t, '\t').lines().filter(|k| !k.starts_with("zk_zoo_") && !k.contains("per_namespace")).collect::<Vec<_>>().join("\n")
+    });
+    p.word("mntr", |t| exact_gauges(t));
+    p.word("hash", |t| t.lines().map(|l| l.split(':').next().unwrap_or("")).collect::<Vec<_>>().join(" "));
+    p.word("crst", str::to_owned);
+    p.word("cons", |t| sorted_lines(&connection_lines(t)));
+    p.word("srst", str::to_owned);
+    p.word("xxxx", |t| if t.starts_with("no answer") { String::new() } else { t.into() });
+    // With more behind it, and in two pieces.
+    p.word("ruok\n", |t| if t.starts_with("no answer") { "imok".into() } else { t.into() });
+    let masks = p.ports().map(|port| ask_bytes(port, b"stmk\0\0\0\0\0\0\x01\x32").unwrap_or_default());
+    if masks[0] != masks[1] {
+        p.report("stmk", &masks[0], &masks[1]);
+    }
+    p.word("gtmk", str::to_owned);
+}
+
+/// One line per connection: the form, not the numbers; the last operation is what it is.
+fn connection_lines(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        line.split(',').map(|field| if field.starts_with("lop=") { field.to_owned() } else { hexes(field) }).collect::<Vec<_>>().join(",")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Hexadecimal and decimal numbers masked alike.
+fn hexes(text: &str) -> String {
+    match text.split_once("0x") {
+        Some((before, after)) => format!("{}0xN{}", digits(before), after.trim_start_matches(|c: char| c.is_ascii_hexdigit())),
+        None => digits(text),
+    }
+}
+
+/// The bucket lines depend on the moment: the kinds of lines that occur, and all that names a session or a path.
+fn dump(text: &str) -> String {
+    let mut lines: Vec<String> = text
+        .lines()
+        .map(|line| match line {
+            l if l.contains(" expire at ") => "N expire at <date>".into(),
+            l if l.contains("Sets (") => digits(l),
+            l if l.contains("ip: /") => l.split(':').next().unwrap_or("").to_owned() + l.rsplit(' ').next().unwrap_or(""),
+            l => l.to_owned(),
+        })
+        .collect();
+    lines.sort();
+    lines.dedup();
+    lines.join("\n")
+}
+
+fn exact_gauges(text: &str) -> String {
+    let exact = [
+        "zk_server_state",
+        "zk_znode_count",
+        "zk_ephemerals_count",
+        "zk_watch_count",
+        "zk_num_alive_connections",
+        "zk_global_sessions",
+        "zk_local_sessions",
+        "zk_outstanding_requests",
+        "zk_approximate_data_size",
+        "zk_digest_mismatches_count",
+    ];
+    sorted_lines(&text.lines().filter(|l| exact.iter().any(|k| l.split('\t').next() == Some(k))).collect::<Vec<_>>().join("\n"))
+}
+
+pub fn not_allowed(c: &mut Context<'_>) {
+    let p = &mut c.pair;
+    for word in [
+        "ruok", "stat", "mntr", "cons", "conf", "dump", "envi", "wchs", "wchc", "wchp", "isro", "hash", "dirs", "crst", "srst", "gtmk",
+        "stmk",
+    ] {
+        p.word(word, str::to_owned);
+    }
+    p.word("srvr", srvr);
+}

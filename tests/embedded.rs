@@ -1,0 +1,98 @@
+//! Servers inside this process: started on ports of the kernel's choice, several at once, stopped and started again.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::{PoisonError, RwLock};
+use support::{RawClient, temp_dir};
+use zoo::server::{ServerConfig, StartError, ZooServer};
+
+fn config(dir: &std::path::Path, shards: u16) -> ServerConfig {
+    let mut config = ServerConfig::development(SocketAddr::from(([127, 0, 0, 1], 0)), dir);
+    config.cores.shards = Some(shards);
+    config.storage.pre_alloc_bytes = 1 << 20;
+    config
+}
+
+/// Held by every test here; the one that counts descriptors of the process holds it alone.
+static PROCESS: RwLock<()> = RwLock::new(());
+
+fn open_descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").expect("readable").count()
+}
+
+#[test]
+fn several_servers_run_in_one_process_and_know_nothing_of_each_other() {
+    let _shared = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+    let dirs: Vec<_> = (0..3).map(|_| temp_dir()).collect();
+    let servers: Vec<_> = dirs.iter().zip([1, 2, 4]).map(|(dir, shards)| ZooServer::start(config(dir.path(), shards)).expect("starts")).collect();
+    for (i, server) in servers.iter().enumerate() {
+        RawClient::connect(server.address()).create(&format!("/only-{i}"), b"", 0);
+    }
+    for (i, server) in servers.iter().enumerate() {
+        let mut client = RawClient::connect(server.address());
+        let found: Vec<_> = (0..servers.len()).filter(|j| client.get(&format!("/only-{j}"), false).err == 0).collect();
+        assert_eq!(found, [i]);
+    }
+    servers.into_iter().for_each(|server| server.stop().expect("stops cleanly"));
+}
+
+#[test]
+fn a_stopped_server_leaves_its_directory_free_and_its_state_whole() {
+    let _shared = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+    let dir = temp_dir();
+    for round in 0..5 {
+        let server = ZooServer::start(config(dir.path(), 1 + round % 2)).expect("the directory is free");
+        let mut client = RawClient::connect(server.address());
+        for earlier in 0..round {
+            assert_eq!(client.get(&format!("/round-{earlier}"), false).err, 0);
+        }
+        assert_eq!(client.create(&format!("/round-{round}"), b"", 0).err, 0);
+        server.stop().expect("stops cleanly");
+        assert!(client.is_closed());
+    }
+}
+
+#[test]
+fn a_dropped_server_is_stopped() {
+    let _shared = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+    let dir = temp_dir();
+    let address = {
+        let server = ZooServer::start(config(dir.path(), 2)).expect("starts");
+        RawClient::connect(server.address()).create("/x", b"", 0);
+        server.address()
+    };
+    assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
+    ZooServer::start(config(dir.path(), 2)).expect("the directory is free").stop().expect("stops cleanly");
+}
+
+#[test]
+fn starting_and_stopping_leaks_no_descriptors() {
+    let _alone = PROCESS.write().unwrap_or_else(PoisonError::into_inner);
+    let dir = temp_dir();
+    let once = || {
+        let server = ZooServer::start(config(dir.path(), 2)).expect("starts");
+        RawClient::connect(server.address()).create("/x", b"", 0);
+        server.stop().expect("stops cleanly");
+    };
+    once();
+    let before = open_descriptors();
+    (0..5).for_each(|_| once());
+    assert_eq!(open_descriptors(), before);
+}
+
+#[test]
+fn a_server_that_cannot_start_leaves_nothing_behind() {
+    let _shared = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+    let (one, two) = (temp_dir(), temp_dir());
+    let server = ZooServer::start(config(one.path(), 1)).expect("starts");
+    let mut taken = config(two.path(), 1);
+    taken.net.listen = server.address();
+    assert!(matches!(ZooServer::start(taken), Err(StartError::Listen { .. })));
+    assert!(matches!(ZooServer::start(config(one.path(), 1)), Err(StartError::Recovery(_))), "the directory is in use");
+    let mut pinned = config(two.path(), 200);
+    pinned.cores.pin = Some(true);
+    assert!(matches!(ZooServer::start(pinned), Err(StartError::Executors(_))));
+    ZooServer::start(config(two.path(), 1)).expect("starts").stop().expect("stops cleanly");
+    server.stop().expect("stops cleanly");
+}

@@ -1,0 +1,7 @@
+//! What the tests that drive real server processes share: starting and stopping them, and talking to them over bare sockets.
+#![allow(dead_code, missing_docs, clippy::unwrap_used)] // each test binary uses its own part
+
+pub mod client;
+pub mod process;
+pub mod request;
+pub mod words;
