@@ -48,7 +48,8 @@ fn the_three_encodings_of_a_state_verify_and_do_not_differ() {
 
 #[test]
 fn differences_are_named() {
-    let (result, text) = zoo_snapshot(&["compare", &fixture("standalone/version-2/snapshot.0"), &fixture("standalone/version-2/snapshot.23")]);
+    let (result, text) =
+        zoo_snapshot(&["compare", &fixture("standalone/version-2/snapshot.0"), &fixture("standalone/version-2/snapshot.23")]);
     assert_eq!(result, Ok(false));
     for line in ["+ /a/b\n", "! : ", "+ session 0x1000010bb900000, timeout 600000\n"] {
         assert!(text.contains(line), "{line:?} in {text}");

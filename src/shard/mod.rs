@@ -299,13 +299,19 @@ impl Shard {
 
     /// Half-open connections, stalled ones, and answers to `AskHeard` that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some((_, conn)) = self.handshakes.pop_front_if(|(at, _)| *at <= now) {
+        while let Some(&(at, conn)) = self.handshakes.front()
+            && at <= now
+        {
+            self.handshakes.pop_front();
             if self.clients.get(conn).is_some_and(|c| c.conn.phase == Phase::AwaitConnect) {
                 self.totals.half_open_closed += 1;
                 self.end(now, conn, Some(Close::Now));
             }
         }
-        while let Some((_, conn, session)) = self.asked.pop_front_if(|(at, _, _)| *at <= now) {
+        while let Some(&(at, conn, session)) = self.asked.front()
+            && at <= now
+        {
+            self.asked.pop_front();
             self.tell_heard(now, conn, session);
         }
         self.check_stalls(now);

@@ -201,13 +201,10 @@ impl Shard {
         let rules = auth::AuthRules { digest_enabled: self.config.digest_auth_enabled, super_digest: self.config.super_digest.as_deref() };
         let Some(client) = self.clients.get_mut(id) else { return };
         let peer: IpAddr = client.conn.peer.ip();
-        let gained = auth::authenticate(scheme, credential, peer, rules);
-        let err = if gained.is_some() { ErrorCode::Ok } else { ErrorCode::AuthFailed };
+        let gained = auth::authenticate(scheme, credential, peer, rules).is_some_and(|ids| client.conn.gain(ids));
+        let err = if gained { ErrorCode::Ok } else { ErrorCode::AuthFailed };
         write_header_only(client.conn.output.writer(), xid, 0, err);
-        match gained {
-            Some(ids) => client.conn.gain(ids),
-            None => self.totals.auth_failed += 1,
-        }
+        self.totals.auth_failed += u64::from(!gained);
         let bytes = 4 + REPLY_HEADER_BYTES;
         self.answered(now, id, Answered { op: OpCode::Auth, xid, zxid: Zxid::ZERO, received: now, bytes });
         if err != ErrorCode::Ok {

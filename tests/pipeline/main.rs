@@ -408,7 +408,7 @@ fn four_letter_words_reach_admin_in_pieces() {
     w.settle();
     assert_eq!((w.clients[c].words.clone(), w.clients[c].received.clone()), (vec![*b"ruok"], b"imok".to_vec()));
     assert!(w.clients[c].closed);
-    assert_eq!(w.shards[0].shard.report(w.now).packets_received, 1, "a word is a packet");
+    assert_eq!(w.shards[0].shard.report(w.now, WallTime(0)).packets_received, 1, "a word is a packet");
 }
 
 #[test]
@@ -719,6 +719,22 @@ fn who_am_i_and_auth_packets() {
     assert_eq!(w.replies(c), [(-4, 0, -115)]);
     assert!(w.clients[c].closed);
     assert_eq!(w.shards[0].shard.report(w.now, w.wall()).auth_failed, 1);
+}
+
+#[test]
+fn one_connection_cannot_collect_identities_without_end_s2() {
+    let mut w = World::new(Setup::default());
+    let (c, _) = w.connect(0);
+    for i in 0..300 {
+        w.request_as(c, -4, OpCode::Auth as i32, |r| {
+            r.put_i32(0);
+            r.put_string("digest");
+            r.put_string(&format!("u{i}:p"));
+        });
+    }
+    w.settle();
+    assert_eq!(w.replies(c).last(), Some(&(-4, 0, -115)));
+    assert!(w.clients[c].closed);
 }
 
 #[test]

@@ -15,6 +15,7 @@ pub fn run() {
     nothing_after_a_close_has_an_effect(server.port);
     what_cannot_be_decoded_is_refused_before_it_is_logged(server.port);
     a_refused_read_multi_has_no_body(server.port);
+    null_lists_of_set_watches_are_empty(server.port);
     limits_that_are_no_limits_stop_no_write(server.port);
     server.stop();
 }
@@ -72,7 +73,7 @@ fn nothing_after_a_close_has_an_effect(port: u16) {
 }
 
 /// Java replaces bytes that are not UTF-8 and goes on, and finds out about a null path of a delete, or a null id of an ACL entry, only when it
-/// has taken a zxid. Here all of them are marshalling errors, or invalid ACLs, and the tree never sees them.
+/// has taken a zxid; a sync without a path it answers. Here all of them are marshalling errors, or invalid ACLs, and the tree never sees them.
 fn what_cannot_be_decoded_is_refused_before_it_is_logged(port: u16) {
     let mut client = Client::open(port);
     let zxid = client.call(&ping()).zxid;
@@ -83,6 +84,7 @@ fn what_cannot_be_decoded_is_refused_before_it_is_logged(port: u16) {
         raw(DELETE, &not_utf8(&[0xff; 4])),
         raw(SET_DATA, &not_utf8(&[0xff; 8])),
         raw(DELETE, &[0xff; 8]),
+        raw(SYNC, &[0xff; 4]),
     ] {
         let reply = client.call(&request);
         assert_eq!((reply.err, reply.zxid, reply.body.len()), (-5, zxid, 0), "{}", request.describe());
@@ -112,4 +114,11 @@ fn limits_that_are_no_limits_stop_no_write(port: u16) {
         client.ok(&set_data("/zookeeper/quota/limited/zookeeper_limits", text, -1));
         client.ok(&set_data("/limited", b"data", -1));
     }
+}
+
+/// A marshalling error in Java, after it has registered what the other lists say.
+fn null_lists_of_set_watches_are_empty(port: u16) {
+    let mut client = Client::open(port);
+    let body = [&[0; 8][..], &[0xff; 4], &[0xff; 4], &[0xff; 4]].concat();
+    assert_eq!(client.err(&raw(SET_WATCHES, &body)), 0);
 }
