@@ -17,6 +17,7 @@ pub fn run() {
     a_refused_read_multi_has_no_body(server.port);
     null_lists_of_set_watches_are_empty(server.port);
     limits_that_are_no_limits_stop_no_write(server.port);
+    a_new_acl_holds_for_the_very_next_request(server.port);
     server.stop();
 }
 
@@ -121,4 +122,15 @@ fn null_lists_of_set_watches_are_empty(port: u16) {
     let mut client = Client::open(port);
     let body = [&[0; 8][..], &[0xff; 4], &[0xff; 4], &[0xff; 4]].concat();
     assert_eq!(client.err(&raw(SET_WATCHES, &body)), 0);
+}
+
+/// Java judges requests that are sent right behind a setACL by the old list, until it has carried the setACL out.
+fn a_new_acl_holds_for_the_very_next_request(port: u16) {
+    let mut client = Client::open(port);
+    client.ok(&create("/closing", b"", PERSISTENT));
+    let requests =
+        [set_acl("/closing", &[(1, "world", "anyone")], -1), set_data("/closing", b"x", -1), create("/closing/x", b"", PERSISTENT)];
+    client.send(&requests.iter().flat_map(|r| r.frame(1)).collect::<Vec<_>>());
+    let answers: Vec<_> = requests.iter().map(|_| client.receive().expect("an answer").err).collect();
+    assert_eq!(answers, [0, -102, -102]);
 }
