@@ -12,6 +12,7 @@ use super::snapshots::{self, SnapshotFiles};
 use crate::base::Zxid;
 use crate::disk::{DirLock, dir};
 use crate::record::TxnDigest;
+use crate::record::epochs::{ACCEPTED_EPOCH_FILE, CURRENT_EPOCH_FILE};
 use crate::record::txn::decode_payload;
 use crate::storage::format::{Compression, FileKind, INITIALIZE_FILE, LOCK_FILE, MARK_FILE, SPARE_PREFIX, TEMP_PREFIX};
 use crate::storage::mark::{MARK_FILE_BYTES, Mark};
@@ -235,10 +236,19 @@ impl Dirs {
     fn read_mark(&self) -> Result<Option<Mark>, RecoveryError> {
         let path = self.logs.join(MARK_FILE);
         match fs::read(&path) {
-            Ok(bytes) => Ok(Mark::read(&bytes).map(|(_, mark)| mark)),
+            Ok(bytes) => Ok(Mark::read(&bytes).map(|(_, mark)| mark).filter(|_| !self.another_server_since(&path))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(RecoveryError::Io { what: format!("reading {}", path.display()), error }),
         }
+    }
+
+    /// An epoch file newer than the mark: this server, which stands alone, writes none, so a member of an ensemble has used the directory since
+    /// and may have truncated our files as its leader told it. The mark is void then (rule A23).
+    fn another_server_since(&self, mark: &Path) -> bool {
+        let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+        let epochs = [CURRENT_EPOCH_FILE, ACCEPTED_EPOCH_FILE].map(|name| modified(&self.snapshots.join(name)));
+        let marked = modified(mark);
+        epochs.into_iter().flatten().any(|epoch| marked.is_none_or(|m| epoch > m))
     }
 
     fn initialize_marker(&self) -> PathBuf {

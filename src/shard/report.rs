@@ -58,12 +58,20 @@ pub struct ConnReport {
 }
 
 impl Shard {
-    /// Everything admin commands want to know of this shard.
+    /// Everything admin commands want to know of this shard. Lists every watch: work and memory of their number.
     #[must_use]
     pub fn report(&self, now: Instant, wall: WallTime) -> ShardReport {
         let session_of = |slot: &u32| self.clients.at(*slot).and_then(|c| c.conn.session());
         let watches = self.watches.data_watches();
+        let watches = watches.into_iter().map(|(path, slots)| (path.to_string(), slots.iter().filter_map(session_of).collect())).collect();
+        ShardReport { watches, ..self.summary(now, wall) }
+    }
+
+    /// The report without its list of watches, for commands that are asked every few seconds.
+    #[must_use]
+    pub fn summary(&self, now: Instant, wall: WallTime) -> ShardReport {
         ShardReport {
+            watches: Vec::new(),
             connections: self.clients.iter().map(|c| conn_report(c, now, wall)).collect(),
             packets_received: self.totals.received,
             packets_sent: self.totals.sent,
@@ -71,7 +79,6 @@ impl Shard {
             latency_sum_ms: self.totals.latency.sum_ms,
             latency_min_ms: self.totals.latency.min_ms,
             latency_max_ms: self.totals.latency.max_ms,
-            watches: watches.into_iter().map(|(path, slots)| (path.to_string(), slots.iter().filter_map(session_of).collect())).collect(),
             watch_count: self.watches.len() as u64,
             auth_failed: self.totals.auth_failed,
             counters: vec![

@@ -274,7 +274,9 @@ mod tests {
     fn log(zxids: std::ops::RangeInclusive<u64>) -> Vec<u8> {
         let mut out = Vec::new();
         FileHeader::log(0).write(&mut out);
-        zxids.for_each(|z| drop(write_frame(&payload(z, 4), &mut out)));
+        for zxid in zxids {
+            write_frame(&payload(zxid, 4), &mut out);
+        }
         out
     }
 

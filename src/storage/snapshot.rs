@@ -83,6 +83,7 @@ impl<W: Write> Sealed<W> {
     }
 }
 
+#[allow(clippy::large_enum_variant)] // One at a time, on the stack of one function.
 enum Encoder<W: Write> {
     Plain(BufWriter<W>),
     Gzip(BufWriter<GzEncoder<W>>),

@@ -69,7 +69,6 @@ fn view() -> AdminView {
         ephemerals: vec![(ALICE, vec!["/a/e1".into(), "/a/e2".into()])],
         digest_history: vec![(Zxid(0x80), 1_371_985_504), (Zxid(0x1_0000_0100), u64::MAX)],
         snapshots_taken: 4,
-        snapshots_failed: 3,
         ..ReplicaReport::default()
     };
     let (whitelist, unknown) = Whitelist::parse("*");
@@ -205,7 +204,6 @@ fn mntr_lines_are_tab_separated_and_unique() {
         ("zk_approximate_data_size", "210"),
         ("zk_global_sessions", "2"),
         ("zk_snap_count", "4"),
-        ("zk_snapshot_error_count", "3"),
         ("zk_auth_failed_count", "1"),
         ("zk_connection_drop_probability", "0.0"),
         ("zk_uptime", "123456"),
@@ -256,6 +254,18 @@ fn words_outside_the_whitelist_say_so_and_gather_nothing() {
     assert_eq!(needs(*b"wchc", &view.facts.whitelist), Needs::default());
     assert!(said(b"srvr", &view).starts_with("Zookeeper version: "));
     assert!(needs(*b"srvr", &view.facts.whitelist).replica);
+}
+
+/// Rule B2: probes ask these every few seconds.
+#[test]
+fn words_for_probes_gather_no_lists() {
+    let whitelist = Whitelist::parse("*").0;
+    for word in [b"ruok", b"srvr", b"stat", b"mntr", b"isro", b"cons"] {
+        assert!(!needs(*word, &whitelist).lists, "{}", word.escape_ascii());
+    }
+    for word in [b"dump", b"wchs", b"wchc", b"wchp", b"hash"] {
+        assert!(needs(*word, &whitelist).lists, "{}", word.escape_ascii());
+    }
 }
 
 #[test]

@@ -7,10 +7,10 @@
 //! Two implementations with the same interface: `cells` (the real one) and `plain` (the naive twin: a map per path and version,
 //! behind a lock), chosen by the feature `plain-store`. Nothing above this module can tell them apart, nor how many cores read.
 
-#[cfg(any(test, feature = "plain-store"))]
-pub mod plain;
 #[cfg(not(feature = "plain-store"))]
 pub mod cells;
+#[cfg(any(test, feature = "plain-store"))]
+pub mod plain;
 #[cfg(not(feature = "plain-store"))]
 mod sync;
 

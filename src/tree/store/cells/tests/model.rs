@@ -374,7 +374,7 @@ fn compare_view(view: &NodeView<'_>, expected: &Expected) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64)))]
     #[test]
     fn every_reader_sees_what_the_model_holds_at_its_zxid(seed: u64, ops in prop::collection::vec(op(), 1..200)) {
         let live = body::live::get();
