@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// How long accepting pauses when the process or the machine is out of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(50);
+/// How long accepting pauses when the shard whose turn it is has many new connections waiting; the kernel queues meanwhile.
+const SHARD_BUSY: Duration = Duration::from_millis(2);
 /// The accept queue when the configuration leaves it to us.
 const BACKLOG_DEFAULT: i32 = 1024;
 /// Sockets accepted in one turn before others get theirs.
@@ -44,6 +46,16 @@ pub struct AcceptLimits {
     pub per_address: u32,
     /// `maxCnxns`.
     pub total: u32,
+}
+
+/// How accepting goes on.
+enum Next {
+    /// There may be more connections waiting.
+    More,
+    /// There are none.
+    Wait,
+    /// The next one's shard cannot take it yet.
+    ShardBusy,
 }
 
 /// One connection's place under the limits.
@@ -103,8 +115,9 @@ impl Acceptor {
         let listener = PollableFd::new(Rc::new(OwnedFd::from(listener))).map_err(io::Error::other)?;
         loop {
             match self.accept_some(listener.get_ref().as_ref()) {
-                Ok(true) => glommio::executor().yield_now().await,
-                Ok(false) => listener.readable().await.map_err(io::Error::other)?,
+                Ok(Next::More) => glommio::executor().yield_now().await,
+                Ok(Next::Wait) => listener.readable().await.map_err(io::Error::other)?,
+                Ok(Next::ShardBusy) => glommio::timer::sleep(SHARD_BUSY).await,
                 Err(e) => {
                     tracing::warn!("cannot accept connections for now: {e}");
                     glommio::timer::sleep(BACK_OFF).await;
@@ -113,21 +126,24 @@ impl Acceptor {
         }
     }
 
-    /// Accepts what is waiting; true when there may be more.
-    fn accept_some(&mut self, listener: &OwnedFd) -> io::Result<bool> {
+    /// Accepts what is waiting.
+    fn accept_some(&mut self, listener: &OwnedFd) -> io::Result<Next> {
         for _ in 0..ACCEPTS_PER_TURN {
+            if self.mesh.is_busy(self.deal.peek()) {
+                return Ok(Next::ShardBusy);
+            }
             match rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((socket, Some(peer))) => match SocketAddr::try_from(peer) {
                     Ok(peer) => self.admit(socket, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
                     Err(_) => drop(socket),
                 },
                 Ok((socket, None)) => drop(socket),
-                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::AGAIN) => return Ok(Next::Wait),
                 Err(e @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::INVAL | Errno::BADF)) => return Err(e.into()),
                 Err(_) => {} // that one connection failed before it was accepted
             }
         }
-        Ok(true)
+        Ok(Next::More)
     }
 
     fn admit(&mut self, socket: OwnedFd, peer: SocketAddr) {
@@ -175,22 +191,27 @@ struct Deal {
 
 impl Deal {
     fn new(shards: usize, share_percent: u32) -> Self {
+        // Shard 0 comes first, whatever its share; with none it never comes.
         let share_percent = if shards == 1 { 100 } else { share_percent.min(100) };
-        Deal { shards, next: 0, share_percent, credit: (100 - share_percent).min(99) }
+        Deal { shards, next: usize::from(share_percent == 0), share_percent, credit: 0 }
     }
+
+    /// Whose turn it is.
+    fn peek(&self) -> usize {
+        self.next
+    }
+
     fn next(&mut self) -> usize {
-        loop {
-            let shard = self.next;
-            self.next = (self.next + 1) % self.shards;
-            if shard != 0 {
-                return shard;
-            }
+        let shard = self.next;
+        self.next = (shard + 1) % self.shards;
+        if self.next == 0 {
             self.credit += self.share_percent;
-            if self.credit >= 100 {
-                self.credit -= 100;
-                return shard;
+            match self.credit.checked_sub(100) {
+                Some(left) => self.credit = left,
+                None => self.next = 1,
             }
         }
+        shard
     }
 }
 

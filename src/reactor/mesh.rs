@@ -96,6 +96,11 @@ impl Mesh {
         Ok(())
     }
 
+    /// True when a shard's inbox is half full: new work can wait, orders and reports cannot.
+    pub fn is_busy(&self, shard: usize) -> bool {
+        self.shards[shard].len() >= SHARD_INBOX_LEN / 2
+    }
+
     /// Tells the replica's task; `Err` gives the message back when its inbox is full.
     pub fn tell_replica(&self, message: ToReplicaTask) -> Result<(), ToReplicaTask> {
         self.control.push(message)?;

@@ -308,7 +308,9 @@ fn digests_are_not_compared_before_the_end_of_a_fuzzy_image_a12() {
 
 #[test]
 fn a_written_snapshot_loads_and_replaces_the_replay() {
-    for compression in [super::super::config::Compression::Checked, super::super::config::Compression::Gzip, super::super::config::Compression::Snappy] {
+    for compression in
+        [super::super::config::Compression::Checked, super::super::config::Compression::Gzip, super::super::config::Compression::Snappy]
+    {
         let mut f = Fixture::java("standalone");
         f.storage.compression = compression;
         for name in ["snapshot.23", "snapshot.23.gz", "snapshot.23.snappy"] {

@@ -72,7 +72,10 @@ impl Shard {
             First::NeedMore => {}
             First::Close => self.end(now, id, Some(Close::Now)),
             First::FourLetter(word, argument) => {
+                // The asker is in its own answer, as a connection that has sent one packet.
+                self.totals.received += 1;
                 if let Some(client) = self.clients.get_mut(id) {
+                    client.conn.stats.received += 1;
                     client.conn.phase = Phase::AwaitText;
                 }
                 self.clients.four_letter(id, word, argument);

@@ -11,7 +11,7 @@ use crate::base::{AclList, AclVec, Auth, Perms, Reader, Writer, Zxid};
 use crate::proto::ErrorCode;
 use foldhash::fast::FixedState;
 use imbl::OrdMap;
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::net::Ipv6Addr;
@@ -211,35 +211,25 @@ pub fn permits(acl: &AclList, perm: Perms, auth: &Auth, skip_acl: bool) -> bool 
     })
 }
 
-/// Appends the list a create or setACL stores for what the client sent: duplicates dropped, `auth` replaced by the connection's
+/// The list, encoded, that a create or setACL stores for what the client sent: duplicates dropped, `auth` replaced by the connection's
 /// identities, everything else checked.
-pub(super) fn fix_up(auth: &Auth, sent: AclVec<'_>, seed: u64, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
+pub(super) fn fix_up<'a>(auth: &Auth, sent: AclVec<'a>, seed: u64) -> Result<Cow<'a, [u8]>, ErrorCode> {
     if sent == AclVec::OPEN {
-        out.put_raw(sent.raw());
-        return Ok(());
+        return Ok(Cow::Borrowed(sent.raw()));
     }
-    let start = out.len();
+    let mut out = Vec::with_capacity(sent.raw().len());
     out.put_i32(0);
     let mut count = 0usize;
-    let written = for_each_distinct(sent, seed, |entry| {
-        count += write_fixed(auth, entry, out)?;
+    for_each_distinct(sent, seed, |entry| {
+        count += write_fixed(auth, entry, &mut out)?;
         // `auth` multiplies: many entries times many identities must not outgrow what a transaction may hold.
-        if out.len() - start > JUTE_MAX_BUFFER { Err(ErrorCode::InvalidAcl) } else { Ok(()) }
-    });
-    match written {
-        Ok(()) if count > 0 => {
-            out[start..start + 4].copy_from_slice(&(count as i32).to_be_bytes());
-            Ok(())
-        }
-        Ok(()) => {
-            out.truncate(start);
-            Err(ErrorCode::InvalidAcl)
-        }
-        Err(err) => {
-            out.truncate(start);
-            Err(err)
-        }
+        if out.len() > JUTE_MAX_BUFFER { Err(ErrorCode::InvalidAcl) } else { Ok(()) }
+    })?;
+    if count == 0 {
+        return Err(ErrorCode::InvalidAcl);
     }
+    out[..4].copy_from_slice(&(count as i32).to_be_bytes());
+    Ok(Cow::Owned(out))
 }
 
 fn for_each_distinct<'a>(
@@ -361,12 +351,8 @@ mod tests {
     }
     fn fixed(who: &Auth, entries: &[(i32, &str, &str)]) -> Result<Vec<(i32, String, String)>, ErrorCode> {
         let raw = encode(entries);
-        let mut out = vec![9];
-        let done = fix_up(who, list(&raw), 0, &mut out);
-        if done.is_err() {
-            assert_eq!(out, [9], "a refused list leaves nothing behind");
-        }
-        done.map(|()| list(&out[1..]).iter().map(|e| (e.perms, e.scheme.into(), e.id.into())).collect())
+        let fixed = fix_up(who, list(&raw), 0)?;
+        Ok(list(&fixed).iter().map(|e| (e.perms, e.scheme.into(), e.id.into())).collect())
     }
 
     #[test]
@@ -414,9 +400,9 @@ mod tests {
         }
         assert_eq!(fixed(&me, &[]), Err(ErrorCode::InvalidAcl));
         let null = (-1i32).to_be_bytes();
-        assert_eq!(fix_up(&me, list(&null), 0, &mut Vec::new()), Err(ErrorCode::InvalidAcl));
+        assert_eq!(fix_up(&me, list(&null), 0), Err(ErrorCode::InvalidAcl));
         let null_id = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x05world\xff\xff\xff\xff";
-        assert_eq!(fix_up(&me, list(null_id), 0, &mut Vec::new()), Err(ErrorCode::InvalidAcl));
+        assert_eq!(fix_up(&me, list(null_id), 0), Err(ErrorCode::InvalidAcl));
     }
 
     #[test]

@@ -4,9 +4,9 @@
 //! Written images are exact at their zxid (rules A6, B8): a hold on the store, and side tables as of the same zxid. Loaded ones may be
 //! Java's fuzzy ones; every body is stamped with the image's zxid, whatever its own numbers say (rule A12).
 
-use super::acl::{AclNumbers, AclTable};
+use super::acl::AclNumbers;
 use super::sessions::SessionTable;
-use super::store::{CellId, Change, ChildChange, DataChange, Hold, NodeMeta, NodeView};
+use super::store::{CellId, Hold, NodeMeta, NodeView};
 use super::znode::{Owner, ROOT, parent_text};
 use super::{Tree, TreeConfig, digest};
 use crate::base::{AclVec, DecodeError, Reader, SessionId, Writer as _, Zxid};
@@ -26,6 +26,13 @@ pub struct Image {
     acls: AclNumbers,
     digest: Option<TxnDigest>,
 }
+
+/// It goes to a background thread.
+const _: fn() = || {
+    fn sendable<T: Send>() {}
+    sendable::<Image>();
+    sendable::<super::TreeReader>();
+};
 
 impl Image {
     pub(super) fn new(hold: Hold, sessions: SessionTable, acls: AclNumbers, digest: Option<TxnDigest>) -> Self {
@@ -165,7 +172,7 @@ pub fn load_image(config: TreeConfig, zxid: Zxid, bytes: &[u8], digest: Option<I
     let mut r = Reader::new(bytes);
     let loaded = read_side_tables(&mut tree, zxid, &mut r);
     loaded.map_err(|err| ImageError::Decode(r.position(), err))?;
-    read_nodes(&mut tree, zxid, &mut r)?;
+    let mut tree = NodeLoader { tree, zxid, ancestors: Vec::new() }.read(&mut r)?;
     tree.acls.load_done();
     tree.add_missing_system_nodes(zxid);
     tree.load_quotas(zxid);
@@ -224,51 +231,82 @@ fn read_node<'a>(r: &mut Reader<'a>, config: &TreeConfig) -> Result<Option<NodeR
     Ok(Some(NodeRecord { path: if path.is_empty() { ROOT } else { path }, data, acl, meta }))
 }
 
-fn read_nodes<'a>(tree: &mut Tree, zxid: Zxid, r: &mut Reader<'a>) -> Result<(), ImageError> {
-    // Nodes come in pre-order, so a parent is nearly always among the ancestors of the node before.
-    let mut ancestors: Vec<(&'a str, CellId)> = Vec::new();
-    loop {
-        let start = r.position();
-        let record = match read_node(r, &tree.config) {
-            Ok(Some(record)) => record,
-            Ok(None) if tree.store.head(ROOT).is_none() => return Err(ImageError::NoRoot),
-            Ok(None) => return Ok(()),
-            Err(err) => return Err(ImageError::Decode(start, err)),
-        };
-        let parent = if record.path == ROOT { None } else { Some(find_parent(tree, &mut ancestors, record.path)?) };
-        if tree.store.head(record.path).is_some() {
+/// A node whose children may still come.
+struct Ancestor<'a> {
+    path: &'a str,
+    cell: CellId,
+    children: Vec<CellId>,
+}
+
+/// Nodes come in pre-order, so a parent is nearly always among the ancestors of the node before, and a node's children are known as a
+/// whole when the last of them has come. Other orders below the parents are read all the same, only slower.
+struct NodeLoader<'a> {
+    tree: Tree,
+    zxid: Zxid,
+    ancestors: Vec<Ancestor<'a>>,
+}
+
+impl<'a> NodeLoader<'a> {
+    fn read(mut self, r: &mut Reader<'a>) -> Result<Tree, ImageError> {
+        loop {
+            let start = r.position();
+            match read_node(r, &self.tree.config) {
+                Ok(Some(record)) => self.add(&record)?,
+                Ok(None) if self.ancestors.is_empty() => return Err(ImageError::NoRoot),
+                Ok(None) => break,
+                Err(err) => return Err(ImageError::Decode(start, err)),
+            }
+        }
+        while let Some(ancestor) = self.ancestors.pop() {
+            self.complete(ancestor);
+        }
+        Ok(self.tree)
+    }
+
+    fn add(&mut self, record: &NodeRecord<'a>) -> Result<(), ImageError> {
+        let parent = if record.path == ROOT { None } else { Some(self.find_parent(record.path)?) };
+        if self.tree.store.head(record.path).is_some() {
             return Err(ImageError::Twice(record.path.to_owned()));
         }
-        let cell = load_node(tree, zxid, &record);
+        let tree = &mut self.tree;
+        let acl = tree.acls.load_use(record.acl, self.zxid);
+        let cell = tree.store.create(self.zxid, record.path, &record.meta, record.data, &acl);
+        if tree.config.digest_enabled {
+            tree.digest = tree.digest.wrapping_add(digest::of_node(record.path, record.data, &record.meta));
+        }
+        tree.sessions.load(Owner::of(record.meta.owner, &tree.config), &record.meta, cell);
         if let Some(parent) = parent {
-            let meta = tree.store.head_of(parent).map(|n| n.meta()).unwrap_or_default();
-            let change = Change { meta, data: DataChange::Keep, acl: None, children: ChildChange::Add(cell) };
-            tree.store.change(zxid, parent, &change);
+            self.ancestors[parent].children.push(cell);
         }
-        ancestors.push((record.path, cell));
+        self.ancestors.push(Ancestor { path: record.path, cell, children: Vec::new() });
+        Ok(())
     }
-}
 
-fn find_parent<'a>(tree: &Tree, ancestors: &mut Vec<(&'a str, CellId)>, path: &'a str) -> Result<CellId, ImageError> {
-    let no_parent = || ImageError::NoParent(path.to_owned());
-    let parent = parent_text(path).ok_or_else(no_parent)?;
-    while let Some((above, cell)) = ancestors.last() {
-        if *above == parent {
-            return Ok(*cell);
+    /// Place of the parent among the ancestors; those below it are complete.
+    fn find_parent(&mut self, path: &'a str) -> Result<usize, ImageError> {
+        let no_parent = || ImageError::NoParent(path.to_owned());
+        let parent = parent_text(path).ok_or_else(no_parent)?;
+        while let Some(last) = self.ancestors.last() {
+            if last.path == parent {
+                return Ok(self.ancestors.len() - 1);
+            }
+            if last.path == ROOT || (parent.starts_with(last.path) && parent.as_bytes().get(last.path.len()) == Some(&b'/')) {
+                break; // an ancestor of the parent: the parent itself was left before
+            }
+            let left = self.ancestors.pop();
+            left.into_iter().for_each(|ancestor| self.complete(ancestor));
         }
-        ancestors.pop();
+        let cell = self.tree.store.head(parent).map(|n| n.cell()).ok_or_else(no_parent)?;
+        self.ancestors.push(Ancestor { path: parent, cell, children: Vec::new() });
+        Ok(self.ancestors.len() - 1)
     }
-    let cell = tree.store.head(parent).map(|n| n.cell()).ok_or_else(no_parent)?;
-    ancestors.push((parent, cell));
-    Ok(cell)
-}
 
-fn load_node(tree: &mut Tree, zxid: Zxid, record: &NodeRecord<'_>) -> CellId {
-    let acl = AclTable::load_use(&mut tree.acls, record.acl, zxid);
-    let cell = tree.store.create(zxid, record.path, &record.meta, record.data, &acl);
-    if tree.config.digest_enabled {
-        tree.digest = tree.digest.wrapping_add(digest::of_node(record.path, record.data, &record.meta));
+    fn complete(&mut self, ancestor: Ancestor<'a>) {
+        let tree = &mut self.tree;
+        let Some(node) = tree.store.head_of(ancestor.cell).filter(|_| !ancestor.children.is_empty()) else { return };
+        if node.children_len() == 0 && Owner::of(node.meta().owner, &tree.config) == Owner::Container {
+            tree.sessions.load_busy_container(ancestor.cell);
+        }
+        tree.store.add_children(self.zxid, ancestor.cell, &ancestor.children);
     }
-    tree.sessions.load(Owner::of(record.meta.owner, &tree.config), cell);
-    cell
 }

@@ -5,6 +5,22 @@
 //! is on one undo log until it is committed (rule A10). It knows no clock, no log, no socket and no watcher: times come in with the
 //! transaction, events go out as `Effects`.
 //!
+//! All state (rule A10); "step" is an entry of the undo log:
+//!
+//! | state | where, of what time | undone by | in an image |
+//! |---|---|---|---|
+//! | nodes, their children | `store`: every zxid somebody reads at | `Store` | yes |
+//! | sessions and timeouts | `sessions`: head | `Session` | as of `applied`: a copy with the outstanding steps taken back |
+//! | closing sessions | none: a session closed at the head is not in `sessions` | | |
+//! | ephemerals by session, idle containers, TTL nodes by due time | `sessions`: head | `Entered`, `Left` | derived from the nodes |
+//! | ACL lists, their numbers and users | `acls`: head, kept until committed nodes lose them | `AclNew`, `AclUsed`, `AclReleased` | lists known at `applied` |
+//! | quotas in force | `quotas`: head | `QuotaArmed`, `QuotaDisarmed` | derived from the nodes |
+//! | quota usage | text of the stats nodes, so in `store` | `Store` | recounted when loaded |
+//! | tree digest | head, `applied`, and before each outstanding transaction | kept with each transaction | at `applied` |
+//! | digest history | committed | never | no |
+//! | newest zxid | head | kept with each transaction | `applied` |
+//! | configuration | text of "/zookeeper/config", so in `store` | `Store` | yes |
+//!
 //! Invariants:
 //! 1. The tree at zxid z is a function of the transactions up to z alone. Numbers of ACL lists and cells, and their order, are not part of it.
 //! 2. `digest` is the sum of the node digests at the head after every transaction.
@@ -41,7 +57,7 @@ use sessions::Sessions;
 use std::sync::Arc;
 use store::{Change, ChildChange, DataChange, Writer};
 use undo::{Savepoint, UndoLog, UndoOp};
-use znode::{CONFIG, Owner, QUOTA, ROOT, ZOOKEEPER};
+use znode::{CONFIG, QUOTA, ROOT, ZOOKEEPER};
 
 /// Settings the tree needs; a small struct by value.
 #[derive(Clone, Debug)]
@@ -322,16 +338,12 @@ impl Tree {
     /// Containers and TTL nodes due for removal at `now`, at most `max` (semantics section 6). A container must have had a child, or be
     /// older than `max_never_used_ms` if that is positive.
     pub fn due_for_removal(&self, now: WallTime, max_never_used_ms: i64, max: usize) -> Vec<String> {
-        let age = |mtime: i64| now.0.saturating_sub(mtime);
-        let childless = |cell| self.store.head_of(cell).filter(|n| n.children_len() == 0);
-        let containers = self.sessions.containers().filter_map(childless).filter(|n| {
+        let node = |cell| self.store.head_of(cell);
+        let containers = self.sessions.idle_containers().filter_map(node).filter(|n| {
             let meta = n.meta();
-            meta.cversion > 0 || (max_never_used_ms > 0 && age(meta.mtime) > max_never_used_ms)
+            meta.cversion > 0 || (max_never_used_ms > 0 && now.0.saturating_sub(meta.mtime) > max_never_used_ms)
         });
-        let ttls = self.sessions.ttls().filter_map(childless).filter(|n| {
-            let meta = n.meta();
-            matches!(Owner::of(meta.owner, &self.config), Owner::Ttl(ttl) if ttl != 0 && age(meta.mtime) > ttl)
-        });
+        let ttls = self.sessions.passed_ttls(now).filter_map(node).filter(|n| n.children_len() == 0);
         containers.chain(ttls).take(max).map(|n| n.path().to_owned()).collect()
     }
 
@@ -424,6 +436,7 @@ impl Tree {
     /// Ends loading: everything is committed at `stamp`, nothing can be undone.
     fn seal_loaded(&mut self, stamp: Zxid) {
         self.store.commit(stamp);
+        while self.store.reclaim(usize::MAX) > 0 {}
         self.undo = UndoLog::default();
         self.head = stamp;
         self.committed_digest = self.digest;

@@ -1,11 +1,12 @@
 //! Sessions, and the nodes that end by themselves: ephemerals by session, containers, TTL nodes. All at the head, undone step by step.
 //!
-//! Nodes are kept by cell, which is stable while the node exists; orders that reach the outside are made from paths.
+//! Nodes are kept by cell, which is stable while the node exists; orders that reach the outside are made from paths. Containers are here
+//! while they have no children, TTL nodes are ordered by when they are due, so that looking for what must go costs nothing for what stays.
 
-use super::store::CellId;
+use super::store::{CellId, NodeMeta};
 use super::undo::{Kept, UndoLog, UndoOp};
 use super::znode::Owner;
-use crate::base::SessionId;
+use crate::base::{SessionId, WallTime};
 use imbl::OrdMap;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,8 +19,8 @@ pub(super) struct Sessions {
     table: SessionTable,
     ephemerals: BTreeMap<SessionId, BTreeSet<CellId>>,
     ephemeral_count: u64,
-    containers: BTreeSet<CellId>,
-    ttls: BTreeSet<CellId>,
+    idle_containers: BTreeSet<CellId>,
+    ttls: BTreeSet<(i64, CellId)>,
 }
 
 impl Sessions {
@@ -56,33 +57,42 @@ impl Sessions {
     pub(super) fn ephemeral_count(&self) -> u64 {
         self.ephemeral_count
     }
-    /// All containers.
-    pub(super) fn containers(&self) -> impl Iterator<Item = CellId> + '_ {
-        self.containers.iter().copied()
+    /// Containers without children.
+    pub(super) fn idle_containers(&self) -> impl Iterator<Item = CellId> + '_ {
+        self.idle_containers.iter().copied()
     }
     /// All TTL nodes.
+    #[cfg(test)]
     pub(super) fn ttls(&self) -> impl Iterator<Item = CellId> + '_ {
-        self.ttls.iter().copied()
+        self.ttls.iter().map(|(_, cell)| *cell)
     }
-    /// A node came to be.
-    pub(super) fn enter(&mut self, owner: Owner, cell: CellId, undo: &mut UndoLog) {
-        if let Some(kept) = kept(owner) {
+    /// TTL nodes whose time has passed at `now`, with children or without.
+    pub(super) fn passed_ttls(&self, now: WallTime) -> impl Iterator<Item = CellId> + '_ {
+        self.ttls.range(..(now.0, CellId(0))).map(|(_, cell)| *cell)
+    }
+    /// A node has come into the state in which the tables keep its kind.
+    pub(super) fn enter(&mut self, owner: Owner, meta: &NodeMeta, cell: CellId, undo: &mut UndoLog) {
+        if let Some(kept) = kept(owner, meta) {
             self.insert(kept, cell);
             undo.push(UndoOp::Entered(kept, cell));
         }
     }
-    /// A node is gone.
-    pub(super) fn leave(&mut self, owner: Owner, cell: CellId, undo: &mut UndoLog) {
-        if let Some(kept) = kept(owner) {
+    /// A node has left that state, or is gone.
+    pub(super) fn leave(&mut self, owner: Owner, meta: &NodeMeta, cell: CellId, undo: &mut UndoLog) {
+        if let Some(kept) = kept(owner, meta) {
             self.remove(kept, cell);
             undo.push(UndoOp::Left(kept, cell));
         }
     }
-    /// A node of an image; nothing to undo.
-    pub(super) fn load(&mut self, owner: Owner, cell: CellId) {
-        if let Some(kept) = kept(owner) {
+    /// A node of an image, without its children; nothing to undo.
+    pub(super) fn load(&mut self, owner: Owner, meta: &NodeMeta, cell: CellId) {
+        if let Some(kept) = kept(owner, meta) {
             self.insert(kept, cell);
         }
+    }
+    /// A container of an image that turned out to have children.
+    pub(super) fn load_busy_container(&mut self, cell: CellId) {
+        self.remove(Kept::Container, cell);
     }
     /// The sessions of an image.
     pub(super) fn load_table(&mut self, table: SessionTable) {
@@ -106,8 +116,8 @@ impl Sessions {
                 self.ephemeral_count += 1;
                 self.ephemerals.entry(id).or_default().insert(cell)
             }
-            Kept::Container => self.containers.insert(cell),
-            Kept::Ttl => self.ttls.insert(cell),
+            Kept::Container => self.idle_containers.insert(cell),
+            Kept::Ttl(due) => self.ttls.insert((due, cell)),
         };
         assert!(new, "a node is kept once");
     }
@@ -122,8 +132,8 @@ impl Sessions {
                 self.ephemeral_count -= 1;
                 found
             }
-            Kept::Container => self.containers.remove(&cell),
-            Kept::Ttl => self.ttls.remove(&cell),
+            Kept::Container => self.idle_containers.remove(&cell),
+            Kept::Ttl(due) => self.ttls.remove(&(due, cell)),
         };
         assert!(found, "a kept node is in its table");
     }
@@ -137,11 +147,12 @@ pub(super) fn undo_in(table: &mut SessionTable, id: SessionId, before: Option<i3
     };
 }
 
-fn kept(owner: Owner) -> Option<Kept> {
+fn kept(owner: Owner, meta: &NodeMeta) -> Option<Kept> {
     match owner {
         Owner::Nobody => None,
         Owner::Session(id) => Some(Kept::Ephemeral(id)),
         Owner::Container => Some(Kept::Container),
-        Owner::Ttl(_) => Some(Kept::Ttl),
+        Owner::Ttl(0) => Some(Kept::Ttl(i64::MAX)), // only the older encoding can say so: never
+        Owner::Ttl(ttl_ms) => Some(Kept::Ttl(meta.mtime.saturating_add(ttl_ms))),
     }
 }

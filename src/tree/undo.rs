@@ -14,7 +14,7 @@ pub(super) enum UndoOp {
     Store,
     /// The session's timeout before; `None` when it was not there.
     Session(SessionId, Option<i32>),
-    /// A node was entered into a table by kind of owner.
+    /// A node was entered into a side table.
     Entered(Kept, CellId),
     /// A node was taken out of one.
     Left(Kept, CellId),
@@ -35,10 +35,10 @@ pub(super) enum UndoOp {
 pub(super) enum Kept {
     /// Ephemerals of a session.
     Ephemeral(SessionId),
-    /// Containers.
+    /// Containers without children.
     Container,
-    /// Nodes with a time to live.
-    Ttl,
+    /// Nodes with a time to live, by the wall-clock time after which it has passed.
+    Ttl(i64),
 }
 
 /// One transaction that is not committed.

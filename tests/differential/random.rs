@@ -124,7 +124,7 @@ impl Run<'_> {
                 create_as(op, &path, &data, &acl, flags)
             }
             6 => create_container(&path),
-            7 => create_ttl(&path, &data, [TTL, TTL_SEQUENTIAL, PERSISTENT][self.pick(3)], [1_000_000_000, 0][self.pick(2)]),
+            7 => create_ttl(&path, &data, [TTL, TTL_SEQUENTIAL][self.pick(2)], [1_000_000_000, 0][self.pick(2)]),
             8..13 => delete(&path, self.version()),
             13..19 => set_data(&path, &data, self.version()),
             _ => check(&path, self.version()),

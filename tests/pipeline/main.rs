@@ -408,6 +408,7 @@ fn four_letter_words_reach_admin_in_pieces() {
     w.settle();
     assert_eq!((w.clients[c].words.clone(), w.clients[c].received.clone()), (vec![*b"ruok"], b"imok".to_vec()));
     assert!(w.clients[c].closed);
+    assert_eq!(w.shards[0].shard.report(w.now, w.wall()).packets_received, 1, "a word is a packet");
 }
 
 #[test]

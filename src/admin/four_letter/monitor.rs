@@ -50,6 +50,7 @@ fn znodes(out: &mut Lines, view: &AdminView) {
     out.line("local_sessions", 0);
     out.line("watch_count", view.totals().watch_count);
     out.line("snap_count", view.replica.snapshots_taken);
+    out.line("snapshot_error_count", view.replica.snapshots_failed);
 }
 
 fn process(out: &mut Lines, view: &AdminView) {

@@ -69,6 +69,7 @@ fn view() -> AdminView {
         ephemerals: vec![(ALICE, vec!["/a/e1".into(), "/a/e2".into()])],
         digest_history: vec![(Zxid(0x80), 1_371_985_504), (Zxid(0x1_0000_0100), u64::MAX)],
         snapshots_taken: 4,
+        snapshots_failed: 3,
         ..ReplicaReport::default()
     };
     let (whitelist, unknown) = Whitelist::parse("*");
@@ -204,6 +205,7 @@ fn mntr_lines_are_tab_separated_and_unique() {
         ("zk_approximate_data_size", "210"),
         ("zk_global_sessions", "2"),
         ("zk_snap_count", "4"),
+        ("zk_snapshot_error_count", "3"),
         ("zk_auth_failed_count", "1"),
         ("zk_connection_drop_probability", "0.0"),
         ("zk_uptime", "123456"),

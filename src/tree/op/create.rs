@@ -48,8 +48,7 @@ impl Tree {
             return Err(ErrorCode::BadArguments);
         }
         let parent_path = parent_text(request.path).ok_or(ErrorCode::BadArguments)?;
-        let mut acl = Vec::new();
-        fix_up(p.auth, request.acl, self.config.hash_seed, &mut acl)?;
+        let acl = fix_up(p.auth, request.acl, self.config.hash_seed)?;
         let parent = self.node(parent_path)?;
         self.allow(p, &parent, Perms::CREATE)?;
 
@@ -129,7 +128,7 @@ impl Tree {
         if self.config.digest_enabled {
             self.add_digest(0, crate::tree::digest::of_node(txn.path, txn.data, &meta));
         }
-        self.sessions.enter(Owner::of(owner, &self.config), cell, &mut self.undo);
+        self.sessions.enter(Owner::of(owner, &self.config), &meta, cell, &mut self.undo);
         self.quota_created(stamp.at, txn.path, txn.data);
         let parent_acl = self.store.head_of(parent).map(|n| n.acl().clone());
         effects.events.push(NodeEvent { kind: EventType::NodeCreated, path: txn.path.into(), acl, parent_acl });
@@ -141,6 +140,9 @@ impl Tree {
         let Some(node) = self.store.head_of(parent) else { return };
         let before = node.meta();
         let mut meta = before;
+        if node.children_len() == 0 && before.owner == CONTAINER_OWNER && matches!(children, ChildChange::Add(_)) {
+            self.sessions.leave(Owner::Container, &before, parent, &mut self.undo);
+        }
         // Records older than the field, and those that say -1, mean "one more than it is".
         let cversion = cversion.filter(|v| *v != -1).unwrap_or(before.cversion.wrapping_add(1));
         if cversion > before.cversion {

@@ -7,7 +7,7 @@ use crate::proto::{ErrorCode, EventType};
 use crate::tree::digest::Prefix;
 use crate::tree::store::{CellId, Change, ChildChange, DataChange};
 use crate::tree::undo::UndoOp;
-use crate::tree::znode::{Owner, ROOT, is_special, parent_text};
+use crate::tree::znode::{CONTAINER_OWNER, Owner, ROOT, is_special, parent_text};
 use crate::tree::{Effects, NodeEvent, Prepare, Tree};
 
 /// The parent of a path that may be deleted at all.
@@ -29,14 +29,20 @@ impl Tree {
     }
 
     /// The server's own removal of containers and TTL nodes. It was decided a while ago, so it is judged again: a node that has since been
-    /// replaced by one of another kind is left alone.
-    pub(super) fn build_delete_container(&self, path: &str, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
+    /// replaced by one of another kind, or whose time has been renewed, is left alone.
+    pub(super) fn build_delete_container(&self, p: &Prepare<'_>, path: &str, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
         let parent = deletable_parent(path)?;
         let node = self.node(path)?;
         if node.children_len() > 0 {
             return Err(ErrorCode::NotEmpty);
         }
-        if matches!(Owner::of(node.meta().owner, &self.config), Owner::Nobody | Owner::Session(_)) {
+        let meta = node.meta();
+        let due = match Owner::of(meta.owner, &self.config) {
+            Owner::Nobody | Owner::Session(_) | Owner::Ttl(0) => false,
+            Owner::Container => true,
+            Owner::Ttl(ttl_ms) => p.time.0.saturating_sub(meta.mtime) > ttl_ms,
+        };
+        if !due {
             return Err(ErrorCode::BadVersion);
         }
         self.node(parent)?;
@@ -86,7 +92,7 @@ impl Tree {
         self.store.remove(stamp.at, cell);
         self.undo.push(UndoOp::Store);
         self.acls.release(&acl, stamp.at, &mut self.undo);
-        self.sessions.leave(Owner::of(meta.owner, &self.config), cell, &mut self.undo);
+        self.sessions.leave(Owner::of(meta.owner, &self.config), &meta, cell, &mut self.undo);
         self.quota_deleted(stamp.at, &path, data_len);
     }
 
@@ -95,6 +101,9 @@ impl Tree {
         let before = node.meta();
         let mut meta = before;
         meta.pzxid = meta.pzxid.max(stamp.zxid);
+        if node.children_len() == 1 && before.owner == CONTAINER_OWNER && matches!(children, ChildChange::Remove(_)) {
+            self.sessions.enter(Owner::Container, &before, parent, &mut self.undo);
+        }
         if meta == before && matches!(children, ChildChange::Keep) {
             return;
         }

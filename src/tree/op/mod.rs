@@ -65,7 +65,7 @@ impl Tree {
         match request {
             Request::Create(c) => self.build_create(p, c, out),
             Request::Delete { path, version } => self.build_delete(p, path, *version, out),
-            Request::DeleteContainer { path } => self.build_delete_container(path, out),
+            Request::DeleteContainer { path } => self.build_delete_container(p, path, out),
             Request::SetData { path, data, version } => self.build_set_data(p, path, *data, *version, out),
             Request::SetAcl { path, acl, version } => self.build_set_acl(p, path, *acl, *version, out),
             Request::Check { path, version } => self.build_check(p, path, *version, out),

@@ -6,6 +6,7 @@ use crate::proto::{ErrorCode, EventType};
 use crate::record::Txn;
 use crate::tree::quota::UsageChange;
 use crate::tree::store::{CellId, Change, ChildChange, DataChange};
+use crate::tree::znode::Owner;
 use crate::tree::{Effects, NodeEvent, Prepare, Tree, digest};
 
 impl Tree {
@@ -47,6 +48,11 @@ impl Tree {
             self.add_digest(old, new);
         }
         self.push_change(stamp.at, cell, &Change { meta, data: DataChange::Set(data), acl: None, children: ChildChange::Keep });
+        let owner = Owner::of(meta.owner, &self.config);
+        if matches!(owner, Owner::Ttl(_)) {
+            self.sessions.leave(owner, &before, cell, &mut self.undo);
+            self.sessions.enter(owner, &meta, cell, &mut self.undo);
+        }
         self.charge(stamp.at, path, UsageChange { count: 0, bytes });
         effects.events.push(NodeEvent { kind: EventType::NodeDataChanged, path: path.into(), acl, parent_acl: None });
         Some(cell)

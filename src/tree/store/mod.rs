@@ -11,6 +11,7 @@
 pub mod plain;
 #[cfg(not(feature = "plain-store"))]
 pub mod cells;
+#[cfg(not(feature = "plain-store"))]
 mod sync;
 
 #[cfg(not(feature = "plain-store"))]

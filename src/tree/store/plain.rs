@@ -196,6 +196,14 @@ impl Writer {
         let body = body(zxid, cell, Arc::clone(&old.path), change.meta, data, acl, children);
         self.push(zxid, cell, Some(body));
     }
+    /// Pushes a body with these children added.
+    pub fn add_children(&mut self, zxid: Zxid, cell: CellId, joining: &[CellId]) {
+        let old = self.shared.read().at(cell, Zxid::MAX).expect("node exists at the head");
+        let mut children = old.children.clone();
+        children.extend(joining.iter().copied());
+        let body = body(zxid, cell, Arc::clone(&old.path), old.meta, old.data.clone(), Arc::clone(&old.acl), children);
+        self.push(zxid, cell, Some(body));
+    }
     /// Pushes a tombstone.
     pub fn remove(&mut self, zxid: Zxid, cell: CellId) {
         let old = self.shared.read().at(cell, Zxid::MAX).expect("node exists at the head");
@@ -439,5 +447,9 @@ impl NodeView<'_> {
     /// Children in the set's order.
     pub fn children(&self) -> impl Iterator<Item = CellId> + '_ {
         self.body.children.iter().copied()
+    }
+    /// Children after the given one in the set's order; all of them after `None`.
+    pub fn children_after(&self, after: Option<CellId>) -> impl Iterator<Item = CellId> + '_ {
+        self.body.children.iter().copied().filter(move |cell| after.is_none_or(|a| *cell > a))
     }
 }

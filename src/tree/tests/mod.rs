@@ -12,6 +12,7 @@ mod sessions;
 mod undo;
 
 use super::store::{CellId, NodeMeta};
+use super::znode::Owner;
 use super::*;
 use crate::base::jute::Reader;
 use crate::base::stat::Stat;
@@ -209,7 +210,7 @@ pub(super) fn dump(tree: &Tree) -> Dump {
         nodes,
         sessions: tree.sessions().collect(),
         ephemerals: tree.ephemerals_by_session(),
-        containers: paths(&mut tree.sessions.containers()),
+        containers: paths(&mut tree.sessions.idle_containers()),
         ttls: paths(&mut tree.sessions.ttls()),
         quotas: tree.quotas.dump().into_iter().map(str::to_owned).collect(),
         digest: tree.digest,
@@ -247,12 +248,16 @@ pub(super) fn assert_consistent(tree: &Tree) {
                 assert!(tree.ephemerals(id, None).contains(&node.path), "{} is among its session's", node.path);
             }
             Owner::Container => {
-                containers += 1;
-                assert!(dump.containers.contains(&node.path));
+                containers += usize::from(node.children.is_empty());
+                assert_eq!(dump.containers.contains(&node.path), node.children.is_empty(), "{} is idle or not", node.path);
             }
-            Owner::Ttl(_) => {
+            Owner::Ttl(ttl) => {
                 ttls += 1;
                 assert!(dump.ttls.contains(&node.path));
+                let due = node.meta.mtime.saturating_add(ttl);
+                let passed =
+                    |now| tree.sessions.passed_ttls(WallTime(now)).any(|c| tree.store.head_of(c).is_some_and(|n| n.path() == node.path));
+                assert_eq!((passed(due), passed(due.saturating_add(1))), (false, due < i64::MAX), "{} is due after its time", node.path);
             }
         }
         if tree.store.head(&node.path).is_some_and(|n| n.acl().id != AclList::OPEN_ID) {

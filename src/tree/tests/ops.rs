@@ -167,6 +167,26 @@ fn sequence_numbers_stop_at_the_largest() {
     assert_consistent(&rig.tree);
 }
 
+#[test]
+fn replayed_creates_cannot_lower_the_parent() {
+    let mut rig = Rig::new();
+    rig.make("/p");
+    for name in ["/p/a", "/p/b", "/p/c"] {
+        rig.make(name);
+    }
+    let before = rig.stat("/p");
+    for (path, parent_cversion) in [("/p/a", 1), ("/p/gone", 2)] {
+        rig.zxid += 1;
+        CreateTxnFor { path, parent_cversion }.apply(&mut rig);
+        let now = rig.stat("/p");
+        assert_eq!((now.pzxid, (now.cversion + now.num_children) / 2), (before.pzxid, 3), "{path} (rule L8)");
+    }
+    rig.zxid += 1;
+    CreateTxnFor { path: "/p/a", parent_cversion: 9 }.apply(&mut rig);
+    assert_eq!((rig.stat("/p").pzxid, rig.stat("/p").cversion), (rig.zxid as i64, 2 * 9 - 4), "but raise it, also when the node is there");
+    assert_consistent(&rig.tree);
+}
+
 struct CreateTxnFor<'a> {
     path: &'a str,
     parent_cversion: i32,

@@ -168,8 +168,11 @@ fn containers_and_ttl_nodes_become_due() {
     assert_eq!(due(&rig, rig.now, 1_000_000), ["/used"]);
     assert_eq!(due(&rig, rig.now, 20), ["/used", "/unused"], "never used for too long");
     assert_eq!(rig.tree.due_for_removal(WallTime(i64::MAX), 1, 2).len(), 2, "at most as many as asked for");
-    for path in due(&rig, rig.now + 1000, 0) {
-        rig.session = SessionId::NONE;
+    rig.session = SessionId::NONE;
+    let found = due(&rig, rig.now + 1000, 0);
+    assert_eq!(rig.err(&Request::DeleteContainer { path: "/t" }), ErrorCode::BadVersion, "renewed since it was found");
+    rig.now += 1000;
+    for path in found {
         assert_eq!(rig.err(&Request::DeleteContainer { path: &path }), ErrorCode::Ok);
     }
     assert!(!rig.exists("/used") && !rig.exists("/t"));

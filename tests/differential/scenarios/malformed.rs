@@ -49,7 +49,11 @@ pub fn bodies(c: &mut Context<'_>) {
         }
         p.call(a, &raw(example.op, &[&whole[..], b"bytes after the end"].concat()));
         // The first field is mostly a length: null, negative, too large, just too large.
+        // A null path of a delete is left to the listed differences.
         for length in [-1, -2, i32::MIN, i32::MAX, 0x20_0000, whole.len() as i32] {
+            if (example.op, length) == (DELETE, -1) {
+                continue;
+            }
             let mut body = whole.clone();
             body[..4].copy_from_slice(&length.to_be_bytes());
             p.call(a, &raw(example.op, &body));

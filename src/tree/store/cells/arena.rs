@@ -2,16 +2,13 @@
 //! leads to its cell with no lock and no reference count, and an empty store has one small chunk.
 
 use super::super::CellId;
-use super::super::sync::{AtomicPtr, Ordering};
+use super::super::sync::{AtomicPtr, MODEL, Ordering};
 use super::body::Body;
 use std::ptr;
 
 pub(super) type Cell = AtomicPtr<Body>;
 
-#[cfg(not(loom))]
-const FIRST_CHUNK_BITS: u32 = 10;
-#[cfg(loom)]
-const FIRST_CHUNK_BITS: u32 = 1;
+const FIRST_CHUNK_BITS: u32 = if MODEL { 1 } else { 10 };
 const CHUNKS: usize = 32 - FIRST_CHUNK_BITS as usize;
 /// One past the largest cell number: where the chunks end.
 pub(super) const CELLS_MAX: u64 = (1 << 32) - (1 << FIRST_CHUNK_BITS);
@@ -76,17 +73,15 @@ fn locate(cell: CellId) -> (usize, usize) {
 }
 
 /// Zeroed by the system, so a large chunk costs memory only as it fills.
-#[cfg(not(loom))]
 fn new_chunk(len: usize) -> Box<[Cell]> {
+    if MODEL {
+        return (0..len).map(|_| Cell::new(ptr::null_mut())).collect();
+    }
     // SAFETY: an `AtomicPtr` has the layout of a pointer, and all-zero bytes are the null pointer.
     unsafe { Box::<[Cell]>::new_zeroed_slice(len).assume_init() }
 }
-#[cfg(loom)]
-fn new_chunk(len: usize) -> Box<[Cell]> {
-    (0..len).map(|_| Cell::new(ptr::null_mut())).collect()
-}
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -5,7 +5,7 @@
 //! data does not copy it. Everything that can be derived is not stored: data length and number of children are in the Stat, and of
 //! the stored cversion only its top bit is kept, the rest follows from the wire value (wire = 2 × stored − children).
 
-use super::super::sync::{AtomicPtr, Canary};
+use super::super::sync::{AtomicPtr, Canary, MODEL};
 use super::super::{CellId, NodeMeta};
 use super::children::ChildSet;
 use crate::base::stat::STAT_WIRE_BYTES;
@@ -51,8 +51,7 @@ pub(super) struct Body {
 }
 
 const HEADER_BYTES: usize = offset_of!(Body, tail);
-#[cfg(not(loom))]
-const _: () = assert!(HEADER_BYTES <= 108);
+const _: () = assert!(HEADER_BYTES <= 108 || MODEL);
 
 /// What a new body is made of.
 pub(super) struct Draft<'a> {
@@ -167,13 +166,13 @@ pub(super) fn allocate(draft: Draft<'_>) -> NonNull<Body> {
 pub(super) unsafe fn free(body: NonNull<Body>) {
     #[cfg(test)]
     live::add(-1);
-    #[cfg_attr(loom, allow(unreachable_code))]
     // SAFETY: by the contract the body is valid and ours alone. The length of the tail is computed from what `allocate` stored; the
     // shared buffer's reference was given up by `Arc::into_raw` there and is taken back once.
     unsafe {
         body.as_ref().canary.free();
-        #[cfg(loom)]
-        return;
+        if MODEL {
+            return;
+        }
         let size = body.as_ref().tail_bytes();
         if let Some(shared) = BodyRef(body).shared_data() {
             drop(Arc::from_raw(shared));

@@ -55,6 +55,18 @@ impl ChildSet {
         }
     }
 
+    /// The set with all of these.
+    pub(super) fn with_all(&self, children: &[CellId]) -> Self {
+        let mut ids: SmallVec<[u32; 4]> = self.iter_after(None).chain(children.iter().copied()).map(|cell| cell.0).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        match ids.len() {
+            0 => ChildSet(None),
+            few if few <= FEW_MAX => Self::few(SmallVec::from_slice(&ids)),
+            _ => Self::many(ids.iter().copied().collect()),
+        }
+    }
+
     /// The set without this child; the same set when it is not in.
     pub(super) fn without(&self, child: CellId) -> Self {
         let id = child.0;
@@ -100,13 +112,23 @@ impl ChildSet {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
     proptest! {
+        #[test]
+        fn adding_many_equals_adding_one_by_one(first in prop::collection::vec(0u32..200, 0..60), then in prop::collection::vec(0u32..200, 0..60)) {
+            let start = first.iter().fold(ChildSet::default(), |set, id| set.with(CellId(*id)));
+            let cells: Vec<CellId> = then.iter().map(|id| CellId(*id)).collect();
+            let one_by_one = cells.iter().fold(start.clone(), |set, cell| set.with(*cell));
+            let at_once = start.with_all(&cells);
+            prop_assert_eq!(at_once.len(), one_by_one.len());
+            prop_assert!(at_once.iter_after(None).eq(one_by_one.iter_after(None)));
+        }
+
         #[test]
         fn behaves_as_an_ordered_set_and_old_versions_stay(ops in prop::collection::vec((any::<bool>(), 0u32..120), 0..400)) {
             let mut set = ChildSet::default();

@@ -7,13 +7,13 @@
 //! finish there: what it lacks was created after they chose their zxid, and the table is freed only after they have left.
 
 use super::super::CellId;
-use super::super::sync::{AtomicPtr, AtomicU64, Canary, Ordering};
+use super::super::sync::{AtomicPtr, AtomicU64, Canary, MODEL, Ordering};
 use std::ptr::{self, NonNull};
 
 const EMPTY: u64 = 0;
 /// An entry was here; probes go on.
 const MARKER: u64 = 1 << 32;
-const SLOTS_MIN: usize = if cfg!(loom) { 2 } else { 8 };
+const SLOTS_MIN: usize = if MODEL { 2 } else { 8 };
 
 pub(super) struct Table {
     slots: Box<[AtomicU64]>,
@@ -23,8 +23,6 @@ pub(super) struct Table {
 /// The part readers see.
 pub(super) struct Index {
     parts: Box<[AtomicPtr<Table>]>,
-    /// What leaves a hash's part number.
-    shift: u32,
 }
 
 /// The writer's bookkeeping: per part, entries and words that are not empty.
@@ -39,13 +37,8 @@ struct PartFill {
 }
 
 impl Index {
-    /// `parts`: a power of two, at least 2.
     pub(super) fn new(parts: usize) -> (Self, Fill) {
-        assert!(parts.is_power_of_two() && parts >= 2);
-        let index = Index {
-            parts: (0..parts).map(|_| AtomicPtr::new(ptr::null_mut())).collect(),
-            shift: u64::BITS - parts.trailing_zeros(),
-        };
+        let index = Index { parts: (0..parts).map(|_| AtomicPtr::new(ptr::null_mut())).collect() };
         (index, Fill { parts: vec![PartFill::default(); parts].into() })
     }
 
@@ -145,7 +138,7 @@ impl Index {
         unsafe { self.parts[part].load(Ordering::Relaxed).as_ref() }
     }
     fn part(&self, hash: u64) -> usize {
-        (hash >> self.shift) as usize
+        (((hash >> 32) * self.parts.len() as u64) >> 32) as usize
     }
 }
 
@@ -168,8 +161,9 @@ pub(super) unsafe fn free_table(table: NonNull<Table>) {
     // SAFETY: by the contract; made by `Box::into_raw` in `rebuild`.
     let table = unsafe { Box::from_raw(table.as_ptr()) };
     table.canary.free();
-    #[cfg(loom)]
-    Box::leak(table);
+    if MODEL {
+        Box::leak(table);
+    }
 }
 
 impl Table {
@@ -197,7 +191,7 @@ fn has_room(used: usize, len: usize) -> bool {
     used * 5 <= len * 4
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -57,7 +57,7 @@ pub use reader::{Hold, NodeView, Reader};
 pub use writer::Writer;
 
 use super::CellId;
-use super::sync::{AtomicU64, Ordering};
+use super::sync::{AtomicU64, MODEL, Ordering};
 use arena::Arena;
 use body::BodyRef;
 use crossbeam::utils::CachePadded;
@@ -71,7 +71,7 @@ use std::ptr::NonNull;
 use std::sync::OnceLock;
 
 /// Tables of the index: at a million znodes each is rebuilt in a microsecond or two.
-const INDEX_PARTS: usize = 1024;
+const INDEX_PARTS: usize = if MODEL { 1 } else { 1024 };
 
 /// What the writer, readers and holds share.
 struct Shared {

@@ -1,12 +1,7 @@
-//! Tests of the store as a whole: against a naive model, rule by rule, with real threads, and under loom.
+//! Tests of the store as a whole: against a naive model, rule by rule, and with real threads. (`tests/loom_store.rs`: every interleaving.)
 
-#[cfg(loom)]
-mod interleavings;
-#[cfg(not(loom))]
 mod model;
-#[cfg(not(loom))]
 mod rules;
-#[cfg(not(loom))]
 mod stress;
 
 use super::super::{CellId, Change, ChildChange, DataChange, NodeMeta};
