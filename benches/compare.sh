@@ -91,7 +91,7 @@ classpath() {
     if [[ -n ${ORACLE_CLASSPATH-} ]]; then
         echo "$ORACLE_CLASSPATH"
     elif [[ -x tests/oracle.sh ]]; then
-        tests/oracle.sh
+        tests/oracle.sh classpath
     else
         echo "no reference server: tests/oracle.sh is missing and ORACLE_CLASSPATH is not set" >&2
         exit 1
@@ -156,11 +156,13 @@ load() { # ARGS: closed loops, then open ones at half of the slower server's thr
     stop_all
 }
 
+floor() { # NAME: path of a floor program
+    cargo bench -q --bench "$1" --no-run --message-format=json 2>/dev/null | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
+}
+
 start_echo() {
     port[echo]=$(free_port)
-    local binary
-    binary=$(cargo bench --bench echo --no-run --message-format=json 2>/dev/null | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1)
-    "$loadgen" start --server "127.0.0.1:${port[echo]}" --pid-file "$dir/echo.pid" -- "$binary" --listen "127.0.0.1:${port[echo]}" >/dev/null
+    "$loadgen" start --server "127.0.0.1:${port[echo]}" --pid-file "$dir/echo.pid" -- "$(floor echo)" --listen "127.0.0.1:${port[echo]}" >/dev/null
     pid[echo]=$(<"$dir/echo.pid")
 }
 
@@ -173,10 +175,10 @@ case_sessions() { load --case sessions; }
 
 case_single() {
     # Floors first and last, since the disk's moods change: what counts lies between them.
-    cargo bench -q --bench fdatasync -- --dir "$dir"
-    cargo bench -q --bench echo
+    "$(floor fdatasync)" --bench --dir "$dir"
+    "$(floor echo)" --bench
     load --mix set --connections 1 --in-flight 1 --open-share 0
-    cargo bench -q --bench fdatasync -- --dir "$dir"
+    "$(floor fdatasync)" --bench --dir "$dir"
 }
 
 case_echo() {

@@ -41,11 +41,20 @@ fn main() {
         .and_then(|at| args.get(at + 1))
         .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let (blocks, rounds) = if args.iter().any(|a| a == "--bench") { (BLOCKS, ROUNDS_PER_BLOCK) } else { (BLOCKS_IN_TEST, ROUNDS_IN_TEST) };
-    let path = dir.join(format!("fdatasync-floor.{}", std::process::id()));
-    let file = prepare(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let scratch = Scratch(dir.join(format!("fdatasync-floor.{}", std::process::id())));
+    let path = &scratch.0;
+    let file = prepare(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     println!("segment of {} MiB in {}", SEGMENT_BYTES >> 20, dir.display());
-    measure(&path, file, blocks, rounds);
-    std::fs::remove_file(&path).expect("made by this program");
+    measure(path, file, blocks, rounds);
+}
+
+/// The segment's file, removed however this ends.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Zero-fills past the page cache: large folios in it would make every small append write a megabyte.

@@ -25,7 +25,8 @@ fn open_descriptors() -> usize {
 fn several_servers_run_in_one_process_and_know_nothing_of_each_other() {
     let _shared = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
     let dirs: Vec<_> = (0..3).map(|_| temp_dir()).collect();
-    let servers: Vec<_> = dirs.iter().zip([1, 2, 4]).map(|(dir, shards)| ZooServer::start(config(dir.path(), shards)).expect("starts")).collect();
+    let servers: Vec<_> =
+        dirs.iter().zip([1, 2, 4]).map(|(dir, shards)| ZooServer::start(config(dir.path(), shards)).expect("starts")).collect();
     for (i, server) in servers.iter().enumerate() {
         RawClient::connect(server.address()).create(&format!("/only-{i}"), b"", 0);
     }

@@ -91,7 +91,7 @@ mod oracle {
     /// Zxid and length of the record at the start of `bytes`.
     pub fn record(bytes: &[u8]) -> Option<(u64, usize)> {
         let length = number(bytes.get(8..12)?) as usize;
-        if length < 32 || length > PAYLOAD_MAX || bytes.len() < length + 13 {
+        if !(32..=PAYLOAD_MAX).contains(&length) || bytes.len() < length + 13 {
             return None;
         }
         let payload = &bytes[12..12 + length];

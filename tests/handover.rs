@@ -183,7 +183,11 @@ fn check_burst(reader: &mut Client, round: usize, confirmed: usize) {
     assert_eq!(names, sent);
 }
 
+/// Java counts transactions after which its tree has another digest than the log says; ours refuses to start with such a log.
 fn assert_no_digest_mismatch(server: &Server, story: &str) {
+    if server.kind == Kind::Zoo {
+        return;
+    }
     let mismatches = words::monitored(server.port, "zk_digest_mismatches_count");
     assert_eq!(mismatches, Some(0.0), "{story}: {:?} finds other digests:\n{}", server.kind, server.log_tail());
 }

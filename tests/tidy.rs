@@ -180,8 +180,30 @@ fn every_source_says_what_it_is_and_stays_readable() {
     assert_none(&offences);
 }
 
+/// Every path in backquotes that looks like one of ours, and every test that is named, must exist.
 #[test]
-fn no_text_names_a_path_of_one_machine() {
+fn the_architecture_page_names_only_what_exists() {
+    let page = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the page");
+    let all: String = ["src", "tests"].into_iter().flat_map(sources).map(|s| s.text).collect();
+    let mut offences = Vec::new();
+    for (n, line) in page.lines().enumerate() {
+        for name in line.split('`').skip(1).step_by(2) {
+            let is_path = name.contains('/') && name.chars().all(|c| c.is_ascii_alphanumeric() || "/_.-".contains(c));
+            let exists = |base: &str| ["", ".rs", "/mod.rs"].iter().any(|end| root().join(base).join(format!("{name}{end}")).exists());
+            if is_path && !["", "src"].into_iter().any(exists) {
+                offences.push(format!("{}: {name}", n + 1));
+            }
+            let is_test = name.matches('_').count() >= 4 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+            if is_test && !all.contains(&format!("fn {name}(")) {
+                offences.push(format!("{}: no test {name}", n + 1));
+            }
+        }
+    }
+    assert_none(&offences);
+}
+
+#[test]
+fn no_text_names_a_path_of_one_machine_or_holds_half_a_merge() {
     let mut files = Vec::new();
     collect(&root(), &mut files, &["rs", "md", "toml", "sh", "py", "txt", "cfg"]);
     let mut offences = Vec::new();
@@ -189,6 +211,9 @@ fn no_text_names_a_path_of_one_machine() {
         let text = fs::read_to_string(&file).unwrap_or_default();
         for (n, line) in text.lines().enumerate() {
             offences.extend(MACHINE_PATHS.iter().filter(|p| line.contains(**p)).map(|p| format!("{}:{}: {p}", file.display(), n + 1)));
+            if line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ") {
+                offences.push(format!("{}:{}: {line}", file.display(), n + 1));
+            }
         }
     }
     assert_none(&offences);

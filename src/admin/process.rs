@@ -38,7 +38,7 @@ impl ProcessFacts {
             os_name: text(uname.sysname()),
             os_arch: text(uname.machine()),
             os_version: text(uname.release()),
-            user_name: ["USER", "LOGNAME"].iter().map(|n| variable(n)).find(|v| !v.is_empty()).unwrap_or_default(),
+            user_name: user_name(&fs::read_to_string("/etc/passwd").unwrap_or_default(), rustix::process::getuid().as_raw()),
             user_home: variable("HOME"),
             user_dir: std::env::current_dir().map(|d| d.display().to_string()).unwrap_or_default(),
             temp_dir: std::env::temp_dir().display().to_string(),
@@ -50,6 +50,13 @@ impl ProcessFacts {
             open_files_max: rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX),
         }
     }
+}
+
+/// The name of this user; its number where it has none.
+fn user_name(passwd: &str, uid: u32) -> String {
+    let number = uid.to_string();
+    let line = passwd.lines().find(|line| line.split(':').nth(2) == Some(&number));
+    line.and_then(|line| line.split(':').next()).map_or(number.clone(), str::to_owned)
 }
 
 /// The number of a `Name:   123 kB` line.
@@ -90,6 +97,13 @@ mod tests {
         assert!(facts.open_files > 0 && facts.open_files <= facts.open_files_max);
         assert!(facts.memory_used_bytes > 0 && facts.memory_limit_bytes > facts.memory_used_bytes);
         assert!(!facts.os_name.is_empty() && !facts.user_dir.is_empty());
+    }
+
+    #[test]
+    fn users_are_named_when_they_have_a_name() {
+        let passwd = "root:x:0:0:root:/:/bin/sh\nzookeeper:x:105:110::/var/lib/zookeeper:/bin/false\n";
+        assert_eq!(user_name(passwd, 105), "zookeeper");
+        assert_eq!(user_name(passwd, 10), "10");
     }
 
     #[test]

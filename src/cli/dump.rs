@@ -49,7 +49,9 @@ fn txn_json(txn: &Txn<'_>) -> Result<Value, DecodeError> {
     Ok(match txn {
         Txn::CreateSession { timeout_ms } => json!({ "record": "CreateSessionTxn", "timeOut": timeout_ms }),
         Txn::CloseSession { paths: None } => Value::Null,
-        Txn::CloseSession { paths: Some(paths) } => json!({ "record": "CloseSessionTxn", "paths2Delete": paths.iter().collect::<Vec<_>>() }),
+        Txn::CloseSession { paths: Some(paths) } => {
+            json!({ "record": "CloseSessionTxn", "paths2Delete": paths.iter().collect::<Vec<_>>() })
+        }
         Txn::Error { code } => json!({ "record": "ErrorTxn", "err": code }),
         Txn::Create(create) => create_json(create),
         Txn::Delete { path } | Txn::DeleteContainer { path } => json!({ "record": "DeleteTxn", "path": path }),
@@ -145,7 +147,9 @@ fn details(txn: &Txn<'_>) -> Result<String, DecodeError> {
             }
         }
         Txn::Delete { path } | Txn::DeleteContainer { path } => shown_path(path),
-        Txn::SetData { path, data, version } | Txn::Reconfig { path, data, version } => format!("{},{},{version}", shown_path(path), shown(*data)),
+        Txn::SetData { path, data, version } | Txn::Reconfig { path, data, version } => {
+            format!("{},{},{version}", shown_path(path), shown(*data))
+        }
         Txn::SetAcl { path, acl, version } => format!("{},{},{version}", shown_path(path), acl_text(*acl)),
         Txn::Check { path, version } => format!("{},{version}", shown_path(path)),
         Txn::Multi(parts) => {

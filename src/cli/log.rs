@@ -4,13 +4,13 @@ use super::dump::{date, parse_zxid, record_json, record_text};
 use crate::base::Zxid;
 use crate::base::limits::TXN_PAYLOAD_MAX;
 use crate::disk::{DirLock, dir};
+use crate::record::txn::decode_payload;
 use crate::server::recovery::{LogDir, write_mark};
 use crate::server::snapshots;
 use crate::storage::format::{Compression, FileHeader, FileKind, KEPT_PREFIX, LOCK_FILE, MARK_FILE, VERSION_DIR};
 use crate::storage::mark::Mark;
 use crate::storage::recover::{self, CutPlan, ReplayError, ReplayPlan, plan_cut};
 use crate::storage::segment::{Record, RecordReader, Rest, Stop, StopReason};
-use crate::record::txn::decode_payload;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use std::fs::{self, File};
@@ -124,7 +124,14 @@ fn print(path: &Path, json: bool, payload_max: usize, out: &mut dyn Write) -> Re
         let line = line.unwrap_or_else(|e| {
             good = false;
             let h = record.header;
-            format!("UNDECODABLE - {} session {:#x} cxid {:#x} zxid {:#x} type {}: {e}", date(h.time.0), h.session.0, h.cxid.0, h.zxid.0, h.kind)
+            format!(
+                "UNDECODABLE - {} session {:#x} cxid {:#x} zxid {:#x} type {}: {e}",
+                date(h.time.0),
+                h.session.0,
+                h.cxid.0,
+                h.zxid.0,
+                h.kind
+            )
         });
         writeln!(out, "{line}").map_err(output)
     })?;
@@ -146,7 +153,8 @@ fn ending(stop: &Stop, rest: &Rest) -> String {
         StopReason::Frame(crate::record::frame::FrameError::BadChecksum { .. }) => "CRC ERROR - ",
         _ => "",
     };
-    let behind = rest.last_record.map_or(String::from("no whole record follows"), |at| format!("the last whole record behind it is at offset {at}"));
+    let behind =
+        rest.last_record.map_or(String::from("no whole record follows"), |at| format!("the last whole record behind it is at offset {at}"));
     format!("{prefix}offset {}: {}; {behind}", stop.offset, stop.why)
 }
 
@@ -191,7 +199,8 @@ fn verify_dir(dir: &Path, payload_max: usize, out: &mut dyn Write) -> Result<boo
     let message = match recover::replay(&mut LogDir(dir), &plan, &mut decode) {
         Ok(end) => {
             let torn = if end.torn { ", then a torn record that was never acknowledged" } else { "" };
-            writeln!(out, "{}: good, {} transactions from {after} up to {}{torn}", dir.display(), end.replayed, end.last_zxid).map_err(output)?;
+            writeln!(out, "{}: good, {} transactions from {after} up to {}{torn}", dir.display(), end.replayed, end.last_zxid)
+                .map_err(output)?;
             return Ok(true);
         }
         Err(ReplayError::Io { log, error }) => return Err(format!("{}: {error}", dir.join(FileKind::Log(log).name()).display())),
@@ -243,7 +252,8 @@ impl Repair {
             return Ok(false);
         }
         self.perform(&plan, &newer).map_err(at(&self.dir))?;
-        writeln!(out, "Done. What was taken away is kept in files named {KEPT_PREFIX}*; they are not read by any server.").map_err(output)?;
+        writeln!(out, "Done. What was taken away is kept in files named {KEPT_PREFIX}*; they are not read by any server.")
+            .map_err(output)?;
         Ok(true)
     }
 
@@ -275,7 +285,9 @@ impl Repair {
         if let Some((log, bytes)) = plan.cut {
             let name = FileKind::Log(log).name();
             let kept = free_name(&self.dir, &name);
-            dir::replace_file(&self.dir, &format!("{kept}.part"), &kept, |copy| io::copy(&mut File::open(self.dir.join(&name))?, copy).map(drop))?;
+            dir::replace_file(&self.dir, &format!("{kept}.part"), &kept, |copy| {
+                io::copy(&mut File::open(self.dir.join(&name))?, copy).map(drop)
+            })?;
             dir::cut(&self.dir.join(&name), bytes)?;
         }
         dir::sync_dir(&self.dir)

@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// The subcommand failed.
+/// Something is wrong with a file, or could not be done.
 const EXIT_FAILURE: u8 = 1;
 /// The invocation or the configuration makes no sense.
 const EXIT_USAGE: u8 = 2;

@@ -86,11 +86,12 @@ fn bad(e: DecodeError) -> String {
 
 fn print_json(snapshot: &Snapshot, out: &mut dyn Write) -> Result<(), String> {
     let mut body = BodyReader::new(snapshot.body());
-    let sessions: Vec<_> = body.sessions().map_err(bad)?.iter().map(|(id, t)| json!({ "id": format!("{:#x}", id.0), "timeout": t })).collect();
+    let sessions: Vec<_> =
+        body.sessions().map_err(bad)?.iter().map(|(id, t)| json!({ "id": format!("{:#x}", id.0), "timeout": t })).collect();
     let acls: Vec<_> = body.acls().map_err(bad)?.iter().map(|(id, acl)| json!({ "id": id, "acl": acl_json(*acl) })).collect();
-    let digest = snapshot.digest.map(|d| {
-        json!({ "zxid": format!("{:#x}", d.zxid.0), "digestVersion": d.version, "digest": format!("{:#x}", d.digest) })
-    });
+    let digest = snapshot
+        .digest
+        .map(|d| json!({ "zxid": format!("{:#x}", d.zxid.0), "digestVersion": d.version, "digest": format!("{:#x}", d.digest) }));
     let last = snapshot.last_zxid.map(|z| format!("{:#x}", z.0));
     let head = json!({ "sessions": sessions, "acls": acls, "zxid_digest": digest, "last_processed_zxid": last });
     writeln!(out, "{head}").map_err(output)?;

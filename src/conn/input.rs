@@ -1,13 +1,13 @@
 //! Received bytes and the frames in them.
+//!
+//! Bytes are received into one buffer of the shard and worked on there; only what is left over (part of a frame, or requests of
+//! a paused connection) moves into a buffer of the connection's own, which is given back as soon as it is empty. So a connection
+//! that is idle between requests holds no buffer at all.
 
-/// First size of a connection's buffer.
+/// First size of a connection's own buffer.
 const INITIAL_BYTES: usize = 2 << 10;
-/// A full receive doubles the buffer up to this, so that a busy connection needs few receives; an empty buffer above it is given back.
-const BUSY_BYTES_MAX: usize = 64 << 10;
-/// Room a receive always gets.
+/// Room a receive into it always gets.
 const SPARE_BYTES_MIN: usize = 512;
-/// Small receives in a row after which an empty, grown buffer is given back.
-const QUIET_RECEIVES: u8 = 16;
 
 /// A receive buffer that grows with what has arrived.
 #[derive(Debug, Default)]
@@ -16,9 +16,6 @@ pub struct Input {
     buf: Vec<u8>,
     start: usize,
     end: usize,
-    /// The last receive filled all the room there was.
-    full: bool,
-    quiet: u8,
 }
 
 /// What is at the front of the unread bytes.
@@ -33,26 +30,36 @@ pub enum FrameStatus {
 }
 
 impl Input {
+    /// The shard's buffer, of which the first `n` bytes have just been received.
+    #[must_use]
+    pub fn borrowed(buf: Vec<u8>, n: usize) -> Self {
+        assert!(n <= buf.len(), "more received than there was room for");
+        Input { buf, start: 0, end: n }
+    }
+
+    /// The shard's buffer back.
+    #[must_use]
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.buf
+    }
+
+    /// A connection's own buffer with these left-over bytes.
+    #[must_use]
+    pub fn left_over(bytes: &[u8]) -> Self {
+        let mut buf = vec![0; (bytes.len() + SPARE_BYTES_MIN).max(INITIAL_BYTES)];
+        buf[..bytes.len()].copy_from_slice(bytes);
+        Input { buf, start: 0, end: bytes.len() }
+    }
+
     /// Room for the next receive; never empty.
     pub fn spare(&mut self) -> &mut [u8] {
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-            let idle = self.quiet >= QUIET_RECEIVES && self.buf.len() > INITIAL_BYTES;
-            if idle || self.buf.len() > BUSY_BYTES_MAX {
-                self.buf = Vec::new();
-                self.quiet = 0;
-            }
-        }
-        let room = self.buf.len() - self.end;
-        if room < SPARE_BYTES_MIN && self.start > 0 {
+        if self.buf.len() - self.end < SPARE_BYTES_MIN && self.start > 0 {
             self.buf.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
         }
-        let room = self.buf.len() - self.end;
-        // Twice what was received, whatever length a frame claims to have (S1).
-        if room < SPARE_BYTES_MIN || (self.full && self.buf.len() < BUSY_BYTES_MAX) {
-            let len = (self.buf.len() * 2).max(INITIAL_BYTES);
-            self.buf.resize(len, 0);
+        if self.buf.len() - self.end < SPARE_BYTES_MIN {
+            // Twice what was received, whatever length a frame claims to have (S1).
+            self.buf.resize((self.buf.len() * 2).max(INITIAL_BYTES), 0);
         }
         &mut self.buf[self.end..]
     }
@@ -61,8 +68,12 @@ impl Input {
     pub fn filled(&mut self, n: usize) {
         assert!(n <= self.buf.len() - self.end, "more received than there was room for");
         self.end += n;
-        self.full = self.end == self.buf.len();
-        self.quiet = if n * 8 < self.buf.len() { self.quiet.saturating_add(1) } else { 0 };
+    }
+
+    /// Nothing unread.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
     }
 
     /// Unread bytes.
@@ -153,14 +164,14 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_that_grew_is_given_back_when_quiet() {
-        let mut input = Input::default();
-        receive(&mut input, &[0; 60_000]);
-        input.consume(60_000);
-        for _ in 0..=QUIET_RECEIVES {
-            receive(&mut input, &[0; 4]);
-            input.consume(4);
-        }
-        assert!(input.spare().len() <= INITIAL_BYTES);
+    fn left_over_bytes_go_on_in_a_buffer_of_their_own() {
+        let mut shared = vec![0; 64];
+        shared[..6].copy_from_slice(b"\0\0\0\x05ab");
+        let input = Input::borrowed(shared, 6);
+        let mut own = Input::left_over(input.bytes());
+        assert_eq!(input.into_buffer().len(), 64);
+        receive(&mut own, b"cde");
+        assert_eq!(own.frame(100), FrameStatus::Whole(5));
+        assert_eq!(&own.bytes()[4..], b"abcde");
     }
 }

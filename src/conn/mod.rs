@@ -19,6 +19,9 @@ pub use input::{FrameStatus, Input};
 pub use order::{Order, Turn, Waiting};
 pub use output::Output;
 
+/// Identities one connection may have: the auth packet that would give it more is refused (S2).
+const AUTH_IDS_MAX: usize = 256;
+
 /// What a connection waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
@@ -130,13 +133,18 @@ impl Connection {
         }
     }
 
-    /// Adds identities gained by an auth packet: at once for writes and events, behind the queued reads for reads.
-    pub fn gain(&mut self, ids: Vec<crate::base::AuthId>) {
+    /// Adds identities gained by an auth packet: at once for writes and events, behind the queued reads for reads. False when it
+    /// would have too many.
+    #[must_use]
+    pub fn gain(&mut self, ids: Vec<crate::base::AuthId>) -> bool {
         let mut auth = Auth::clone(&self.auth);
         for id in ids {
             if !auth.ids.contains(&id) {
                 auth.ids.push(id);
             }
+        }
+        if auth.ids.len() > AUTH_IDS_MAX {
+            return false;
         }
         self.auth = Arc::new(auth);
         if self.order.is_idle() {
@@ -144,6 +152,7 @@ impl Connection {
         } else {
             self.order.push_auth(self.auth.clone());
         }
+        true
     }
 }
 
@@ -169,7 +178,9 @@ impl ConnStats {
     pub fn answered(&mut self, now: Instant, op: &'static str, cxid: i64, zxid: Zxid, latency_ms: u64) {
         self.sent += 1;
         self.last_op = op;
-        self.last_cxid = cxid;
+        if cxid >= 0 {
+            self.last_cxid = cxid; // pings and auth packets have negative ones and leave it
+        }
         self.last_zxid = zxid.as_i64();
         self.last_response = now;
         self.last_latency_ms = latency_ms;

@@ -118,7 +118,12 @@ impl Write for SteppedFile {
 
 /// Puts a file in place whole or not at all: written as `temp`, fsynced, renamed to `name`, directory fsynced. On error nothing is left
 /// behind and an older file of that name is untouched. Returns the size.
-pub fn replace_file<E: From<io::Error>>(dir: &Path, temp: &str, name: &str, write: impl FnOnce(&mut SteppedFile) -> Result<(), E>) -> Result<u64, E> {
+pub fn replace_file<E: From<io::Error>>(
+    dir: &Path,
+    temp: &str,
+    name: &str,
+    write: impl FnOnce(&mut SteppedFile) -> Result<(), E>,
+) -> Result<u64, E> {
     let temp_path = dir.join(temp);
     let result = write_temp(&temp_path, write).and_then(|bytes| {
         rename(dir, temp, name)?;

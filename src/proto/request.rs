@@ -155,6 +155,18 @@ fn is_read_part(op: OpCode) -> bool {
     matches!(op, OpCode::GetChildren | OpCode::GetData)
 }
 
+/// ZooKeeper judges create flags of a multi while decoding, so a bad one fails the whole request (-5): a number that is no mode, and a TTL
+/// mode in a request without a TTL. A container mode makes a container, whatever the request's type.
+fn judge_multi_create(mut create: CreateRequest<'_>) -> Result<CreateRequest<'_>, DecodeError> {
+    match (create.flags, create.op) {
+        (0..=3, _) | (5 | 6, OpCode::CreateTtl) => {}
+        (4, OpCode::Create | OpCode::Create2) => create.op = OpCode::CreateContainer,
+        (4, _) => {}
+        (flags, _) => return Err(DecodeError::BadValue("create flags", i64::from(flags))),
+    }
+    Ok(create)
+}
+
 fn read_multi<'a>(r: &mut Reader<'a>, allowed: fn(OpCode) -> bool) -> Result<Vec<Request<'a>>, DecodeError> {
     let mut parts = Vec::new();
     loop {
@@ -169,8 +181,7 @@ fn read_multi<'a>(r: &mut Reader<'a>, allowed: fn(OpCode) -> bool) -> Result<Vec
         }
         let op = OpCode::from_i32(kind).filter(|op| allowed(*op)).ok_or(DecodeError::BadValue("multi part", i64::from(kind)))?;
         let part = match Request::decode_single(op, r)? {
-            // ZooKeeper judges create flags of a multi while decoding, so a bad one fails the whole request (-5).
-            Request::Create(c) if !(0..=6).contains(&c.flags) => return Err(DecodeError::BadValue("create flags", i64::from(c.flags))),
+            Request::Create(c) => Request::Create(judge_multi_create(c)?),
             Request::GetData { path, .. } => Request::GetData { path, watch: false },
             Request::GetChildren { path, with_stat, .. } => Request::GetChildren { path, watch: false, with_stat },
             other => other,

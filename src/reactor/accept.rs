@@ -20,6 +20,8 @@ use std::time::Duration;
 
 /// How long accepting pauses when the process or the machine is out of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(50);
+/// How long accepting pauses when the shard whose turn it is has many new connections waiting; the kernel queues meanwhile.
+const SHARD_BUSY: Duration = Duration::from_millis(2);
 /// The accept queue when the configuration leaves it to us.
 const BACKLOG_DEFAULT: i32 = 1024;
 /// Sockets accepted in one turn before others get theirs.
@@ -46,6 +48,16 @@ pub struct AcceptLimits {
     pub total: u32,
 }
 
+/// How accepting goes on.
+enum Next {
+    /// There may be more connections waiting.
+    More,
+    /// There are none.
+    Wait,
+    /// The next one's shard cannot take it yet.
+    ShardBusy,
+}
+
 /// One connection's place under the limits.
 pub struct Place {
     address: Arc<AtomicU32>,
@@ -59,8 +71,23 @@ impl Drop for Place {
     }
 }
 
-/// Binds a listening socket. `[::]` takes both families, or IPv4 alone where the machine has no IPv6.
+/// How long a taken port is tried again: the kernel takes down the ring of a killed predecessor in its own time, and until then that ring
+/// holds the listening socket.
+const TAKEN_PORT_PATIENCE: Duration = Duration::from_secs(3);
+const TAKEN_PORT_POLL: Duration = Duration::from_millis(20);
+
+/// Binds a listening socket, before anything else runs on this thread. `[::]` takes both families, or IPv4 alone where the machine has no IPv6.
 pub fn listen(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpListener> {
+    let deadline = std::time::Instant::now() + TAKEN_PORT_PATIENCE;
+    loop {
+        match bind_families(address, backlog) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && std::time::Instant::now() < deadline => std::thread::sleep(TAKEN_PORT_POLL),
+            result => return result,
+        }
+    }
+}
+
+fn bind_families(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpListener> {
     match bind(address, backlog) {
         Err(e) if address.ip() == IpAddr::from([0u16; 8]) && e.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => {
             bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), backlog)
@@ -103,8 +130,9 @@ impl Acceptor {
         let listener = PollableFd::new(Rc::new(OwnedFd::from(listener))).map_err(io::Error::other)?;
         loop {
             match self.accept_some(listener.get_ref().as_ref()) {
-                Ok(true) => glommio::executor().yield_now().await,
-                Ok(false) => listener.readable().await.map_err(io::Error::other)?,
+                Ok(Next::More) => glommio::executor().yield_now().await,
+                Ok(Next::Wait) => listener.readable().await.map_err(io::Error::other)?,
+                Ok(Next::ShardBusy) => glommio::timer::sleep(SHARD_BUSY).await,
                 Err(e) => {
                     tracing::warn!("cannot accept connections for now: {e}");
                     glommio::timer::sleep(BACK_OFF).await;
@@ -113,21 +141,24 @@ impl Acceptor {
         }
     }
 
-    /// Accepts what is waiting; true when there may be more.
-    fn accept_some(&mut self, listener: &OwnedFd) -> io::Result<bool> {
+    /// Accepts what is waiting.
+    fn accept_some(&mut self, listener: &OwnedFd) -> io::Result<Next> {
         for _ in 0..ACCEPTS_PER_TURN {
+            if self.mesh.is_busy(self.deal.peek()) {
+                return Ok(Next::ShardBusy);
+            }
             match rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((socket, Some(peer))) => match SocketAddr::try_from(peer) {
                     Ok(peer) => self.admit(socket, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
                     Err(_) => drop(socket),
                 },
                 Ok((socket, None)) => drop(socket),
-                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::AGAIN) => return Ok(Next::Wait),
                 Err(e @ (Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::INVAL | Errno::BADF)) => return Err(e.into()),
                 Err(_) => {} // that one connection failed before it was accepted
             }
         }
-        Ok(true)
+        Ok(Next::More)
     }
 
     fn admit(&mut self, socket: OwnedFd, peer: SocketAddr) {
@@ -175,22 +206,27 @@ struct Deal {
 
 impl Deal {
     fn new(shards: usize, share_percent: u32) -> Self {
+        // Shard 0 comes first, whatever its share; with none it never comes.
         let share_percent = if shards == 1 { 100 } else { share_percent.min(100) };
-        Deal { shards, next: 0, share_percent, credit: (100 - share_percent).min(99) }
+        Deal { shards, next: usize::from(share_percent == 0), share_percent, credit: 0 }
     }
+
+    /// Whose turn it is.
+    fn peek(&self) -> usize {
+        self.next
+    }
+
     fn next(&mut self) -> usize {
-        loop {
-            let shard = self.next;
-            self.next = (self.next + 1) % self.shards;
-            if shard != 0 {
-                return shard;
-            }
+        let shard = self.next;
+        self.next = (shard + 1) % self.shards;
+        if self.next == 0 {
             self.credit += self.share_percent;
-            if self.credit >= 100 {
-                self.credit -= 100;
-                return shard;
+            match self.credit.checked_sub(100) {
+                Some(left) => self.credit = left,
+                None => self.next = 1,
             }
         }
+        shard
     }
 }
 

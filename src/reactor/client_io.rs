@@ -12,9 +12,9 @@ use crate::base::{ConnId, Instant, ShardId};
 use crate::handoff::{Bell, Inbox, ToReplica};
 use crate::reactor::accept::{Accepted, Place};
 use crate::reactor::clock::{self, Alarm};
-use crate::reactor::mesh::{Mesh, Report, ToShard};
+use crate::reactor::mesh::{Extent, Mesh, Report, ToShard};
 use crate::reactor::words::Admin;
-use crate::shard::{Close, Shard};
+use crate::shard::{Close, Shard, ShardReport};
 use foldhash::HashMap;
 use glommio::io::PollableFd;
 use rustix::io::Errno;
@@ -108,7 +108,7 @@ impl ShardLoop {
             for message in messages.drain(..) {
                 match message {
                     ToShard::Accepted(accepted) => self.clone().accept(accepted),
-                    ToShard::Report(to) => self.report(&to),
+                    ToShard::Report(to, extent) => self.report(&to, extent),
                     ToShard::ResetConnectionStats => self.state.borrow_mut().shard.reset_connection_stats(),
                     ToShard::ResetServerStats => self.state.borrow_mut().shard.reset_stats(),
                     ToShard::StopAccepting => {
@@ -363,15 +363,23 @@ impl ShardLoop {
 
     // ---- reports and the end ----
 
-    fn report(&self, to: &Inbox<Report>) {
-        let report = self.state.borrow().shard.report(clock::now());
+    fn own_report(&self, extent: Extent) -> ShardReport {
+        let shard = &self.state.borrow().shard;
+        match extent {
+            Extent::Summary => shard.summary(clock::now(), clock::wall()),
+            Extent::Lists => shard.report(clock::now(), clock::wall()),
+        }
+    }
+
+    fn report(&self, to: &Inbox<Report>, extent: Extent) {
+        let report = self.own_report(extent);
         // A gatherer that gave up has no room to offer; nobody misses the report then.
         let _ = to.push(Report::Shard(self.id, Box::new(report)));
         to.kick();
     }
 
     async fn answer(self: Rc<Self>, conn: ConnId, word: [u8; 4], argument: Vec<u8>) {
-        let own = || self.state.borrow().shard.report(clock::now());
+        let own = |extent| self.own_report(extent);
         let text = self.admin.answer(&self.mesh, self.id, own, word, &argument).await;
         self.turn(|state, _| {
             if state.sockets.contains_key(&conn) {

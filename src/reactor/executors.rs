@@ -36,10 +36,7 @@ pub struct CorePlan {
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutorError {
     /// io_uring is missing, forbidden or out of locked memory.
-    #[error(
-        "executor {shard} of {shards} could not start: {reason}. It needs io_uring (Linux 5.8 or newer, not blocked by a container's seccomp \
-         profile nor by kernel.io_uring_disabled) and about 240 KiB of locked memory (ulimit -l); fewer cores: zoo.shards"
-    )]
+    #[error("executor {shard} of {shards} could not start: {reason}. {}", what_is_missing(reason))]
     NotStarted {
         /// Which.
         shard: usize,
@@ -56,6 +53,14 @@ pub enum ExecutorError {
         /// In the affinity mask.
         cores: usize,
     },
+}
+
+fn what_is_missing(reason: &str) -> &'static str {
+    if reason.contains("MemLock") || reason.contains("os error 12") {
+        "Each executor needs about 240 KiB of locked memory: raise the limit (ulimit -l, LimitMEMLOCK) or lower zoo.shards"
+    } else {
+        "It needs io_uring: Linux 5.8 or newer, not blocked by a container's seccomp profile nor by kernel.io_uring_disabled"
+    }
 }
 
 impl CorePlan {

@@ -23,8 +23,8 @@ const CONTROL_INBOX_LEN: usize = 1024;
 pub enum ToShard {
     /// A new client socket.
     Accepted(Accepted),
-    /// Answer with this shard's report.
-    Report(Arc<Inbox<Report>>),
+    /// Answer with this shard's report, or with its summary.
+    Report(Arc<Inbox<Report>>, Extent),
     /// `crst`.
     ResetConnectionStats,
     /// `srst`.
@@ -48,10 +48,19 @@ pub enum ToReplicaTask {
         /// False: failed; a warning was logged.
         ok: bool,
     },
-    /// Answer with the replica's report.
-    Report(Arc<Inbox<Report>>),
+    /// Answer with the replica's report, or with its summary.
+    Report(Arc<Inbox<Report>>, Extent),
     /// Begin a clean stop.
     Stop,
+}
+
+/// How much of a report is wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// Numbers and connections.
+    Summary,
+    /// Watches, sessions and ephemerals too.
+    Lists,
 }
 
 /// An answer to a request for reports (rule B4).
@@ -94,6 +103,11 @@ impl Mesh {
         self.shards[shard].push(order)?;
         self.bells[shard].ring();
         Ok(())
+    }
+
+    /// True when a shard's inbox is half full: new work can wait, orders and reports cannot.
+    pub fn is_busy(&self, shard: usize) -> bool {
+        self.shards[shard].len() >= SHARD_INBOX_LEN / 2
     }
 
     /// Tells the replica's task; `Err` gives the message back when its inbox is full.

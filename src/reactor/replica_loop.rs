@@ -12,7 +12,7 @@ use crate::handoff::{Batch, Publisher, ToReplica, notify};
 use crate::reactor::clock::{self, Alarm};
 use crate::reactor::disk_io::{LogFiles, Snapshots};
 use crate::reactor::lag::LagWatch;
-use crate::reactor::mesh::{Mesh, Report, ToReplicaTask, ToShard};
+use crate::reactor::mesh::{Extent, Mesh, Report, ToReplicaTask, ToShard};
 use crate::replica::{Input, Output, Replica};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -176,8 +176,12 @@ impl ReplicaLoop {
                     state.log.segment_taken(file, *segment);
                     continue;
                 }
-                ToReplicaTask::Report(to) => {
-                    let _ = to.push(Report::Replica(Box::new(state.replica.report(now))));
+                ToReplicaTask::Report(to, extent) => {
+                    let report = match extent {
+                        Extent::Summary => state.replica.summary(),
+                        Extent::Lists => state.replica.report(now),
+                    };
+                    let _ = to.push(Report::Replica(Box::new(report)));
                     to.kick();
                     continue;
                 }

@@ -142,7 +142,12 @@ mod tests {
     #[test]
     fn lengths_outside_the_limit_are_refused_before_the_payload_is_looked_for() {
         let mut bytes = framed(b"abc");
-        for (length, want) in [(0i32, FrameError::ZeroLength), (-1, FrameError::BadLength(-1)), (-5, FrameError::BadLength(-5)), (65, FrameError::BadLength(65))] {
+        for (length, want) in [
+            (0i32, FrameError::ZeroLength),
+            (-1, FrameError::BadLength(-1)),
+            (-5, FrameError::BadLength(-5)),
+            (65, FrameError::BadLength(65)),
+        ] {
             bytes[8..12].copy_from_slice(&length.to_be_bytes());
             assert_eq!(read_frame(&bytes, 64), Err(want));
         }

@@ -3,8 +3,8 @@
 //! A `Txn` borrows from the bytes it was decoded from. `encode(decode(bytes)) == bytes` for everything that decodes, old
 //! layouts included, so what one server logged another re-logs unchanged.
 
-use crate::base::{AclVec, DecodeError, Reader, Writer, jute::StringVec};
 use super::TxnHeader;
+use crate::base::{AclVec, DecodeError, Reader, Writer, jute::StringVec};
 
 /// Numbers of the transaction types.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,9 +32,24 @@ impl TxnType {
     #[must_use]
     pub fn from_i32(n: i32) -> Option<Self> {
         use TxnType::*;
-        [CreateSession, CloseSession, Error, Create, Delete, SetData, SetAcl, Check, Multi, Create2, Reconfig, CreateContainer, DeleteContainer, CreateTtl]
-            .into_iter()
-            .find(|t| *t as i32 == n)
+        [
+            CreateSession,
+            CloseSession,
+            Error,
+            Create,
+            Delete,
+            SetData,
+            SetAcl,
+            Check,
+            Multi,
+            Create2,
+            Reconfig,
+            CreateContainer,
+            DeleteContainer,
+            CreateTtl,
+        ]
+        .into_iter()
+        .find(|t| *t as i32 == n)
     }
 }
 
@@ -275,3 +290,7 @@ pub fn encode_payload(header: &TxnHeader, txn: &Txn<'_>, out: &mut Vec<u8>) {
     header.write(out);
     txn.write_body(out);
 }
+
+#[cfg(test)]
+#[path = "txn_tests.rs"]
+mod tests;

@@ -21,11 +21,12 @@ pub(super) struct Groups {
     outstanding: usize,
     /// Last zxid of the last batch handed out.
     released: Zxid,
+    committed: u64,
 }
 
 impl Groups {
     pub(super) fn new(applied: Zxid) -> Self {
-        Groups { sealed: VecDeque::new(), open: empty(applied), outstanding: 0, released: applied }
+        Groups { sealed: VecDeque::new(), open: empty(applied), outstanding: 0, released: applied, committed: 0 }
     }
 
     /// Where reply frames are written.
@@ -38,11 +39,16 @@ impl Groups {
         self.outstanding
     }
 
+    /// Transactions handed out for publication in this run.
+    pub(super) fn committed(&self) -> u64 {
+        self.committed
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.sealed.is_empty() && self.open.entries.is_empty()
     }
 
-    /// Adds a transaction with its events and the reply written by `reply_since`.
+    /// Adds a transaction with its events and the reply made by `reply_since`.
     pub(super) fn txn(&mut self, zxid: Zxid, events: &[NodeEvent], reply: Option<Reply>, closed: Option<crate::base::SessionId>) {
         assert!(zxid > self.open.last_zxid, "{zxid} prepared after {}", self.open.last_zxid);
         let first = self.open.events.len() as u32;
@@ -112,7 +118,9 @@ impl Groups {
     fn release(&mut self, batch: Batch) -> Batch {
         assert!(batch.last_zxid >= self.released, "batches leave in order");
         self.released = batch.last_zxid;
-        self.outstanding -= batch.entries.iter().filter(|e| matches!(e, Entry::Txn { .. })).count();
+        let txns = batch.entries.iter().filter(|e| matches!(e, Entry::Txn { .. })).count();
+        self.outstanding -= txns;
+        self.committed += txns as u64;
         batch
     }
 

@@ -133,7 +133,10 @@ impl Sessions {
 
     /// Forgets sessions whose end is committed.
     pub(super) fn committed(&mut self, applied: Zxid) {
-        while let Some((_, session)) = self.ends.pop_front_if(|(zxid, _)| *zxid <= applied) {
+        while let Some(&(zxid, session)) = self.ends.front()
+            && zxid <= applied
+        {
+            self.ends.pop_front();
             self.by_id.remove(&session);
         }
     }

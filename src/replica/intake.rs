@@ -148,6 +148,7 @@ impl Replica {
                 Due::Ask(session, conn) => self.groups.control(conn, Control::AskHeard { conn, session }),
                 Due::Expire(_) if !self.log.can_append() => return self.sessions.put_back(due),
                 Due::Expire(session) => {
+                    self.expired += 1;
                     let auth = Auth::default();
                     self.prepare(wall, &Asker { session, xid: Xid(0), auth: &auth, conn: None }, Work::CloseSession);
                 }

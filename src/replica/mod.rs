@@ -95,6 +95,8 @@ pub struct Replica {
     /// Messages that came while the log was at its limit (A22); nothing overtakes them. At most what one turn of the shell drains.
     backlog: VecDeque<ToReplica>,
     next_session: i64,
+    /// Sessions expired in this run.
+    expired: u64,
     /// Scratch: the payload of the transaction being prepared.
     payload: Vec<u8>,
     stop: Stop,
@@ -127,6 +129,7 @@ impl Replica {
             prng,
             backlog: VecDeque::new(),
             next_session: first_session_id(config.server_id, now),
+            expired: 0,
             payload: Vec::new(),
             stop: Stop::No,
             fatal: None,
@@ -213,19 +216,36 @@ impl Replica {
         &mut self.tree
     }
 
-    /// Everything admin commands want to know.
+    /// Everything admin commands want to know. Lists sessions and ephemerals: work and memory of their number.
     #[must_use]
     pub fn report(&self, now: Instant) -> ReplicaReport {
+        ReplicaReport {
+            sessions: self.sessions.report(now),
+            ephemerals: self.tree.ephemerals_by_session(),
+            digest_history: self.tree.digest_history(),
+            ..self.summary()
+        }
+    }
+
+    /// The report without its lists, for commands that are asked every few seconds (rule B2).
+    #[must_use]
+    pub fn summary(&self) -> ReplicaReport {
         ReplicaReport {
             last_zxid: self.tree.applied(),
             tree: self.tree.counts(),
             outstanding: self.groups.outstanding() as u64,
-            sessions: self.sessions.report(now),
-            ephemerals: self.tree.ephemerals_by_session(),
-            digest_history: self.tree.digest_history(),
+            sessions: Vec::new(),
+            ephemerals: Vec::new(),
+            digest_history: Vec::new(),
             last_snapshot: self.snapshots.last(),
             snapshots_taken: self.snapshots.taken(),
             snapshots_failed: self.snapshots.failed(),
+            counters: vec![
+                ("commit_count", self.groups.committed()),
+                ("proposal_count", self.groups.committed() + self.groups.outstanding() as u64),
+                ("stale_sessions_expired", self.expired),
+                ("snapshot_error_count", self.snapshots.failed()),
+            ],
         }
     }
 
@@ -305,4 +325,6 @@ pub struct ReplicaReport {
     pub snapshots_taken: u64,
     /// Snapshots that failed in this run.
     pub snapshots_failed: u64,
+    /// Further counters under their `mntr` names.
+    pub counters: Vec<(&'static str, u64)>,
 }

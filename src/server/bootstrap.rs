@@ -229,7 +229,8 @@ fn open_log(config: &ServerConfig, mesh: &Mesh) -> Result<Disk, StartError> {
         mark: Some(Arc::new(mark.sync_handle().map_err(failed("cannot open the mark"))?)),
     };
     let control = mesh.control.clone();
-    let segments = Segments::start(segments, move |event| on_segment_event(&control, event)).map_err(failed("cannot prepare log segments"))?;
+    let segments =
+        Segments::start(segments, move |event| on_segment_event(&control, event)).map_err(failed("cannot prepare log segments"))?;
     if let (LogWriter::Auto | LogWriter::Map, Some(refusal)) = (config.storage.log_writer, segments.refusal()) {
         tracing::info!("{refusal}");
     }

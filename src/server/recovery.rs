@@ -11,6 +11,8 @@ use super::config::StorageConfig;
 use super::snapshots::{self, SnapshotFiles};
 use crate::base::Zxid;
 use crate::disk::{DirLock, dir};
+use crate::record::TxnDigest;
+use crate::record::epochs::{ACCEPTED_EPOCH_FILE, CURRENT_EPOCH_FILE};
 use crate::record::txn::decode_payload;
 use crate::storage::format::{Compression, FileKind, INITIALIZE_FILE, LOCK_FILE, MARK_FILE, SPARE_PREFIX, TEMP_PREFIX};
 use crate::storage::mark::{MARK_FILE_BYTES, Mark};
@@ -18,7 +20,6 @@ use crate::storage::recover::{self, Corruption, Damage, LogEnd, LogSource, Repla
 use crate::storage::segment::Record;
 use crate::storage::snapshot::Snapshot;
 use crate::tree::{ImageDigest, Tree, TreeConfig, load_image};
-use crate::record::TxnDigest;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -91,12 +92,22 @@ impl fmt::Display for RecoveryError {
             RecoveryError::Io { what, error } => write!(f, "{what}: {error}"),
             RecoveryError::NoDirectory(dir) => write!(f, "{} does not exist, and datadir.autocreate is off", dir.display()),
             RecoveryError::InUse(path) => write!(f, "another server uses this directory (it holds {})", path.display()),
-            RecoveryError::Misplaced(path) => write!(f, "{} does not belong there: logs are in dataLogDir, snapshots in dataDir", path.display()),
+            RecoveryError::Misplaced(path) => {
+                write!(f, "{} does not belong there: logs are in dataLogDir, snapshots in dataDir", path.display())
+            }
             RecoveryError::NoDatabase(dir) => {
-                write!(f, "{} holds no database and db.autocreate is off; create a file named {INITIALIZE_FILE} beside version-2 to start empty", dir.display())
+                write!(
+                    f,
+                    "{} holds no database and db.autocreate is off; create a file named {INITIALIZE_FILE} beside version-2 to start empty",
+                    dir.display()
+                )
             }
             RecoveryError::NoSnapshot { dir, refused } => {
-                write!(f, "there are log entries but no usable snapshot in {} (snapshot.trust.empty=true would replay them from nothing)", dir.display())?;
+                write!(
+                    f,
+                    "there are log entries but no usable snapshot in {} (snapshot.trust.empty=true would replay them from nothing)",
+                    dir.display()
+                )?;
                 refused.iter().try_for_each(|r| write!(f, "; {r}"))
             }
             RecoveryError::Damaged { dir, corruption, refused } => {
@@ -225,10 +236,19 @@ impl Dirs {
     fn read_mark(&self) -> Result<Option<Mark>, RecoveryError> {
         let path = self.logs.join(MARK_FILE);
         match fs::read(&path) {
-            Ok(bytes) => Ok(Mark::read(&bytes).map(|(_, mark)| mark)),
+            Ok(bytes) => Ok(Mark::read(&bytes).map(|(_, mark)| mark).filter(|_| !self.another_server_since(&path))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(RecoveryError::Io { what: format!("reading {}", path.display()), error }),
         }
+    }
+
+    /// An epoch file newer than the mark: this server, which stands alone, writes none, so a member of an ensemble has used the directory since
+    /// and may have truncated our files as its leader told it. The mark is void then (rule A23).
+    fn another_server_since(&self, mark: &Path) -> bool {
+        let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+        let epochs = [CURRENT_EPOCH_FILE, ACCEPTED_EPOCH_FILE].map(|name| modified(&self.snapshots.join(name)));
+        let marked = modified(mark);
+        epochs.into_iter().flatten().any(|epoch| marked.is_none_or(|m| epoch > m))
     }
 
     fn initialize_marker(&self) -> PathBuf {
@@ -329,7 +349,8 @@ impl Start {
     fn note_the_end(&mut self, end: &LogEnd) {
         if let (true, Some((log, bytes))) = (end.torn, end.cut) {
             let name = FileKind::Log(log).name();
-            self.notes.push(format!("{name} ends with a record that was never completed; cut to {bytes} bytes, after zxid {}", end.last_zxid));
+            self.notes
+                .push(format!("{name} ends with a record that was never completed; cut to {bytes} bytes, after zxid {}", end.last_zxid));
         }
     }
 
@@ -349,7 +370,8 @@ impl Start {
 fn load_snapshot(dirs: &Dirs, zxid: Zxid, compression: Compression, config: &TreeConfig) -> Result<(Tree, Option<Zxid>), String> {
     let snapshot = snapshots::read(&dirs.snapshots, zxid, compression).map_err(|e| e.to_string())?;
     let exact_from = snapshot.exact_from();
-    let (tree, _) = load_image(config.clone(), zxid, snapshot.body(), image_digest(&snapshot)).map_err(|e| format!("cannot be loaded: {e}"))?;
+    let (tree, _) =
+        load_image(config.clone(), zxid, snapshot.body(), image_digest(&snapshot)).map_err(|e| format!("cannot be loaded: {e}"))?;
     match tree.digest_matches(None) {
         Some(false) => Err("does not have the digest it carries".to_owned()),
         _ => Ok((tree, exact_from)),

@@ -260,6 +260,27 @@ fn only_bad_snapshots_and_no_logs_are_refused() {
     assert!(matches!(f.refused(), RecoveryError::NoSnapshot { .. }));
 }
 
+/// A Java member may cut our newest log on its leader's order and write nothing else but its epochs.
+#[test]
+fn a_mark_from_before_another_server_used_the_directory_is_void_a23() {
+    let f = Fixture::empty();
+    drop(f.recovered());
+    let mut log = log_of_creates(1, 3);
+    log[8..16].copy_from_slice(&77i64.to_be_bytes());
+    f.put("log.1", &log);
+    let mark = Mark { file: Zxid(1), dbid: 77, offset: log.len() as u64 + 100, zxid: Zxid(4), adler: 1, unsynced_bytes_max: 1 << 20 };
+    write_mark(&f.history(), Some(&mark)).expect("written");
+    let touch = |name: &str, seconds| {
+        let file = File::options().write(true).create(true).truncate(false).open(f.history().join(name)).expect("opened");
+        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).expect("set");
+    };
+    touch(MARK_FILE, 2_000);
+    touch(CURRENT_EPOCH_FILE, 1_000);
+    assert!(matches!(f.refused(), RecoveryError::Damaged { .. }), "an older epoch file says nothing");
+    touch(CURRENT_EPOCH_FILE, 3_000);
+    assert_eq!(f.recovered().last_zxid, Zxid(3));
+}
+
 #[test]
 fn a_record_that_does_not_decode_is_damage_even_at_the_end() {
     let f = Fixture::empty();
@@ -308,7 +329,9 @@ fn digests_are_not_compared_before_the_end_of_a_fuzzy_image_a12() {
 
 #[test]
 fn a_written_snapshot_loads_and_replaces_the_replay() {
-    for compression in [super::super::config::Compression::Checked, super::super::config::Compression::Gzip, super::super::config::Compression::Snappy] {
+    for compression in
+        [super::super::config::Compression::Checked, super::super::config::Compression::Gzip, super::super::config::Compression::Snappy]
+    {
         let mut f = Fixture::java("standalone");
         f.storage.compression = compression;
         for name in ["snapshot.23", "snapshot.23.gz", "snapshot.23.snappy"] {

@@ -5,7 +5,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Begins a clean stop: no new connections, what was accepted is flushed and answered, then everything is closed. May be called from any
 /// thread, more than once.
@@ -44,19 +44,28 @@ impl Stopper {
 /// Milliseconds an order waits for room.
 const ATTEMPTS: u32 = 1_000;
 
-/// Stops the server at the first SIGINT or SIGTERM; at a second one the process ends at once. Signals are handled by a plain thread, never
-/// by an executor.
+/// A second signal this soon after the first is the same wish: some process managers signal a process and then its group.
+const SAME_WISH: Duration = Duration::from_secs(1);
+
+/// Stops the server at the first SIGINT or SIGTERM; at a later one the process ends at once. Signals are handled by a plain thread, never by
+/// an executor.
 pub fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::Builder::new().name("zoo-signals".into()).spawn(move || {
-        let mut received = signals.forever();
-        if let Some(signal) = received.next() {
-            tracing::info!("{}: stopping", signal_name(signal));
-            stopper.stop();
-        }
-        if let Some(signal) = received.next() {
-            tracing::warn!("{} again: ending at once", signal_name(signal));
-            std::process::exit(128 + signal);
+        let mut first: Option<Instant> = None;
+        for signal in signals.forever() {
+            match first {
+                None => {
+                    tracing::info!("{}: stopping", signal_name(signal));
+                    stopper.stop();
+                    first = Some(Instant::now());
+                }
+                Some(at) if at.elapsed() < SAME_WISH => {}
+                Some(_) => {
+                    tracing::warn!("{} again: ending at once", signal_name(signal));
+                    std::process::exit(128 + signal);
+                }
+            }
         }
     })?;
     Ok(())

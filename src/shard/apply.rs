@@ -1,5 +1,6 @@
 //! The published history as one shard consumes it: for each transaction its events, then its reply, then the reads behind it (A4).
 
+use super::route::Answered;
 use super::watch::{ClientSlot, Table};
 use super::{Close, REAP_MS, Shard};
 use crate::base::{AclList, ConnId, ConnKey, Instant, Perms, SessionId, Zxid, path};
@@ -108,7 +109,8 @@ impl Shard {
         assert!(write.is_some(), "a reply for a connection that awaits none");
         let Some(write) = write else { return };
         client.conn.output.writer().extend_from_slice(batch.frame(reply));
-        self.answered(now, id, write.op, write.xid, self.at, write.received);
+        let bytes = batch.frame(reply).len();
+        self.answered(now, id, Answered { op: write.op, xid: write.xid, zxid: self.at, received: write.received, bytes });
         if reply.close {
             self.silence(id, Some(Close::AfterOutput));
             return;
@@ -188,7 +190,7 @@ impl Shard {
 
     /// Replies have left its queue: look at its received bytes again when the burst is consumed.
     fn resume_if_paused(&mut self, id: ConnId) {
-        if self.clients.get(id).is_some_and(|c| !c.conn.input.bytes().is_empty()) {
+        if self.clients.get(id).is_some_and(|c| !c.conn.input.is_empty()) {
             self.resume.push(id);
         }
     }

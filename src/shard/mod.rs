@@ -31,6 +31,8 @@ pub use report::{ConnReport, ShardReport};
 
 /// How long a shard lets its sockets be reaped before it answers when a session was last heard from (A17).
 const REAP_MS: u64 = 20;
+/// Size of the buffer all connections receive into.
+const RECEIVE_BYTES: usize = 64 << 10;
 /// How long a connection that we do not read counts as alive at most (A17).
 const PAUSED_ALIVE_MS_MAX: u64 = 120_000;
 
@@ -82,6 +84,8 @@ pub struct Shard {
     asked: VecDeque<(Instant, ConnId, SessionId)>,
     stalls: Vec<Stall>,
     totals: Totals,
+    /// What connections without left-over bytes receive into; lent to `Input` while they are worked on.
+    receive: Vec<u8>,
     /// Scratch of `fire`.
     hits: Vec<ClientSlot>,
 }
@@ -96,9 +100,15 @@ struct Stall {
 #[derive(Clone, Copy, Default)]
 struct Totals {
     received: u64,
+    received_bytes: u64,
     sent: u64,
+    sent_bytes: u64,
     latency: Latency,
+    /// Reply frames: the last one's size, and the extremes.
+    reply_bytes: Option<(usize, usize, usize)>,
     auth_failed: u64,
+    connect_requests: u64,
+    half_open_closed: u64,
 }
 
 /// What the reactor does with a connection after `poll_transmit`/`poll_close`.
@@ -149,6 +159,7 @@ impl Shard {
             asked: VecDeque::new(),
             stalls: Vec::new(),
             totals: Totals::default(),
+            receive: vec![0; RECEIVE_BYTES],
             hits: Vec::new(),
         }
     }
@@ -169,19 +180,32 @@ impl Shard {
         id
     }
 
-    /// Spare room of the connection's input buffer, to be filled by recv; grows with the frame that is being received, shrinks when idle.
-    /// Empty only for a connection that is gone.
+    /// Room to be filled by a recv at once: the next call must be `received` for the same connection, or `input` again. It is the
+    /// shard's own buffer, or the connection's while that holds part of a frame (it grows with what has arrived). Empty only for a
+    /// connection that is gone.
     pub fn input(&mut self, conn: ConnId) -> &mut [u8] {
-        self.clients.get_mut(conn).map_or(&mut [], |c| c.conn.input.spare())
+        match self.clients.get_mut(conn) {
+            None => &mut [],
+            Some(client) if client.conn.input.is_empty() => &mut self.receive,
+            Some(client) => client.conn.input.spare(),
+        }
     }
 
     /// `n` bytes were received into `input`.
     pub fn received(&mut self, now: Instant, conn: ConnId, n: usize) {
         let Some(client) = self.clients.get_mut(conn) else { return };
-        client.conn.input.filled(n);
+        let fresh = client.conn.input.is_empty();
+        if !fresh {
+            client.conn.input.filled(n);
+        }
         client.conn.heard = now;
+        self.totals.received_bytes += n as u64;
         self.catch_up(now);
-        self.process(now, conn);
+        if fresh {
+            self.process_fresh(now, conn, n);
+        } else {
+            self.process(now, conn);
+        }
         self.rest();
     }
 
@@ -219,6 +243,7 @@ impl Shard {
     pub fn sent(&mut self, now: Instant, conn: ConnId, n: usize) {
         let Some(client) = self.clients.get_mut(conn) else { return };
         client.conn.output.advance(n);
+        self.totals.sent_bytes += n as u64;
         if client.wants_to_resume(&self.config) {
             self.catch_up(now);
             self.process(now, conn);
@@ -274,12 +299,19 @@ impl Shard {
 
     /// Half-open connections, stalled ones, and answers to `AskHeard` that are due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        while let Some((_, conn)) = self.handshakes.pop_front_if(|(at, _)| *at <= now) {
+        while let Some(&(at, conn)) = self.handshakes.front()
+            && at <= now
+        {
+            self.handshakes.pop_front();
             if self.clients.get(conn).is_some_and(|c| c.conn.phase == Phase::AwaitConnect) {
+                self.totals.half_open_closed += 1;
                 self.end(now, conn, Some(Close::Now));
             }
         }
-        while let Some((_, conn, session)) = self.asked.pop_front_if(|(at, _, _)| *at <= now) {
+        while let Some(&(at, conn, session)) = self.asked.front()
+            && at <= now
+        {
+            self.asked.pop_front();
             self.tell_heard(now, conn, session);
         }
         self.check_stalls(now);

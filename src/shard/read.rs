@@ -1,5 +1,6 @@
 //! Reads: answered from the shared tree at this shard's zxid and from its own watch tables, in one step with the watch they set.
 
+use super::route::Answered;
 use super::watch::{ClientSlot, Modes, Table, Watches};
 use super::{Close, Shard, ShardConfig};
 use crate::base::{Auth, ConnId, Instant, Reader, Writer, Xid, Zxid};
@@ -37,6 +38,7 @@ impl Shard {
         let Ok(header) = RequestHeader::read(&mut body) else { return };
         let Connection { output, read_auth, .. } = &mut client.conn;
         let out = output.writer();
+        let start = out.len();
         let op = OpCode::from_i32(header.op).filter(|op| op.class() != OpClass::Refused);
         let Some(op) = op else {
             write_header_only(out, header.xid, ZXID_UNIMPLEMENTED, ErrorCode::Unimplemented);
@@ -58,7 +60,8 @@ impl Shard {
             Err(_) => write_header_only(out, header.xid, self.at.as_i64(), ErrorCode::Marshalling),
         }
         self.totals.sent += reading.events;
-        self.answered(now, id, op, header.xid, self.at, received);
+        let bytes = out.len() - start;
+        self.answered(now, id, Answered { op, xid: header.xid, zxid: self.at, received, bytes });
     }
 }
 

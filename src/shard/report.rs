@@ -1,7 +1,7 @@
 //! Plain numbers for admin commands.
 
 use super::{Shard, Totals};
-use crate::base::{Instant, SessionId};
+use crate::base::{Instant, SessionId, WallTime};
 use crate::conn::Phase;
 use std::net::SocketAddr;
 
@@ -28,9 +28,13 @@ pub struct ShardReport {
     pub watch_count: u64,
     /// Auth packets refused.
     pub auth_failed: u64,
+    /// Further counters under their `mntr` names, to be summed over shards.
+    pub counters: Vec<(&'static str, u64)>,
+    /// Reply frames in bytes (last, smallest, largest); `None` before the first.
+    pub reply_bytes: Option<(usize, usize, usize)>,
 }
 
-/// One line of `cons` and `stat`. Times are the monotonic clock's.
+/// One line of `cons` and `stat`.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct ConnReport {
@@ -40,7 +44,7 @@ pub struct ConnReport {
     pub received: u64,
     pub sent: u64,
     pub last_op: &'static str,
-    /// Monotonic ms at which it was accepted.
+    /// Wall-clock ms at which it was accepted.
     pub established_ms: i64,
     pub timeout_ms: i32,
     pub last_cxid: i64,
@@ -54,22 +58,36 @@ pub struct ConnReport {
 }
 
 impl Shard {
-    /// Everything admin commands want to know of this shard.
+    /// Everything admin commands want to know of this shard. Lists every watch: work and memory of their number.
     #[must_use]
-    pub fn report(&self, _now: Instant) -> ShardReport {
+    pub fn report(&self, now: Instant, wall: WallTime) -> ShardReport {
         let session_of = |slot: &u32| self.clients.at(*slot).and_then(|c| c.conn.session());
         let watches = self.watches.data_watches();
+        let watches = watches.into_iter().map(|(path, slots)| (path.to_string(), slots.iter().filter_map(session_of).collect())).collect();
+        ShardReport { watches, ..self.summary(now, wall) }
+    }
+
+    /// The report without its list of watches, for commands that are asked every few seconds.
+    #[must_use]
+    pub fn summary(&self, now: Instant, wall: WallTime) -> ShardReport {
         ShardReport {
-            connections: self.clients.iter().map(conn_report).collect(),
+            watches: Vec::new(),
+            connections: self.clients.iter().map(|c| conn_report(c, now, wall)).collect(),
             packets_received: self.totals.received,
             packets_sent: self.totals.sent,
             latency_count: self.totals.latency.count,
             latency_sum_ms: self.totals.latency.sum_ms,
             latency_min_ms: self.totals.latency.min_ms,
             latency_max_ms: self.totals.latency.max_ms,
-            watches: watches.into_iter().map(|(path, slots)| (path.to_string(), slots.iter().filter_map(session_of).collect())).collect(),
             watch_count: self.watches.len() as u64,
             auth_failed: self.totals.auth_failed,
+            counters: vec![
+                ("bytes_received_count", self.totals.received_bytes),
+                ("response_bytes", self.totals.sent_bytes),
+                ("connection_request_count", self.totals.connect_requests),
+                ("sessionless_connections_expired", self.totals.half_open_closed),
+            ],
+            reply_bytes: self.totals.reply_bytes,
         }
     }
 
@@ -86,7 +104,7 @@ impl Shard {
     }
 }
 
-fn conn_report(client: &super::clients::Client) -> ConnReport {
+fn conn_report(client: &super::clients::Client, now: Instant, wall: WallTime) -> ConnReport {
     let conn = &client.conn;
     let stats = &conn.stats;
     ConnReport {
@@ -96,7 +114,7 @@ fn conn_report(client: &super::clients::Client) -> ConnReport {
         received: stats.received,
         sent: stats.sent,
         last_op: stats.last_op,
-        established_ms: stats.established.as_ms() as i64,
+        established_ms: wall.0 - now.since_ms(stats.established) as i64,
         timeout_ms: if let Phase::Serving { timeout_ms, .. } = conn.phase { timeout_ms } else { 0 },
         last_cxid: stats.last_cxid,
         last_zxid: stats.last_zxid,

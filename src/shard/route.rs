@@ -5,7 +5,7 @@ use crate::base::{ConnId, Instant, Reader, Writer, Xid, Zxid};
 use crate::conn::{self, First, FrameStatus, Input, Phase, Waiting, auth};
 use crate::handoff::ToReplica;
 use crate::proto::request::RequestHeader;
-use crate::proto::response::{ReplyFrame, write_header_only};
+use crate::proto::response::{REPLY_HEADER_BYTES, ReplyFrame, write_header_only};
 use crate::proto::{ErrorCode, OpClass, OpCode, Request};
 use std::net::IpAddr;
 
@@ -18,23 +18,51 @@ enum Fate {
     Stays,
 }
 
+/// A reply as the statistics see it.
+pub(super) struct Answered {
+    pub(super) op: OpCode,
+    pub(super) xid: Xid,
+    pub(super) zxid: Zxid,
+    pub(super) received: Instant,
+    pub(super) bytes: usize,
+}
+
 impl Shard {
-    /// Works through a connection's received bytes as far as it may.
+    /// Works through a connection's left-over bytes as far as it may.
     pub(super) fn process(&mut self, now: Instant, id: ConnId) {
         let Some(client) = self.clients.get_mut(id) else { return };
         let mut input = std::mem::take(&mut client.conn.input);
+        self.work_through(now, id, &mut input);
+        if let Some(client) = self.clients.get_mut(id).filter(|c| c.conn.phase != Phase::Closing && !input.is_empty()) {
+            client.conn.input = input;
+        }
+        self.processed(now, id);
+    }
+
+    /// The same for `n` bytes in the shard's own buffer; what is left over moves to the connection.
+    pub(super) fn process_fresh(&mut self, now: Instant, id: ConnId, n: usize) {
+        let mut input = Input::borrowed(std::mem::take(&mut self.receive), n);
+        self.work_through(now, id, &mut input);
+        if let Some(client) = self.clients.get_mut(id).filter(|c| c.conn.phase != Phase::Closing && !input.is_empty()) {
+            client.conn.input = Input::left_over(input.bytes());
+        }
+        self.receive = input.into_buffer();
+        self.processed(now, id);
+    }
+
+    fn work_through(&mut self, now: Instant, id: ConnId, input: &mut Input) {
         while let Some(client) = self.clients.get(id).filter(|c| c.may_read(&self.config)) {
             let more = match client.conn.phase {
-                Phase::AwaitConnect => self.first_bytes(now, id, &mut input),
-                _ => self.next_request(now, id, &mut input),
+                Phase::AwaitConnect => self.first_bytes(now, id, input),
+                _ => self.next_request(now, id, input),
             };
             if !more {
                 break;
             }
         }
-        if let Some(client) = self.clients.get_mut(id).filter(|c| c.conn.phase != Phase::Closing) {
-            client.conn.input = input;
-        }
+    }
+
+    fn processed(&mut self, now: Instant, id: ConnId) {
         self.note_stall(now, id);
         self.clients.update(id, &self.config);
     }
@@ -44,7 +72,10 @@ impl Shard {
             First::NeedMore => {}
             First::Close => self.end(now, id, Some(Close::Now)),
             First::FourLetter(word, argument) => {
+                // The asker is in its own answer, as a connection that has sent one packet.
+                self.totals.received += 1;
                 if let Some(client) = self.clients.get_mut(id) {
+                    client.conn.stats.received += 1;
                     client.conn.phase = Phase::AwaitText;
                 }
                 self.clients.four_letter(id, word, argument);
@@ -54,6 +85,7 @@ impl Shard {
             First::Connect(request) => {
                 let key = self.key(id);
                 self.totals.received += 1;
+                self.totals.connect_requests += 1;
                 let Some(client) = self.clients.get_mut(id) else { return false };
                 client.conn.stats.received += 1;
                 client.conn.phase = Phase::AwaitAttach { has_read_only: request.has_read_only };
@@ -153,10 +185,12 @@ impl Shard {
                 // No SASL is configured: ZooKeeper answers with a null token and authenticates nothing.
                 let Some(client) = self.clients.get_mut(id) else { return Fate::Taken };
                 let out = client.conn.output.writer();
+                let start = out.len();
                 let reply = ReplyFrame::begin(out, header.xid, Zxid::ZERO);
                 out.put_buffer(None);
                 reply.finish(out);
-                self.answered(now, id, op, header.xid, Zxid::ZERO, now);
+                let bytes = out.len() - start;
+                self.answered(now, id, Answered { op, xid: header.xid, zxid: Zxid::ZERO, received: now, bytes });
             }
             Err(_) => self.end(now, id, Some(Close::Now)),
         }
@@ -167,24 +201,25 @@ impl Shard {
         let rules = auth::AuthRules { digest_enabled: self.config.digest_auth_enabled, super_digest: self.config.super_digest.as_deref() };
         let Some(client) = self.clients.get_mut(id) else { return };
         let peer: IpAddr = client.conn.peer.ip();
-        let gained = auth::authenticate(scheme, credential, peer, rules);
-        let err = if gained.is_some() { ErrorCode::Ok } else { ErrorCode::AuthFailed };
+        let gained = auth::authenticate(scheme, credential, peer, rules).is_some_and(|ids| client.conn.gain(ids));
+        let err = if gained { ErrorCode::Ok } else { ErrorCode::AuthFailed };
         write_header_only(client.conn.output.writer(), xid, 0, err);
-        match gained {
-            Some(ids) => client.conn.gain(ids),
-            None => self.totals.auth_failed += 1,
-        }
-        self.answered(now, id, OpCode::Auth, xid, Zxid::ZERO, now);
+        self.totals.auth_failed += u64::from(!gained);
+        let bytes = 4 + REPLY_HEADER_BYTES;
+        self.answered(now, id, Answered { op: OpCode::Auth, xid, zxid: Zxid::ZERO, received: now, bytes });
         if err != ErrorCode::Ok {
             self.end(now, id, Some(Close::AfterOutput));
         }
     }
 
     /// Counts a reply.
-    pub(super) fn answered(&mut self, now: Instant, id: ConnId, op: OpCode, xid: Xid, zxid: Zxid, received: Instant) {
+    pub(super) fn answered(&mut self, now: Instant, id: ConnId, answered: Answered) {
+        let Answered { op, xid, zxid, received, bytes } = answered;
         let latency_ms = now.since_ms(received);
         self.totals.sent += 1;
         self.totals.latency.record(latency_ms);
+        let (_, min, max) = self.totals.reply_bytes.unwrap_or((bytes, bytes, bytes));
+        self.totals.reply_bytes = Some((bytes, min.min(bytes), max.max(bytes)));
         if let Some(client) = self.clients.get_mut(id) {
             client.conn.stats.answered(now, conn::op_label(Some(op)), i64::from(xid.0), zxid, latency_ms);
         }

@@ -123,12 +123,6 @@ impl Watches {
         self.clients.get(client as usize).map_or(0, |c| c.count)
     }
 
-    /// May this path hash have watches? A cheap test in front of `fire`.
-    #[must_use]
-    pub fn may_match(&self, hash: u64) -> bool {
-        self.bell.interest().matches(hash)
-    }
-
     /// Adds modes; idempotent.
     pub fn add(&mut self, table: Table, path: &str, client: ClientSlot, modes: Modes) {
         let slot = self.slot_of(path);

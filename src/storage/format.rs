@@ -168,7 +168,21 @@ mod tests {
         for name in ["log.1", "log.10000000a", "snapshot.0", "snapshot.23.gz", "snapshot.23.snappy"] {
             assert_eq!(FileKind::parse(name).map(FileKind::name).as_deref(), Some(name));
         }
-        for name in ["log", "log.", "log.x", "log.01", "log.A", "log.+1", "log.1.gz", "log.1.bak", "snapshot.1.tmp", "snapshot.1.gz.x", "logs.1", MARK_FILE, "zoo-spare.1"] {
+        for name in [
+            "log",
+            "log.",
+            "log.x",
+            "log.01",
+            "log.A",
+            "log.+1",
+            "log.1.gz",
+            "log.1.bak",
+            "snapshot.1.tmp",
+            "snapshot.1.gz.x",
+            "logs.1",
+            MARK_FILE,
+            "zoo-spare.1",
+        ] {
             assert_eq!(FileKind::parse(name), None, "{name}");
         }
     }

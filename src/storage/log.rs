@@ -217,7 +217,11 @@ impl Log {
         if let Some(action) = self.open_wanted.pop_front() {
             return Some(action);
         }
-        self.poll_write().or_else(|| self.poll_mark()).or_else(|| self.poll_name()).or_else(|| self.poll_sync()).or_else(|| self.poll_close())
+        self.poll_write()
+            .or_else(|| self.poll_mark())
+            .or_else(|| self.poll_name())
+            .or_else(|| self.poll_sync())
+            .or_else(|| self.poll_close())
     }
 
     /// The file has its name and the directory entry is durable.

@@ -168,8 +168,8 @@ fn the_mark_never_vouches_for_a_file_behind_one_without_a_name() {
         log.roll();
     }
     let marked = |actions: &[LogAction]| {
-        let slots = actions.iter().filter_map(|a| if let LogAction::Mark { bytes, .. } = a { Mark::read(bytes) } else { None });
-        slots.map(|(_, mark)| mark.file.0).last()
+        let read = |a: &LogAction| if let LogAction::Mark { bytes, .. } = a { Mark::read(bytes) } else { None };
+        actions.iter().rev().find_map(read).map(|(_, mark)| mark.file.0)
     };
     let first = drain(&mut log);
     log.handle_synced(token(&first));

@@ -77,7 +77,8 @@ fn checksum(body: &[u8]) -> u32 {
 fn read_slot(slot: &[u8]) -> Option<(u64, Mark)> {
     let mut r = Reader::new(slot);
     let mut next = || r.i64().ok().map(|v| v as u64);
-    let (magic, sequence, file, dbid, offset, zxid, adler, unsynced) = (next()?, next()?, next()?, next()?, next()?, next()?, next()?, next()?);
+    let (magic, sequence, file, dbid, offset, zxid, adler, unsynced) =
+        (next()?, next()?, next()?, next()?, next()?, next()?, next()?, next()?);
     let sum = r.i32().ok()? as u32;
     if magic != MAGIC || sum != checksum(slot.get(..BODY_BYTES)?) {
         return None;

@@ -251,7 +251,15 @@ impl State<'_> {
 
     fn finish(mut self) -> Result<LogEnd, Corruption> {
         let Some(tail) = self.tail.take() else {
-            return Ok(LogEnd { last_zxid: self.last, replayed: 0, last_log: None, cut: None, remove: self.remove, torn: false, mark: None });
+            return Ok(LogEnd {
+                last_zxid: self.last,
+                replayed: 0,
+                last_log: None,
+                cut: None,
+                remove: self.remove,
+                torn: false,
+                mark: None,
+            });
         };
         let known = self.mark.filter(|m| tail.dbid != 0 && m.dbid == tail.dbid);
         self.judge(&tail, known)?;
@@ -282,7 +290,8 @@ impl State<'_> {
         let last_good = tail.last_record.map_or(self.last, |(zxid, _)| zxid);
         let damage = |damage| Err(Corruption { log: tail.log, offset: tail.stop.offset, last_good, damage });
         if let Some(mark) = mark.filter(Mark::vouches) {
-            let flushed = if mark.file == tail.log { tail.stop.offset < mark.offset } else { mark.file > tail.log && !follows(last_good, mark.file) };
+            let flushed =
+                if mark.file == tail.log { tail.stop.offset < mark.offset } else { mark.file > tail.log && !follows(last_good, mark.file) };
             if flushed {
                 return damage(Damage::BelowMark(tail.stop.why));
             }

@@ -30,7 +30,9 @@ fn payload(zxid: Zxid) -> Vec<u8> {
 fn file(dbid: i64, zxids: impl IntoIterator<Item = u64>) -> Vec<u8> {
     let mut out = Vec::new();
     FileHeader::log(dbid).write(&mut out);
-    zxids.into_iter().for_each(|z| drop(write_frame(&payload(Zxid(z)), &mut out)));
+    for zxid in zxids {
+        write_frame(&payload(Zxid(zxid)), &mut out);
+    }
     out
 }
 

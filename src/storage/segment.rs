@@ -115,8 +115,15 @@ impl<R: Read> RecordReader<R> {
             return Ok(Err(if head.is_empty() { HeaderError::Empty } else { HeaderError::Short(head.len()) }));
         };
         if header.magic == LOG_MAGIC {
-            let reader =
-                RecordReader { input, buf: Vec::new(), start: 0, offset: FILE_HEADER_BYTES as u64, end_of_input: false, payload_max, last: Zxid::ZERO };
+            let reader = RecordReader {
+                input,
+                buf: Vec::new(),
+                start: 0,
+                offset: FILE_HEADER_BYTES as u64,
+                end_of_input: false,
+                payload_max,
+                last: Zxid::ZERO,
+            };
             return Ok(Ok((header, reader)));
         }
         let all_zero = head.iter().all(|b| *b == 0) && skip_zeros(&mut input)?.is_empty();
@@ -267,7 +274,9 @@ mod tests {
     fn log(zxids: std::ops::RangeInclusive<u64>) -> Vec<u8> {
         let mut out = Vec::new();
         FileHeader::log(0).write(&mut out);
-        zxids.for_each(|z| drop(write_frame(&payload(z, 4), &mut out)));
+        for zxid in zxids {
+            write_frame(&payload(zxid, 4), &mut out);
+        }
         out
     }
 

@@ -38,7 +38,12 @@ pub struct Sections {
 pub type Sink<'a> = dyn FnMut(&[u8]) -> io::Result<()> + 'a;
 
 /// Writes a whole snapshot to `out`. `body` writes sessions, ACL table, nodes and the end marker, in pieces of any size.
-pub fn write(out: impl Write, compression: Compression, sections: &Sections, body: impl FnOnce(&mut Sink<'_>) -> io::Result<()>) -> io::Result<()> {
+pub fn write(
+    out: impl Write,
+    compression: Compression,
+    sections: &Sections,
+    body: impl FnOnce(&mut Sink<'_>) -> io::Result<()>,
+) -> io::Result<()> {
     let mut sealed = Sealed { out: Encoder::new(out, compression)?, sum: Adler32::new() };
     let mut head = Vec::new();
     FileHeader::snapshot().write(&mut head);
@@ -78,6 +83,7 @@ impl<W: Write> Sealed<W> {
     }
 }
 
+#[allow(clippy::large_enum_variant)] // One at a time, on the stack of one function.
 enum Encoder<W: Write> {
     Plain(BufWriter<W>),
     Gzip(BufWriter<GzEncoder<W>>),

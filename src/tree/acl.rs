@@ -256,9 +256,7 @@ fn for_each_distinct<'a>(
 
 /// Writes what one entry comes to; returns how many entries that is.
 fn write_fixed(auth: &Auth, entry: &AclEntry<'_>, out: &mut Vec<u8>) -> Result<usize, ErrorCode> {
-    if entry.has_null {
-        return Err(ErrorCode::InvalidAcl);
-    }
+    // A null scheme or id reads as "", which no scheme takes but `auth`, where the id is not looked at: kazoo sends null there.
     let valid = match entry.scheme {
         "world" => entry.id == "anyone",
         "ip" => is_ip_expression(entry.id),
@@ -403,6 +401,8 @@ mod tests {
         assert_eq!(fix_up(&me, list(&null), 0), Err(ErrorCode::InvalidAcl));
         let null_id = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x05world\xff\xff\xff\xff";
         assert_eq!(fix_up(&me, list(null_id), 0), Err(ErrorCode::InvalidAcl));
+        let null_auth = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x04auth\xff\xff\xff\xff";
+        assert!(fix_up(&me, list(null_auth), 0).is_ok());
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Owner {
 
 /// The stored owner of a TTL node; `None` when the time is not a legal one.
 pub(super) fn ttl_owner(ttl_ms: i64) -> Option<i64> {
-    (ttl_ms > 0 && ttl_ms <= TTL_MASK as i64).then(|| (EXTENDED_MASK | ttl_ms as u64) as i64)
+    (ttl_ms > 0 && ttl_ms <= TTL_MASK as i64).then_some((EXTENDED_MASK | ttl_ms as u64) as i64)
 }
 
 /// The stat of a node at birth.

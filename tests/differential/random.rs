@@ -67,7 +67,11 @@ impl Run<'_> {
                 1
             }
             5..15 => {
-                let burst: Vec<_> = (0..2 + self.pick(12)).map(|_| self.request()).collect();
+                let mut burst: Vec<_> = (0..2 + self.pick(12)).map(|_| self.request()).collect();
+                // What follows a setACL in flight is judged differently: see the listed differences.
+                if let Some(at) = burst.iter().position(|r| r.op == SET_ACL) {
+                    burst.truncate(at + 1);
+                }
                 self.pair.calls(conn, &burst);
                 burst.len() as u64
             }
@@ -124,7 +128,7 @@ impl Run<'_> {
                 create_as(op, &path, &data, &acl, flags)
             }
             6 => create_container(&path),
-            7 => create_ttl(&path, &data, [TTL, TTL_SEQUENTIAL, PERSISTENT][self.pick(3)], [1_000_000_000, 0][self.pick(2)]),
+            7 => create_ttl(&path, &data, [TTL, TTL_SEQUENTIAL][self.pick(2)], [1_000_000_000, 0][self.pick(2)]),
             8..13 => delete(&path, self.version()),
             13..19 => set_data(&path, &data, self.version()),
             _ => check(&path, self.version()),

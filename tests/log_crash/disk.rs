@@ -158,10 +158,10 @@ impl Inode {
             let at = sector * SECTOR;
             content[at..at + bytes.len()].copy_from_slice(bytes);
         }
-        if let Some((_, size)) = self.sizes.last() {
-            if rng.chance(keep, 100) {
-                content.truncate(*size);
-            }
+        if let Some((_, size)) = self.sizes.last()
+            && rng.chance(keep, 100)
+        {
+            content.truncate(*size);
         }
         Inode { current: content.clone(), durable: content, ..Inode::default() }
     }

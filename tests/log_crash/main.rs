@@ -5,7 +5,7 @@
 
 mod disk;
 
-use disk::{Disk, DirSync, Ino, Sync};
+use disk::{DirSync, Disk, Ino, Sync};
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Cursor};
 use zoo::base::prng::Prng;
@@ -146,9 +146,14 @@ fn recover(disk: &Disk, history: &[Vec<u8>], acked: u64, context: &str) -> LogEn
     let mut apply = |_: Zxid, record: &Record<'_>| -> Result<(), String> {
         seen += 1;
         let want = history.get(seen - 1).ok_or("more than was appended")?;
-        if record.header.zxid.0 == seen as u64 && record.payload == &want[..] { Ok(()) } else { Err(format!("record {seen} is another one")) }
+        if record.header.zxid.0 == seen as u64 && record.payload == &want[..] {
+            Ok(())
+        } else {
+            Err(format!("record {seen} is another one"))
+        }
     };
-    let end = replay(&mut Logs(disk), &plan, &mut apply).unwrap_or_else(|e| panic!("{context}: a crash was taken for damage: {e:?}; {mark:?}"));
+    let end =
+        replay(&mut Logs(disk), &plan, &mut apply).unwrap_or_else(|e| panic!("{context}: a crash was taken for damage: {e:?}; {mark:?}"));
     assert_eq!(end.last_zxid.0, seen as u64);
     assert!(end.last_zxid.0 >= acked, "{context}: {acked} had been acknowledged, {} came back", end.last_zxid);
     end

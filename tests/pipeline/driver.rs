@@ -147,8 +147,14 @@ pub enum Frame {
 
 impl World {
     pub fn new(setup: Setup) -> World {
+        let tree = Tree::new(setup.tree.clone());
+        Self::over(setup, tree)
+    }
+
+    /// A server that has recovered this tree.
+    pub fn over(setup: Setup, tree: Tree) -> World {
         let now = Instant(0).plus_ms(1_000_000);
-        let mut replica = Replica::new(setup.replica, Tree::new(setup.tree), now);
+        let mut replica = Replica::new(setup.replica, tree, now);
         let publisher = Publisher::new();
         let inboxes: Vec<_> = (0..setup.shards).map(|_| Arc::new(Inbox::new(setup.inbox_len))).collect();
         let shards: Vec<_> = (0..setup.shards)

@@ -6,9 +6,11 @@ mod model;
 mod random;
 
 use driver::{Frame, Setup, World, again, data_of, frame, new_session, put_create};
-use zoo::base::{SessionId, Writer};
+use zoo::base::{SessionId, WallTime, Writer, Xid, Zxid};
 use zoo::proto::OpCode;
 use zoo::proto::connect::ConnectRequest;
+use zoo::record::{Txn, TxnHeader, TxnType};
+use zoo::tree::Tree;
 
 fn event(zxid: i64, kind: i32, path: &str) -> Frame {
     Frame::Event { zxid, kind, path: path.into() }
@@ -207,11 +209,11 @@ fn a_watch_is_spent_but_silent_for_who_may_not_read_s5() {
     w.settle();
     assert_eq!(w.replies(a), [(-4, 0, 0), (1, 3, 0)]);
     assert_eq!(w.take(b), []);
-    assert_eq!(w.shards[1].shard.report(w.now).watch_count, 0);
+    assert_eq!(w.shards[1].shard.report(w.now, w.wall()).watch_count, 0);
     w.get(b, "/secret", true);
     w.settle();
     assert_eq!(w.replies(b), [(2, 3, -102)]);
-    assert_eq!(w.shards[1].shard.report(w.now).watch_count, 0, "a refused read registers nothing");
+    assert_eq!(w.shards[1].shard.report(w.now, w.wall()).watch_count, 0, "a refused read registers nothing");
 }
 
 #[test]
@@ -293,7 +295,7 @@ fn check_and_remove_watches_answer_as_zookeeper() {
     w.settle();
     let got: Vec<i32> = w.replies(c).iter().map(|r| r.2).collect();
     assert_eq!(got, kinds.map(|k| k.3));
-    assert_eq!(w.shards[0].shard.report(w.now).watch_count, 0);
+    assert_eq!(w.shards[0].shard.report(w.now, w.wall()).watch_count, 0);
 }
 
 fn multi(parts: &[(OpCode, &dyn Fn(&mut Vec<u8>))]) -> impl FnOnce(&mut Vec<u8>) {
@@ -406,6 +408,7 @@ fn four_letter_words_reach_admin_in_pieces() {
     w.settle();
     assert_eq!((w.clients[c].words.clone(), w.clients[c].received.clone()), (vec![*b"ruok"], b"imok".to_vec()));
     assert!(w.clients[c].closed);
+    assert_eq!(w.shards[0].shard.report(w.now, w.wall()).packets_received, 1, "a word is a packet");
 }
 
 #[test]
@@ -655,7 +658,7 @@ fn one_session_cannot_have_more_outstanding_than_its_share() {
     }
     while w.deliver(c, usize::MAX) {}
     assert!(w.clients[c].paused);
-    assert_eq!(w.shards[0].shard.report(w.now).connections[0].queued, 10);
+    assert_eq!(w.shards[0].shard.report(w.now, w.wall()).connections[0].queued, 10);
     w.settle();
     assert_eq!(w.replies(c).len(), 100);
     assert!(!w.clients[c].paused);
@@ -715,7 +718,23 @@ fn who_am_i_and_auth_packets() {
     w.settle();
     assert_eq!(w.replies(c), [(-4, 0, -115)]);
     assert!(w.clients[c].closed);
-    assert_eq!(w.shards[0].shard.report(w.now).auth_failed, 1);
+    assert_eq!(w.shards[0].shard.report(w.now, w.wall()).auth_failed, 1);
+}
+
+#[test]
+fn one_connection_cannot_collect_identities_without_end_s2() {
+    let mut w = World::new(Setup::default());
+    let (c, _) = w.connect(0);
+    for i in 0..300 {
+        w.request_as(c, -4, OpCode::Auth as i32, |r| {
+            r.put_i32(0);
+            r.put_string("digest");
+            r.put_string(&format!("u{i}:p"));
+        });
+    }
+    w.settle();
+    assert_eq!(w.replies(c).last(), Some(&(-4, 0, -115)));
+    assert!(w.clients[c].closed);
 }
 
 #[test]
@@ -796,11 +815,140 @@ fn reports_count_what_happened() {
     w.create(c, "/a", "", 0);
     w.get(c, "/a", true);
     w.settle();
-    let report = w.shards[0].shard.report(w.now);
+    let report = w.shards[0].shard.report(w.now, w.wall());
     assert_eq!((report.packets_received, report.packets_sent, report.watch_count), (3, 3, 1));
     assert_eq!(report.watches, [("/a".to_string(), vec![response.session])]);
     let conn = &report.connections[0];
     assert_eq!((conn.session, conn.last_op, conn.last_cxid, conn.last_zxid), (Some(response.session), "GETD", 2, 2));
     let replica = w.replica.report(w.now);
     assert_eq!((replica.last_zxid.0, replica.outstanding, replica.sessions.len()), (2, 0, 1));
+}
+
+#[test]
+fn when_the_counter_is_used_up_history_goes_on_in_the_next_epoch_b7() {
+    let setup = Setup::default();
+    let mut tree = Tree::new(setup.tree.clone());
+    let last = Zxid::new(0, u32::MAX - 2);
+    let header = TxnHeader { session: SessionId::NONE, cxid: Xid(0), zxid: last, time: WallTime(0), kind: TxnType::Error as i32 };
+    tree.apply(&header, &Txn::Error { code: -101 });
+    tree.commit(last);
+    let mut w = World::over(setup, tree);
+    let (c, _) = w.connect(0);
+    for i in 0..3 {
+        w.create(c, &format!("/{i}"), "", 0);
+    }
+    w.settle();
+    let zxids: Vec<i64> = w.replies(c).iter().map(|r| r.1).collect();
+    assert_eq!(zxids, [0xffff_ffff, 0x1_0000_0001, 0x1_0000_0002]);
+}
+
+#[test]
+fn the_newest_connection_keeps_the_session_whichever_message_comes_first_l16() {
+    let mut w = World::new(Setup { shards: 2, ..Setup::default() });
+    let (first, response) = w.connect(0);
+    w.hang_up(first);
+    w.settle();
+    let mut bytes = Vec::new();
+    again(&response).write_frame(&mut bytes);
+    let older = w.open(0);
+    w.now = w.now.plus_ms(1);
+    let newer = w.open(1);
+    for client in [newer, older] {
+        w.send(client, &bytes);
+        w.deliver(client, usize::MAX);
+        w.replica_step(usize::MAX);
+    }
+    w.settle();
+    assert!(w.clients[older].closed && w.take(older).is_empty());
+    assert!(!w.clients[newer].closed && w.take(newer).len() == 1);
+}
+
+#[test]
+fn a_request_of_an_expiring_session_fails_and_its_connection_is_cut() {
+    let mut w = World::new(Setup::default());
+    let (c, _) = w.connect(0);
+    let before = driver::applied(&mut w).0;
+    w.now = w.now.plus_ms(13_000);
+    // The replica asks, the shard answers after its sockets were reaped: silent for too long.
+    w.timers();
+    w.settle();
+    w.now = w.now.plus_ms(100);
+    w.timers();
+    w.replica_step(usize::MAX);
+    w.create(c, "/late", "", 0);
+    w.deliver(c, usize::MAX);
+    w.settle();
+    assert!(w.clients[c].closed);
+    assert_eq!(w.take(c), [], "closed without a packet");
+    assert_eq!(driver::applied(&mut w).0, before + 2, "the end of the session, and an error in the late request's place");
+    let (d, _) = w.connect(0);
+    w.read(d, OpCode::Exists, "/late", false);
+    w.settle();
+    assert_eq!(w.replies(d)[0].2, -101);
+}
+
+#[test]
+fn bytes_that_arrived_before_the_question_was_answered_keep_a_session_alive_a17() {
+    let mut w = World::new(Setup::default());
+    let (c, _) = w.connect(0);
+    w.now = w.now.plus_ms(13_000);
+    w.timers();
+    w.settle();
+    // Asked, and now the shard's executor gets to its sockets, late.
+    w.request_as(c, -2, OpCode::Ping as i32, |_| ());
+    w.settle();
+    w.pass(5_000);
+    assert!(!w.clients[c].closed);
+    assert_eq!(w.replies(c).len(), 1);
+}
+
+#[test]
+fn admission_stops_at_the_outstanding_limit_and_everything_is_answered() {
+    let mut setup = Setup::default();
+    setup.replica.global_outstanding_limit = 5;
+    let mut w = World::new(setup);
+    let (c, _) = w.connect(0);
+    for i in 0..100 {
+        w.create(c, &format!("/{i}"), "", 0);
+    }
+    w.deliver(c, usize::MAX);
+    w.replica_step(5);
+    assert!(!w.replica.admits());
+    assert_eq!(w.replica.report(w.now).outstanding, 5);
+    w.settle();
+    assert_eq!(w.replies(c).len(), 100);
+}
+
+#[test]
+fn large_writes_wait_for_the_log_a22() {
+    let mut setup = Setup::default();
+    setup.replica.log.unsynced_bytes_max = 1;
+    let mut w = World::new(setup);
+    let (c, _) = w.connect(0);
+    let data = "x".repeat(900_000);
+    for i in 0..20 {
+        w.create(c, &format!("/{i}"), &data, 0);
+    }
+    while w.deliver(c, usize::MAX) {}
+    // More than the log takes at once is handed over in one turn: the rest waits inside the replica, in order.
+    w.replica_step(usize::MAX);
+    assert!(!w.replica.admits());
+    w.settle();
+    let replies = w.replies(c);
+    assert_eq!(replies.len(), 20);
+    assert!(replies.iter().enumerate().all(|(i, r)| *r == (i as i32 + 1, i as i64 + 2, 0)));
+}
+
+#[test]
+fn the_largest_frame_is_served_and_one_byte_more_closes() {
+    let max = zoo::base::limits::JUTE_MAX_BUFFER;
+    for (extra, served) in [(0, true), (1, false)] {
+        let mut w = World::new(Setup::default());
+        let (c, _) = w.connect(0);
+        // Header, path with its length, watch flag.
+        let path = format!("/{}", "x".repeat(max - 8 - 4 - 1 - 1 + extra));
+        w.read(c, OpCode::Exists, &path, false);
+        w.settle();
+        assert_eq!((w.replies(c).len(), w.clients[c].closed), (usize::from(served), !served));
+    }
 }

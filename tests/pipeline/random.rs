@@ -406,7 +406,7 @@ fn put_multi(b: &mut Vec<u8>, path: &str, version: i32, n: u64) {
     b.put_i32(-1);
 }
 
-fn run(seed: u64) {
+fn run(seed: u64) -> Vec<(bool, Vec<Frame>)> {
     let mut run = Run::new(seed);
     for _ in 0..3 {
         run.open();
@@ -419,6 +419,14 @@ fn run(seed: u64) {
     run.world.settle();
     run.listen();
     run.check();
+    run.stories.into_iter().map(|s| (s.ended, s.frames)).collect()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_history() {
+    for seed in 0..4 {
+        assert_eq!(run(seed), run(seed), "seed {seed}");
+    }
 }
 
 proptest! {

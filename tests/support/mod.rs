@@ -39,7 +39,8 @@ impl ServerProcess {
 
     /// Starts one on `port`; `Err` has its exit status and what it printed.
     pub fn try_start(dir: &Path, port: u16, shards: usize, settings: &[&str]) -> Result<Self, (ExitStatus, String)> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_zoo"))
+        let binary = std::env::var("ZOO_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_zoo").to_owned());
+        let mut child = Command::new(binary)
             .arg("server")
             .arg(format!("--dataDir={}", dir.display()))
             .arg(format!("--clientPort={port}"))

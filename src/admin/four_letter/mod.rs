@@ -94,6 +94,8 @@ pub struct Needs {
     pub shards: bool,
     pub replica: bool,
     pub process: bool,
+    /// Watches of the shards; sessions, ephemerals and digests of the replica: they may be millions.
+    pub lists: bool,
     /// Walks the data directories.
     pub directories: bool,
 }
@@ -105,11 +107,13 @@ pub fn needs(word: [u8; 4], whitelist: &Whitelist) -> Needs {
     let Some(word) = Word::from_bytes(word).filter(|w| whitelist.allows(*w)) else { return nothing };
     match word {
         Word::Conf | Word::Dirs => Needs { directories: true, ..nothing },
-        Word::Cons | Word::Wchc | Word::Wchp | Word::Wchs => Needs { shards: true, ..nothing },
-        Word::Dump | Word::Srvr | Word::Stat => Needs { shards: true, replica: true, ..nothing },
+        Word::Cons => Needs { shards: true, ..nothing },
+        Word::Wchc | Word::Wchp | Word::Wchs => Needs { shards: true, lists: true, ..nothing },
+        Word::Srvr | Word::Stat => Needs { shards: true, replica: true, ..nothing },
+        Word::Dump => Needs { shards: true, replica: true, lists: true, ..nothing },
         Word::Mntr => Needs { shards: true, replica: true, process: true, ..nothing },
         Word::Envi => Needs { process: true, ..nothing },
-        Word::Hash => Needs { replica: true, ..nothing },
+        Word::Hash => Needs { replica: true, lists: true, ..nothing },
         Word::Crst | Word::Gtmk | Word::Isro | Word::Ruok | Word::Srst | Word::Stmk | Word::TelnetClose => nothing,
     }
 }

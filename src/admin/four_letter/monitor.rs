@@ -2,6 +2,7 @@
 
 use crate::admin::report::AdminView;
 use crate::admin::{java_text, version};
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
 pub(super) fn mntr(view: &AdminView) -> String {
@@ -13,6 +14,7 @@ pub(super) fn mntr(view: &AdminView) -> String {
     connections(&mut out, view);
     znodes(&mut out, view);
     process(&mut out, view);
+    counters(&mut out, view);
     if view.shards_missing > 0 {
         out.line("zoo_shards_missing", view.shards_missing);
     }
@@ -54,6 +56,22 @@ fn process(out: &mut Lines, view: &AdminView) {
     out.line("uptime", view.uptime_ms);
     out.line("open_file_descriptor_count", view.process.open_files);
     out.line("max_file_descriptor_count", view.process.open_files_max);
+}
+
+fn counters(out: &mut Lines, view: &AdminView) {
+    let mut sums: BTreeMap<&str, u64> = BTreeMap::new();
+    for (key, value) in view.shards.iter().flat_map(|s| &s.counters).chain(&view.replica.counters) {
+        *sums.entry(key).or_default() += value;
+    }
+    for (key, value) in sums {
+        out.line(key, value);
+    }
+    // Which shard replied last is not known; the largest last one stands for it.
+    let sizes = || view.shards.iter().filter_map(|s| s.reply_bytes);
+    let text = |size: Option<usize>| size.map_or("-1".to_string(), |n| n.to_string());
+    out.line("last_client_response_size", text(sizes().map(|s| s.0).max()));
+    out.line("min_client_response_size", text(sizes().map(|s| s.1).min()));
+    out.line("max_client_response_size", text(sizes().map(|s| s.2).max()));
 }
 
 struct Lines(String);

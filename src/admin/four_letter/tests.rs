@@ -45,6 +45,7 @@ fn view() -> AdminView {
         watches: vec![("/b".into(), vec![ALICE]), ("/a".into(), vec![ALICE])],
         watch_count: 3,
         auth_failed: 1,
+        ..ShardReport::default()
     };
     let bob = ConnReport { last_cxid: -1, last_zxid: -1, last_op: "NA", queued: 2, ..connection(40_002, Some(BOB)) };
     let second = ShardReport {
@@ -58,6 +59,7 @@ fn view() -> AdminView {
         watches: vec![("/a".into(), vec![BOB])],
         watch_count: 1,
         auth_failed: 0,
+        ..ShardReport::default()
     };
     let replica = ReplicaReport {
         last_zxid: Zxid(0x2a),
@@ -252,6 +254,18 @@ fn words_outside_the_whitelist_say_so_and_gather_nothing() {
     assert_eq!(needs(*b"wchc", &view.facts.whitelist), Needs::default());
     assert!(said(b"srvr", &view).starts_with("Zookeeper version: "));
     assert!(needs(*b"srvr", &view.facts.whitelist).replica);
+}
+
+/// Rule B2: probes ask these every few seconds.
+#[test]
+fn words_for_probes_gather_no_lists() {
+    let whitelist = Whitelist::parse("*").0;
+    for word in [b"ruok", b"srvr", b"stat", b"mntr", b"isro", b"cons"] {
+        assert!(!needs(*word, &whitelist).lists, "{}", word.escape_ascii());
+    }
+    for word in [b"dump", b"wchs", b"wchc", b"wchp", b"hash"] {
+        assert!(needs(*word, &whitelist).lists, "{}", word.escape_ascii());
+    }
 }
 
 #[test]

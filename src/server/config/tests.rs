@@ -270,6 +270,13 @@ fn control_characters_are_escaped_in_messages() {
     assert!(refusal("forceSync=a\\u001bb").contains("a\\u{1b}b"));
 }
 
+#[test]
+fn every_key_that_is_used_is_documented() {
+    let page = include_str!("../../../docs/configuration.md");
+    let missing: Vec<_> = keys::used().filter(|key| !page.contains(&format!("`{key}`"))).collect();
+    assert_eq!(missing, [""; 0]);
+}
+
 /// A key that the table calls used but nothing reads would be ignored in silence.
 #[test]
 fn every_key_that_counts_as_used_changes_something() {

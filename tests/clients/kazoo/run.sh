@@ -18,7 +18,7 @@ fi
 suite=$("$venv/bin/python" -c 'import os, kazoo.tests; print(os.path.dirname(kazoo.tests.__file__))')
 deselect=()
 while read -r name; do
-    case $name in '' | '#'*) ;; *) deselect+=(--deselect "$suite/$name") ;; esac
+    case $name in '' | '#'*) ;; *) deselect+=(--deselect "$name") ;; esac
 done <"$here/deselected.txt"
 if [ "${ZOO_SERVER_KIND:-zoo}" = java ]; then
     ZOOKEEPER_CLASSPATH=$(bash "$root/tests/oracle.sh" classpath)

@@ -109,11 +109,14 @@ pub fn fix_up(c: &mut Context<'_>) {
         p.call(a, &auth("digest", b"u:p"));
         p.call(a, &auth("digest", b"v:q"));
     }
-    // Null list, null scheme, null id.
+    // Null list, null scheme.
     let head = [0, 0, 0, 4, b'/', b'n', b'u', b'l', 0, 0, 0, 0];
     p.call(a, &raw(CREATE, &[&head[..], &[0xff; 4], &[0; 4]].concat()));
     p.call(a, &raw(CREATE, &[&head[..], &[0, 0, 0, 1, 0, 0, 0, 31], &[0xff; 4], &[0, 0, 0, 1, b'x'], &[0; 4]].concat()));
-    p.call(a, &raw(CREATE, &[&head[..], &[0, 0, 0, 1, 0, 0, 0, 31], &[0, 0, 0, 5], b"world", &[0xff; 4], &[0; 4]].concat()));
+    // kazoo sends a null id with the scheme `auth`.
+    let null_id = [&head[..], &[0, 0, 0, 1, 0, 0, 0, 31, 0, 0, 0, 4], b"auth", &[0xff; 4], &[0; 4]].concat();
+    p.call(a, &raw(CREATE, &null_id));
+    p.call(a, &get_acl("/nul"));
 }
 
 pub fn identities(c: &mut Context<'_>) {

@@ -49,7 +49,11 @@ pub fn bodies(c: &mut Context<'_>) {
         }
         p.call(a, &raw(example.op, &[&whole[..], b"bytes after the end"].concat()));
         // The first field is mostly a length: null, negative, too large, just too large.
+        // The null path of delete and sync is left to the listed differences.
         for length in [-1, -2, i32::MIN, i32::MAX, 0x20_0000, whole.len() as i32] {
+            if matches!((example.op, length), (DELETE | SYNC, -1)) {
+                continue;
+            }
             let mut body = whole.clone();
             body[..4].copy_from_slice(&length.to_be_bytes());
             p.call(a, &raw(example.op, &body));
@@ -63,7 +67,7 @@ pub fn bodies(c: &mut Context<'_>) {
         }
     }
     // Counts that lie.
-    for count in [-1, -2, 2, 1000, i32::MAX] {
+    for count in [-2, 2, 1000, i32::MAX, -1] {
         let mut body = Vec::new();
         body.put_string("/bad/count");
         body.put_buffer(Some(b""));
@@ -73,6 +77,9 @@ pub fn bodies(c: &mut Context<'_>) {
         body.put_string("anyone");
         body.put_i32(0);
         p.call(a, &raw(CREATE, &body));
+        if count == -1 {
+            break; // null lists of setWatches: see the listed differences
+        }
         let mut body = Vec::new();
         body.put_i64(0);
         body.put_i32(count);

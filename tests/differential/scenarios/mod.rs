@@ -48,7 +48,6 @@ pub const SUITES: &[Suite] = &[
             ("order of checks", tree::order_of_checks),
             ("pipelined", tree::pipelined),
             ("odd paths", paths::odd_paths),
-            ("bytes that are no text", paths::not_utf8),
             ("acl of nodes", acl::permissions),
             ("acl fix-up", acl::fix_up),
             ("auth", acl::identities),

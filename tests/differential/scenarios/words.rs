@@ -106,9 +106,7 @@ pub fn all(c: &mut Context<'_>) {
     p.word("gtmk", str::to_owned);
     p.word("cons", |t| sorted_lines(&connection_lines(t)));
     p.word("dump", dump);
-    p.word("mntr", |t| {
-        keys(t, '\t').lines().filter(|k| !k.starts_with("zk_zoo_") && !k.contains("per_namespace")).collect::<Vec<_>>().join("\n")
-    });
+    p.word("mntr", gauges);
     p.word("mntr", |t| exact_gauges(t));
     p.word("hash", |t| t.lines().map(|l| l.split(':').next().unwrap_or("")).collect::<Vec<_>>().join(" "));
     p.word("crst", str::to_owned);
@@ -156,6 +154,38 @@ fn dump(text: &str) -> String {
     lines.join("\n")
 }
 
+/// The names that every monitoring script reads; the many timings inside Java's request processors have no counterpart.
+fn gauges(text: &str) -> String {
+    let names = [
+        "approximate_data_size",
+        "auth_failed_count",
+        "avg_latency",
+        "connection_drop_probability",
+        "ephemerals_count",
+        "global_sessions",
+        "local_sessions",
+        "max_file_descriptor_count",
+        "max_latency",
+        "min_latency",
+        "non_mtls_local_conn_count",
+        "non_mtls_remote_conn_count",
+        "num_alive_connections",
+        "open_file_descriptor_count",
+        "outstanding_requests",
+        "outstanding_tls_handshake",
+        "packets_received",
+        "packets_sent",
+        "server_state",
+        "snap_count",
+        "uptime",
+        "version",
+        "watch_count",
+        "znode_count",
+    ];
+    let known = keys(text, '\t');
+    known.lines().filter(|k| k.strip_prefix("zk_").is_some_and(|k| names.contains(&k))).collect::<Vec<_>>().join("\n")
+}
+
 fn exact_gauges(text: &str) -> String {
     let exact = [
         "zk_server_state",
@@ -166,8 +196,6 @@ fn exact_gauges(text: &str) -> String {
         "zk_global_sessions",
         "zk_local_sessions",
         "zk_outstanding_requests",
-        "zk_approximate_data_size",
-        "zk_digest_mismatches_count",
     ];
     sorted_lines(&text.lines().filter(|l| exact.iter().any(|k| l.split('\t').next() == Some(k))).collect::<Vec<_>>().join("\n"))
 }
@@ -175,8 +203,23 @@ fn exact_gauges(text: &str) -> String {
 pub fn not_allowed(c: &mut Context<'_>) {
     let p = &mut c.pair;
     for word in [
-        "ruok", "stat", "mntr", "cons", "conf", "dump", "envi", "wchs", "wchc", "wchp", "isro", "hash", "dirs", "crst", "srst", "gtmk",
-        "stmk",
+        "ruok",
+        "stat",
+        "mntr",
+        "cons",
+        "conf",
+        "dump",
+        "envi",
+        "wchs",
+        "wchc",
+        "wchp",
+        "isro",
+        "hash",
+        "dirs",
+        "crst",
+        "srst",
+        "gtmk",
+        "stmk\0\0\0\0\0\0\u{1}2",
     ] {
         p.word(word, str::to_owned);
     }
