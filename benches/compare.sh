@@ -157,7 +157,7 @@ load() { # ARGS: closed loops, then open ones at half of the slower server's thr
 }
 
 floor() { # NAME: path of a floor program
-    cargo bench -q --bench "$1" --no-run --message-format=json 2>/dev/null | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
+    cargo bench -q --bench "$1" --no-run --message-format=json 2>/dev/null | grep -F '"kind":["bench"]' | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
 }
 
 start_echo() {
