@@ -227,6 +227,8 @@ case_restart() {
             # Starting may write a snapshot, which would make the next start another case.
             rm -rf "$dir/$name/data"
             cp -r "$dir/$name/log-only/data" "$dir/$name/data"
+            # Otherwise a server that syncs what it recovered would pay for the copy.
+            sync -f "$dir/$name/data"
             start "$name"
             stop "$name"
         done
@@ -242,6 +244,7 @@ case_restart() {
         for ((turn = 0; turn < alternations; turn++)); do
             rm -rf "$dir/$name/data"
             cp -r "$dir/$name/prepared" "$dir/$name/data"
+            sync -f "$dir/$name/data"
             start "$name"
             stop "$name"
         done
