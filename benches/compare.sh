@@ -157,7 +157,7 @@ load() { # ARGS: closed loops, then open ones at half of the slower server's thr
 }
 
 floor() { # NAME: path of a floor program
-    cargo bench -q --bench "$1" --no-run --message-format=json 2>/dev/null | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
+    cargo bench -q --bench "$1" --no-run --message-format=json 2>/dev/null | grep -F '"kind":["bench"]' | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
 }
 
 start_echo() {
@@ -227,6 +227,8 @@ case_restart() {
             # Starting may write a snapshot, which would make the next start another case.
             rm -rf "$dir/$name/data"
             cp -r "$dir/$name/log-only/data" "$dir/$name/data"
+            # Otherwise a server that syncs what it recovered would pay for the copy.
+            sync -f "$dir/$name/data"
             start "$name"
             stop "$name"
         done
@@ -242,6 +244,7 @@ case_restart() {
         for ((turn = 0; turn < alternations; turn++)); do
             rm -rf "$dir/$name/data"
             cp -r "$dir/$name/prepared" "$dir/$name/data"
+            sync -f "$dir/$name/data"
             start "$name"
             stop "$name"
         done

@@ -67,11 +67,14 @@ pub fn run_fill(server: SocketAddr, pid: Option<u32>, o: &FillOptions, progress:
         |i, xid, out| write_create_persistent(out, xid, &o.parent(i), b""),
         |i, err| created(&o.parent(i), err),
     )?;
+    // Filling may take longer than an idle session lives.
+    session.close()?;
     create_children(server, o, progress)?;
     let took = started.elapsed();
     let cpu = cpu_before.zip(pid.and_then(host::cpu_time)).map(|(before, after)| after.saturating_sub(before));
     let own = host::own_cpu_time().saturating_sub(own_before);
     progress.stage("counting children");
+    let mut session = Session::connect(server, o.session_timeout)?;
     verify(&mut session, o)?;
     session.close()?;
 
