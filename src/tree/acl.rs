@@ -402,7 +402,7 @@ mod tests {
         let null_id = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x05world\xff\xff\xff\xff";
         assert_eq!(fix_up(&me, list(null_id), 0), Err(ErrorCode::InvalidAcl));
         let null_auth = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x04auth\xff\xff\xff\xff";
-        assert!(fix_up(&me, list(null_auth), 0).is_ok());
+        assert!(fix_up(&auth(&[("digest", "u:h")]), list(null_auth), 0).is_ok());
     }
 
     #[test]
