@@ -186,10 +186,9 @@ impl Writes {
 }
 
 /// It ended by itself, badly, and said why.
-fn assert_fatal((status, log): (ExitStatus, String), why: &[&str]) {
+fn assert_fatal((status, log): (ExitStatus, String), why: &str) {
     assert!(!status.success(), "{status}: {log}");
-    assert!(log.contains("zoo: fatal: "), "{log}");
-    assert!(why.iter().any(|w| log.contains(w)), "none of {why:?} in:\n{log}");
+    assert!(log.contains(&format!("zoo: fatal: {why}")), "not '{why}' but:\n{log}");
 }
 
 #[test]
@@ -229,7 +228,7 @@ fn on_a_full_disk_snapshots_fail_then_the_log_ends_the_server_and_nothing_is_los
     }
     assert!(server.log().contains("cannot prepare the next log segment"), "{}", server.log());
     println!("ended after {} acknowledged writes", writes.acked);
-    assert_fatal(server.ended(), &["preparing a log segment failed: No space left"]);
+    assert_fatal(server.ended(), "preparing a log segment failed: No space left");
 
     filler.remove();
     let server = ServerProcess::start(&disk.data_dir(), 1, settings);
@@ -260,7 +259,8 @@ fn a_flush_that_fails_ends_the_server_at_once_and_nothing_acknowledged_is_lost()
         println!("{writer}: ended after {} acknowledged writes", writes.acked);
         assert!(writes.acked > 100, "what the device still has is used");
         assert!(client.is_closed());
-        assert_fatal(server.ended(), &["the transaction log could not be flushed: Input/output error"]);
+        // The kernel says EIO, or what the device below it had said.
+        assert_fatal(server.ended(), "the transaction log could not be flushed: ");
 
         // What was in memory is forgotten; only what the device has counts.
         disk.unmount().expect("unmounted");
@@ -288,7 +288,7 @@ fn a_mapped_log_that_loses_its_pages_ends_the_server_with_a_message() {
     while writes.one(&mut client) {
         assert!(writes.acked < 1_000, "the server has not noticed that its log was cut");
     }
-    assert_fatal(server.ended(), &["SIGBUS: a page of a mapped file could not be read or written"]);
+    assert_fatal(server.ended(), "SIGBUS: a page of a mapped file could not be read or written");
     let server = ServerProcess::start(dir.path(), 1, &[]);
     writes.check(server.address);
 }

@@ -311,6 +311,14 @@ impl RawClient {
         let reply = self.call(OpCode::CloseSession, &[]);
         assert_eq!(reply.err, 0);
     }
+    /// The same connection for another thread, which reads while this one sends.
+    pub fn receiver(&self) -> Self {
+        assert!(self.input.buffer().is_empty(), "nothing has been received for this one");
+        let stream = self.stream.try_clone().expect("a socket");
+        let input = BufReader::new(stream.try_clone().expect("a socket"));
+        let (session, password, timeout_ms, next_xid) = (self.session, self.password, self.timeout_ms, self.next_xid);
+        RawClient { stream, input, session, password, timeout_ms, next_xid, events: Vec::new() }
+    }
     /// Both directions of the socket, for tests that misbehave.
     pub fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
