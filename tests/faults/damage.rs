@@ -36,17 +36,8 @@ impl History {
         files(self.dir.path(), "log.").pop().expect("a log")
     }
 
-    /// Where each record of the log begins, and where the last one ends.
     fn offsets(&self) -> Vec<u64> {
-        let (_, lines) = zoo(&["log", "print", "--json", &self.log().display().to_string()]);
-        let number = |line: &str, key: &str| {
-            let rest = line.split(&format!("\"{key}\":")).nth(1)?;
-            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-        };
-        let mut offsets: Vec<u64> = lines.lines().filter_map(|line| number(line, "offset")).collect();
-        offsets.extend(lines.lines().filter_map(|line| number(line, "data_end")));
-        assert!(offsets.len() > NODES as usize, "{lines}");
-        offsets
+        record_offsets(&self.log())
     }
 
     fn flip(&self, offset: u64) {
@@ -78,6 +69,19 @@ fn node(i: i64) -> String {
 
 fn data(i: i64) -> Vec<u8> {
     vec![i as u8; 300]
+}
+
+/// Where each record of a log begins, and where the last one ends.
+pub fn record_offsets(log: &Path) -> Vec<u64> {
+    let (_, lines) = zoo(&["log", "print", "--json", &log.display().to_string()]);
+    let number = |line: &str, key: &str| {
+        let rest = line.split(&format!("\"{key}\":")).nth(1)?;
+        rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    };
+    let mut offsets: Vec<u64> = lines.lines().filter_map(|line| number(line, "offset")).collect();
+    offsets.extend(lines.lines().filter_map(|line| number(line, "data_end")));
+    assert!(offsets.len() > 2, "{lines}");
+    offsets
 }
 
 /// Exactly the first `n` nodes are there.
