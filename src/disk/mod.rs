@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 pub mod dir;
+pub mod lost_page;
 pub mod mapping;
 pub mod segments;
 

@@ -9,6 +9,7 @@ use super::snapshots::SnapshotFiles;
 use crate::admin::version;
 use crate::base::limits::SHARD_QUEUE_LEN;
 use crate::base::{ShardId, Zxid};
+use crate::disk::lost_page::report_lost_pages;
 use crate::disk::mapping::map_refusal;
 use crate::disk::{DirLock, MarkFile, Segments, SegmentsConfig};
 use crate::handoff::Publisher;
@@ -24,6 +25,7 @@ use crate::storage::format::{MARK_FILE, SPARE_PREFIX};
 use crate::storage::mark::MARK_FILE_BYTES;
 use crate::tree::Tree;
 use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::rand::GetRandomFlags;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -84,6 +86,7 @@ impl StartError {
 /// Runs a server in the foreground until SIGINT or SIGTERM.
 pub fn run(config: ServerConfig) -> Result<(), StartError> {
     raise_descriptor_limit();
+    report_lost_pages().map_err(|error| StartError::System { what: "cannot handle SIGBUS", error })?;
     let server = ZooServer::start(config)?;
     stop_on_signals(server.stopper()).map_err(|error| StartError::System { what: "cannot handle signals", error })?;
     server.wait()?;
@@ -194,7 +197,8 @@ fn assemble(
         })
         .collect();
     let log = open_log(config, mesh)?;
-    let replica = Replica::new(config.replica(seed(), seed() as i64), tree, clock::now());
+    let file_id = file_id().map_err(|error| StartError::System { what: "no random numbers", error })?;
+    let replica = Replica::new(config.replica(seed(), file_id), tree, clock::now());
     let files = files.clone();
     let snapshots = Snapshots::new(Arc::new(move |image| files.write(image)), mesh.control.clone());
     let limit = |max: Option<usize>| max.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
@@ -275,6 +279,19 @@ fn announce(config: &ServerConfig, address: SocketAddr, plan: &CorePlan, zxid: Z
         if plan.pinned() { " on cores of their own" } else { "" },
         address.port(),
     );
+}
+
+/// The id of this run's log files (rule A23): random, never zero. It is written into every file, so it must tell nothing about the seeds of our
+/// hashes: it comes from the kernel, not from the generator they come from.
+fn file_id() -> io::Result<i64> {
+    loop {
+        let mut bytes = [0; 8];
+        let filled = rustix::rand::getrandom(&mut bytes, GetRandomFlags::empty())?;
+        let id = i64::from_ne_bytes(bytes);
+        if filled == bytes.len() && id != 0 {
+            return Ok(id);
+        }
+    }
 }
 
 /// A number nobody can guess.

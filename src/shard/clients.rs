@@ -50,7 +50,12 @@ impl Client {
             && !self.blocked
             && order.len() < config.session_outstanding_max
             && order.bytes() < CONN_PENDING_BYTES_MAX
-            && self.conn.output.len() <= config.out_buffer_bytes_max / 2
+            && !self.is_clogged(config)
+    }
+
+    /// It takes its output more slowly than it asks for more: it is not read until it has caught up, and closed when it takes nothing.
+    pub(super) fn is_clogged(&self, config: &ShardConfig) -> bool {
+        self.conn.output.len() > config.out_buffer_bytes_max / 2
     }
 
     /// It was paused and need not be any more.

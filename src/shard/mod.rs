@@ -415,10 +415,10 @@ impl Shard {
         self.tell(ToReplica::Heard { conn: self.key(conn), session, heard });
     }
 
-    /// Watches a connection whose output is above its limit.
+    /// Watches a connection that is not read because of its output: we do not hear its client, so what it takes is its sign of life.
     fn note_stall(&mut self, now: Instant, conn: ConnId) {
         let Some(client) = self.clients.get_mut(conn) else { return };
-        if client.stalled || client.conn.output.len() <= self.config.out_buffer_bytes_max {
+        if client.stalled || !client.is_clogged(&self.config) {
             return;
         }
         client.stalled = true;

@@ -491,6 +491,15 @@ impl World {
         side.sent(now, client.conn, bytes.len());
     }
 
+    /// A client that is deaf takes one byte.
+    pub fn sip(&mut self, client: usize) {
+        let (shard, now) = (self.clients[client].shard, self.now);
+        let (side, client) = (&mut self.shards[shard].shard, &mut self.clients[client]);
+        let byte = side.output(client.conn)[0];
+        client.received.push(byte);
+        side.sent(now, client.conn, 1);
+    }
+
     /// A client that was deaf reads again.
     pub fn listen(&mut self, client: usize) {
         self.clients[client].deaf = false;

@@ -90,6 +90,41 @@ impl ServerProcess {
         self.log.lock().expect("not poisoned").clone()
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("alive");
+    }
+
+    /// Waits until it has ended by itself; its status and what it printed.
+    pub fn ended(mut self) -> (ExitStatus, String) {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                std::thread::sleep(Duration::from_millis(20)); // the reader thread sees the end of the pipe
+                return (status, self.log());
+            }
+            assert!(started.elapsed() < PATIENCE, "the server does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Memory in use now, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("alive");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process with memory");
+        line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") << 10
+    }
+
+    /// Open descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).expect("alive").count()
+    }
+
     /// kill -9.
     pub fn kill(mut self) {
         self.child.kill().expect("alive");
@@ -276,6 +311,14 @@ impl RawClient {
         let reply = self.call(OpCode::CloseSession, &[]);
         assert_eq!(reply.err, 0);
     }
+    /// The same connection for another thread, which reads while this one sends.
+    pub fn receiver(&self) -> Self {
+        assert!(self.input.buffer().is_empty(), "nothing has been received for this one");
+        let stream = self.stream.try_clone().expect("a socket");
+        let input = BufReader::new(stream.try_clone().expect("a socket"));
+        let (session, password, timeout_ms, next_xid) = (self.session, self.password, self.timeout_ms, self.next_xid);
+        RawClient { stream, input, session, password, timeout_ms, next_xid, events: Vec::new() }
+    }
     /// Both directions of the socket, for tests that misbehave.
     pub fn stream(&mut self) -> &mut TcpStream {
         &mut self.stream
@@ -287,6 +330,22 @@ impl RawClient {
             Err(e) => !matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
         }
     }
+}
+
+/// Polls until `done`, and fails with `what` when that takes too long.
+pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Open connections of a server, the one that asks not counted.
+pub fn connections(address: SocketAddr) -> usize {
+    let srvr = word(address, "srvr");
+    let count = srvr.lines().find_map(|line| line.strip_prefix("Connections: ")).expect("srvr tells");
+    count.parse::<usize>().expect("a number") - 1
 }
 
 /// A four-letter word and its answer.

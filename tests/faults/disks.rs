@@ -1,0 +1,331 @@
+//! Disks that are full, that fail, or whose files vanish under a running server. They are small loop devices on a small file system in memory,
+//! so these tests need root; without it they say loudly that nothing was tested.
+
+use crate::OPEN;
+use crate::damage::record_offsets;
+use crate::support::{RawClient, ServerProcess, create, files, path_watch, set_data, temp_dir, wait_until};
+use rustix::fs::{FallocateFlags, fallocate};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use zoo::proto::OpCode;
+
+/// Bytes of the device; a server with small segments needs two of 32 MiB.
+const DEVICE_BYTES: u64 = 128 << 20;
+/// What the file system below it has to give.
+const BACKING_BYTES: u64 = DEVICE_BYTES + (16 << 20);
+
+/// An ext4 on a loop device on a tmpfs; unmounted and gone when dropped.
+struct SmallDisk {
+    root: tempfile::TempDir,
+    device: Option<String>,
+}
+
+impl SmallDisk {
+    /// `None`, with a line that says so, where such a thing cannot be had.
+    fn new(test: &str) -> Option<Self> {
+        let mut disk = SmallDisk { root: temp_dir(), device: None };
+        match disk.set_up() {
+            Ok(()) => Some(disk),
+            Err(why) => {
+                println!("SKIPPED {test}: no loop device with a file system of its own: {why}");
+                None
+            }
+        }
+    }
+
+    fn set_up(&mut self) -> Result<(), String> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("not root".into());
+        }
+        for dir in [self.backing(), self.mount_point()] {
+            std::fs::create_dir(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        }
+        run("mount", &["-t", "tmpfs", "-o", &format!("size={BACKING_BYTES}"), "none", &text(&self.backing())])?;
+        File::create(self.image()).and_then(|f| f.set_len(DEVICE_BYTES)).map_err(|e| e.to_string())?;
+        // Without lazy initialisation nothing writes to it behind the tests' back.
+        run("mkfs.ext4", &["-F", "-q", "-b", "4096", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", &text(&self.image())])?;
+        self.device = Some(run("losetup", &["--show", "-f", &text(&self.image())])?.trim().to_owned());
+        self.mount()
+    }
+
+    fn mount(&self) -> Result<(), String> {
+        run("mount", &[self.device.as_deref().unwrap_or_default(), &text(&self.mount_point())]).map(drop)
+    }
+
+    fn unmount(&self) -> Result<(), String> {
+        run("umount", &[&text(&self.mount_point())]).map(drop)
+    }
+
+    fn backing(&self) -> PathBuf {
+        self.root.path().join("backing")
+    }
+    fn image(&self) -> PathBuf {
+        self.backing().join("image")
+    }
+    fn mount_point(&self) -> PathBuf {
+        self.root.path().join("disk")
+    }
+    fn data_dir(&self) -> PathBuf {
+        self.mount_point().join("data")
+    }
+
+    /// Takes away the device's memory below this file from `from` on: what is written there has to be allocated anew.
+    fn punch(&self, file: &Path, from: u64) {
+        let extents = run("filefrag", &["-v", "-b1", &text(file)]).expect("extents are known");
+        let image = OpenOptions::new().write(true).open(self.image()).expect("the image");
+        let mut punched = 0;
+        for (logical, physical, bytes) in extents.lines().filter_map(extent) {
+            let skip = from.saturating_sub(logical).min(bytes);
+            if bytes > skip {
+                fallocate(&image, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, physical + skip, bytes - skip).expect("punched");
+                punched += bytes - skip;
+            }
+        }
+        assert!(punched > 0, "no extents in:\n{extents}");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.unmount();
+        if let Some(device) = &self.device {
+            let _ = run("losetup", &["-d", device]);
+        }
+        let _ = run("umount", &[&text(&self.backing())]);
+    }
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn run(program: &str, args: &[&str]) -> Result<String, String> {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new(program).args(args).env("PATH", path).env("LC_ALL", "C").output().map_err(|e| format!("{program}: {e}"))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(format!("{program} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+    }
+}
+
+/// Logical offset, physical offset and length of a line like `0:        0..  8191:    34816..   43007:   8192: …`.
+fn extent(line: &str) -> Option<(u64, u64, u64)> {
+    let mut parts = line.split(':').map(str::trim);
+    parts.next()?.parse::<u32>().ok()?;
+    let start = |range: &str| range.split("..").next()?.trim().parse::<u64>().ok();
+    Some((start(parts.next()?)?, start(parts.next()?)?, parts.next()?.parse().ok()?))
+}
+
+/// Takes all the room there is on a file system. May be called again when some has become free.
+struct Filler {
+    path: PathBuf,
+    file: File,
+}
+
+impl Filler {
+    fn new(path: PathBuf) -> Self {
+        let file = File::create(&path).expect("a filler");
+        Filler { path, file }
+    }
+
+    fn fill(&mut self) {
+        for piece in [1 << 20, 4096] {
+            while self.file.write_all(&vec![0x5a; piece]).is_ok() {}
+        }
+        // Delayed allocation might still find that there is less room; then there is none, which is what is wanted.
+        let _ = self.file.sync_all();
+    }
+
+    fn remove(self) {
+        drop(self.file);
+        std::fs::remove_file(&self.path).expect("the filler goes");
+    }
+}
+
+/// Node `i` exists exactly when write `i` was done; all acknowledged ones are a prefix.
+struct Writes {
+    /// Bytes of each acknowledged write.
+    acked: Vec<usize>,
+}
+
+/// Bytes of a write that are not the path's.
+const PAYLOAD_BYTES: usize = 1000;
+
+impl Writes {
+    fn new() -> Self {
+        Writes { acked: Vec::new() }
+    }
+
+    fn data(i: usize, bytes: usize) -> Vec<u8> {
+        vec![i as u8; bytes]
+    }
+
+    /// Writes one node; false when the server is gone.
+    fn one_of(&mut self, client: &mut RawClient, bytes: usize) -> bool {
+        let i = self.acked.len();
+        let body = create(&format!("/n-{i:06}"), &Self::data(i, bytes), OPEN);
+        let Ok(reply) = client.send(OpCode::Create, &body).and_then(|_| client.reply()) else { return false };
+        assert_eq!(reply.err, 0, "write {i}");
+        self.acked.push(bytes);
+        true
+    }
+
+    fn one(&mut self, client: &mut RawClient) -> bool {
+        self.one_of(client, PAYLOAD_BYTES)
+    }
+
+    fn some(&mut self, client: &mut RawClient, n: usize) {
+        (0..n).for_each(|_| assert!(self.one(client), "served"));
+    }
+
+    /// All acknowledged writes are there, and at most the one that was under way besides.
+    fn check(&self, address: SocketAddr) {
+        let mut client = RawClient::connect(address);
+        for (i, bytes) in self.acked.iter().enumerate() {
+            let reply = client.get(&format!("/n-{i:06}"), false);
+            assert_eq!(reply.data().0, Some(Self::data(i, *bytes)), "write {i} of {}", self.acked.len());
+        }
+        let beyond = format!("/n-{:06}", self.acked.len() + 1);
+        assert_eq!(client.call(OpCode::Exists, &path_watch(&beyond, false)).err, -101, "nothing was done that was not sent");
+    }
+}
+
+/// It ended by itself, badly, and said why.
+fn assert_fatal((status, log): (ExitStatus, String), why: &str) {
+    assert!(!status.success(), "{status}: {log}");
+    assert!(log.contains(&format!("zoo: fatal: {why}")), "not '{why}' but:\n{log}");
+}
+
+#[test]
+fn on_a_full_disk_snapshots_fail_then_the_log_ends_the_server_and_nothing_is_lost() {
+    const NAME: &str = "on_a_full_disk_snapshots_fail_then_the_log_ends_the_server_and_nothing_is_lost";
+    let Some(disk) = SmallDisk::new(NAME) else { return };
+    let settings: &[&str] = &["preAllocSize=1024", "snapCount=200"];
+    let server = ServerProcess::start(&disk.data_dir(), 1, settings);
+    let mut client = RawClient::connect(server.address);
+    let mut writes = Writes::new();
+    // A snapshot of some size, so that it does not fit into what the end of a log leaves free.
+    for i in 0..8 {
+        assert_eq!(client.create(&format!("/ballast-{i}"), &vec![i; 1_000_000], OPEN).err, 0);
+    }
+    writes.some(&mut client, 20);
+    let spares = || files(&disk.data_dir(), "zoo-spare").len();
+    wait_until("the next segment is ready", || spares() == 1);
+    let mut filler = Filler::new(disk.mount_point().join("filler"));
+    filler.fill();
+
+    while !server.log().contains("could not be written") {
+        filler.fill();
+        assert!(writes.one(&mut client), "a snapshot that cannot be written stops nobody:\n{}", server.log());
+        assert!(writes.acked.len() < 2_000, "no snapshot has failed:\n{}", server.log());
+    }
+    assert!(server.log().contains("the server goes on, its logs are kept"), "{}", server.log());
+    writes.some(&mut client, 50);
+    assert_eq!(client.set("/n-000000", &[0; PAYLOAD_BYTES], -1).err, 0, "serving goes on");
+
+    // The next logs need segments that cannot be made.
+    loop {
+        filler.fill();
+        if !writes.one(&mut client) {
+            break;
+        }
+        assert!(writes.acked.len() < 10_000, "the server finds room on a full disk:\n{}", server.log());
+    }
+    assert!(server.log().contains("cannot prepare the next log segment"), "{}", server.log());
+    println!("ended after {} acknowledged writes", writes.acked.len());
+    assert_fatal(server.ended(), "preparing a log segment failed: No space left");
+
+    filler.remove();
+    let server = ServerProcess::start(&disk.data_dir(), 1, settings);
+    writes.check(server.address);
+    let mut client = RawClient::connect(server.address);
+    writes.some(&mut client, 1);
+}
+
+#[test]
+fn a_flush_that_fails_ends_the_server_at_once_and_nothing_acknowledged_is_lost() {
+    const NAME: &str = "a_flush_that_fails_ends_the_server_at_once_and_nothing_acknowledged_is_lost";
+    for writer in ["map", "pwrite"] {
+        let Some(disk) = SmallDisk::new(NAME) else { return };
+        let log_writer = format!("zoo.logWriter={writer}");
+        let settings = ["preAllocSize=1024", log_writer.as_str()];
+        let server = ServerProcess::start(&disk.data_dir(), 1, &settings);
+        let mut client = RawClient::connect(server.address);
+        let mut writes = Writes::new();
+        writes.some(&mut client, 20);
+        wait_until("the next segment is ready", || files(&disk.data_dir(), "zoo-spare").len() == 1);
+        // One write up to the end of a page, and beyond it the device has no memory any more, and can get none. (Of a request that it can
+        // carry out in part a loop device does not say that it failed.)
+        const LAST_GOOD: u64 = 256 << 10;
+        let log = &files(&disk.data_dir(), "log.")[0];
+        let [.., last, end] = record_offsets(log)[..] else { panic!("records") };
+        let overhead = (end - last) as usize - PAYLOAD_BYTES;
+        assert!(writes.one_of(&mut client, (LAST_GOOD - end) as usize - overhead));
+        assert_eq!(record_offsets(log).last(), Some(&LAST_GOOD));
+        disk.punch(log, LAST_GOOD);
+        let mut filler = Filler::new(disk.backing().join("filler"));
+        filler.fill();
+        assert!(!writes.one(&mut client), "acknowledged although it could not be written");
+        assert!(client.is_closed());
+        // The kernel says EIO, or what the device below it had said.
+        assert_fatal(server.ended(), "the transaction log could not be flushed: ");
+
+        // What was in memory is forgotten; only what the device has counts.
+        disk.unmount().expect("unmounted");
+        filler.remove();
+        disk.mount().expect("mounted");
+        let server = ServerProcess::start(&disk.data_dir(), 1, &settings);
+        writes.check(server.address);
+        let mut client = RawClient::connect(server.address);
+        writes.some(&mut client, 1);
+    }
+}
+
+#[test]
+fn a_mapped_log_that_loses_its_pages_ends_the_server_with_a_message() {
+    let dir = temp_dir();
+    let server = ServerProcess::start(dir.path(), 1, &[]);
+    if server.log().contains("the log is written with pwrite") {
+        println!("SKIPPED a_mapped_log_that_loses_its_pages_ends_the_server_with_a_message: this file system's logs are not mapped");
+        return;
+    }
+    let mut client = RawClient::connect(server.address);
+    let mut writes = Writes::new();
+    writes.some(&mut client, 20);
+    OpenOptions::new().write(true).open(&files(dir.path(), "log.")[0]).and_then(|log| log.set_len(64 << 10)).expect("cut");
+    while writes.one(&mut client) {
+        assert!(writes.acked.len() < 1_000, "the server has not noticed that its log was cut");
+    }
+    assert_fatal(server.ended(), "SIGBUS: a page of a mapped file could not be read or written");
+    let server = ServerProcess::start(dir.path(), 1, &[]);
+    writes.check(server.address);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_is_refused() {
+    let parent = temp_dir();
+    let file = parent.path().join("file");
+    std::fs::write(&file, b"").expect("written");
+    let Err((status, log)) = ServerProcess::try_start(&file.join("data"), 0, 1, &[]) else { panic!("started below a file") };
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert!(log.contains(&text(&file)), "{log}");
+
+    // A directory with a history, on a file system that has become read-only.
+    let Some(disk) = SmallDisk::new("a_directory_that_cannot_be_written_is_refused") else { return };
+    let server = ServerProcess::start(&disk.data_dir(), 1, &["preAllocSize=1024"]);
+    let mut client = RawClient::connect(server.address);
+    assert_eq!(client.create("/kept", b"1", OPEN).err, 0);
+    assert_eq!(client.call(OpCode::SetData, &set_data("/kept", b"2", 0)).err, 0);
+    server.kill();
+    run("mount", &["-o", "remount,ro", &text(&disk.mount_point())]).expect("read-only");
+    let Err((status, log)) = ServerProcess::try_start(&disk.data_dir(), 0, 1, &[]) else { panic!("started on a read-only disk") };
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert!(log.contains("Read-only file system") && log.contains(&text(&disk.data_dir())), "{log}");
+    run("mount", &["-o", "remount,rw", &text(&disk.mount_point())]).expect("writable again");
+    let server = ServerProcess::start(&disk.data_dir(), 1, &["preAllocSize=1024"]);
+    assert_eq!(RawClient::connect(server.address).get("/kept", false).data().0.as_deref(), Some(&b"2"[..]));
+}
