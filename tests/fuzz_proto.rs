@@ -196,7 +196,9 @@ fn random_single(rng: &mut Prng, op: OpCode) -> Request<'static> {
     match op {
         OpCode::Create | OpCode::Create2 | OpCode::CreateContainer | OpCode::CreateTtl => {
             let ttl = (op == OpCode::CreateTtl).then(|| rng.next_u64() as i64);
-            Request::Create(CreateRequest { op, path, data, acl, flags: rng.below(7) as i32, ttl })
+            // The modes that every decoder lets pass as they are: a multi judges the others while it is decoded.
+            let flags = rng.below(if ttl.is_some() { 7 } else { 4 }) as i32;
+            Request::Create(CreateRequest { op, path, data, acl, flags, ttl })
         }
         OpCode::Delete => Request::Delete { path, version },
         OpCode::Exists => Request::Exists { path, watch: rng.chance(1, 2) },
