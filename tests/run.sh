@@ -98,7 +98,7 @@ apt() {
 }
 
 # The tests below tests/ by what they need; whatever is not named here is a unit test.
-process_tests=(crash server_basic embedded)
+process_tests=(crash server_basic embedded faults)
 reference_tests=(differential handover)
 unit_tests() {
     local file name

@@ -323,7 +323,8 @@ impl Start {
         // With snapshot.trust.empty the logs may begin anywhere; what they do not hold is not there.
         let after = if whole { Zxid::ZERO } else { history.logs.first().map_or(Zxid::ZERO, |first| Zxid(first.0.saturating_sub(1))) };
         let digests = Digests { exact_from: whole.then_some(Zxid::ZERO), proven: whole };
-        Ok(Start { tree: Tree::new(config.clone()), after, snapshot: None, digests, refused, notes: Vec::new() })
+        let notes = refused.iter().map(|(_, why)| format!("{why}; the logs are read from their beginning")).collect();
+        Ok(Start { tree: Tree::new(config.clone()), after, snapshot: None, digests, refused, notes })
     }
 
     fn replay(&mut self, dirs: &Dirs, history: &History, payload_max: usize) -> Result<LogEnd, RecoveryError> {

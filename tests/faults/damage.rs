@@ -200,14 +200,24 @@ fn a_snapshot_that_cannot_be_read_is_passed_over_when_the_logs_reach_beyond_it()
 }
 
 #[test]
-fn with_no_snapshot_that_can_be_read_nothing_is_served() {
-    let history = History::write(&["snapCount=10"]);
-    for snapshot in files(history.dir.path(), "snapshot.") {
-        std::fs::write(snapshot, b"").expect("emptied");
+fn without_a_snapshot_that_can_be_read_only_whole_logs_are_served() {
+    for whole in [true, false] {
+        let history = History::write(&["snapCount=10"]);
+        let snapshots = files(history.dir.path(), "snapshot.");
+        snapshots.iter().for_each(|snapshot| std::fs::write(snapshot, b"").expect("emptied"));
+        if whole {
+            let server = history.start();
+            let told = server.log().lines().filter(|line| line.contains("the logs are read from their beginning")).count();
+            assert_eq!(told, snapshots.len(), "the operator is told: {}", server.log());
+            assert_nodes(server.address, NODES);
+            continue;
+        }
+        let first = history.dir.path().join("version-2/log.1");
+        std::fs::remove_file(first).expect("a log from the beginning");
+        let before = contents(history.dir.path());
+        assert!(history.refusal().contains("no usable snapshot"));
+        assert_eq!(contents(history.dir.path()), before, "a refusal changes nothing");
     }
-    let before = contents(history.dir.path());
-    assert!(history.refusal().contains("no usable snapshot"));
-    assert_eq!(contents(history.dir.path()), before, "a refusal changes nothing");
 }
 
 #[test]
