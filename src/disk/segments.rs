@@ -88,7 +88,8 @@ impl Segments {
         let (jobs, inbox) = mpsc::channel();
         let (ahead, ahead_inbox) = mpsc::channel();
         let mapped = config.allow_maps && refusal.is_none();
-        let worker = Worker { config, mapped, spare: Arc::clone(&spare), ahead, spares_made: 0, on_event: Box::new(on_event) };
+        let worker =
+            Worker { config, mapped, spare: Arc::clone(&spare), ahead, spares_made: 0, spare_failed: false, on_event: Box::new(on_event) };
         // On its own thread: it must not wait behind the filling of a spare. It ends with the last segment.
         std::thread::Builder::new().name("zoo-read-ahead".into()).spawn(move || ahead_inbox.iter().for_each(|r: ReadAhead| r.perform()))?;
         jobs.send(Job::Prepare).map_err(io::Error::other)?;
@@ -154,6 +155,8 @@ struct Worker {
     spare: Spare,
     ahead: Sender<ReadAhead>,
     spares_made: u64,
+    /// The last attempt to make a spare has failed.
+    spare_failed: bool,
     on_event: Box<dyn Fn(SegmentEvent) + Send>,
 }
 
@@ -207,19 +210,25 @@ impl Worker {
         }
     }
 
-    fn close(&self, file: LogFile, used_bytes: u64) {
+    fn close(&mut self, file: LogFile, used_bytes: u64) {
         if let Err(error) = file.close(used_bytes) {
             self.failed("closing a log segment", error);
+        }
+        // On a disk that is almost full, what the cut has given back may be the room that was missing.
+        if self.spare_failed {
+            self.prepare();
         }
     }
 
     /// Makes a spare unless there is one. A failure is not reported now: the segment in use may last until there is room again, and the
-    /// attempt is repeated when one is needed.
+    /// attempt is repeated when a segment is closed, and when one is needed.
     fn prepare(&mut self) {
         if self.spare.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return;
         }
-        match self.create(self.config.segment_bytes) {
+        let made = self.create(self.config.segment_bytes);
+        self.spare_failed = made.is_err();
+        match made {
             Ok(file) => *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Some(file),
             Err(error) => tracing::warn!("cannot prepare the next log segment in {}: {error}", self.config.dir.display()),
         }
@@ -375,6 +384,32 @@ mod tests {
         assert!(std::fs::read(&path).expect("read").iter().all(|b| *b == 0));
         let blocks = std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&path).expect("stat"));
         assert!(blocks * 512 >= 256 << 10, "allocated, not sparse: {blocks} blocks");
+    }
+
+    #[test]
+    fn a_spare_that_could_not_be_made_is_made_after_a_segment_was_closed_or_when_one_is_needed() {
+        let mut f = start(8 << 10, true);
+        let mut file = f.take(1);
+        // Its name is taken, so it cannot be made.
+        std::fs::create_dir(f.dir.path().join("spare.2")).expect("a directory in the way");
+        file.write(0, b"x").expect("written");
+        f.segments.name(1, &file, "log.1".into());
+        assert!(matches!(f.event(), SegmentEvent::Named { request: 1 }), "that there is no spare is no failure yet");
+        f.segments.close(file, 1);
+        let (started, spare) = (std::time::Instant::now(), f.dir.path().join("spare.3"));
+        while !spare.exists() {
+            assert!(started.elapsed() < Duration::from_secs(60), "the attempt is not repeated");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(f.take(1).path(), spare);
+
+        std::fs::create_dir(f.dir.path().join("spare.4")).expect("a directory in the way");
+        assert!(f.segments.take(1, 1).is_none());
+        match f.event() {
+            SegmentEvent::Failed { what, .. } => assert_eq!(what, "preparing a log segment"),
+            other => panic!("one that is needed and cannot be made ends the log: {other:?}"),
+        }
+        assert_eq!(f.take(1).path(), f.dir.path().join("spare.5"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Disks that are full, that fail, or whose files vanish under a running server. They are small loop devices on a small file system in memory,
 //! so these tests need root; without it they say loudly that nothing was tested.
 
-use crate::OPEN;
 use crate::damage::record_offsets;
 use crate::support::{RawClient, ServerProcess, create, files, path_watch, set_data, temp_dir, wait_until};
+use crate::{OPEN, skipped};
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -30,7 +30,7 @@ impl SmallDisk {
         match disk.set_up() {
             Ok(()) => Some(disk),
             Err(why) => {
-                println!("SKIPPED {test}: no loop device with a file system of its own: {why}");
+                skipped(test, &format!("no loop device with a file system of its own: {why}"));
                 None
             }
         }
@@ -290,8 +290,7 @@ fn a_mapped_log_that_loses_its_pages_ends_the_server_with_a_message() {
     let dir = temp_dir();
     let server = ServerProcess::start(dir.path(), 1, &[]);
     if server.log().contains("the log is written with pwrite") {
-        println!("SKIPPED a_mapped_log_that_loses_its_pages_ends_the_server_with_a_message: this file system's logs are not mapped");
-        return;
+        return skipped("a_mapped_log_that_loses_its_pages_ends_the_server_with_a_message", "logs are not mapped on this file system");
     }
     let mut client = RawClient::connect(server.address);
     let mut writes = Writes::new();

@@ -10,6 +10,7 @@ mod disks;
 mod hostile;
 mod stopped;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,6 +20,11 @@ use support::{RawClient, wait_until};
 
 const OPEN: i32 = 0;
 const EPHEMERAL: i32 = 1;
+
+/// Says that a test has not tested anything, also where the output of tests that pass is not shown.
+fn skipped(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+}
 
 /// A client that behaves, beside all others: it writes, reads what it wrote, and checks every answer.
 struct Witness {
