@@ -31,6 +31,8 @@ struct Session {
     closing: bool,
     /// Its bucket.
     due: Instant,
+    /// Its end is in the list of what is due, and it was not heard from since.
+    overdue: bool,
 }
 
 /// What to do with a session that is due.
@@ -66,7 +68,7 @@ impl Sessions {
 
     /// A new or recovered session, nobody connected yet.
     pub(super) fn open(&mut self, session: SessionId, timeout_ms: i32, now: Instant) {
-        let entry = Session { owner: None, timeout_ms, closing: false, due: Instant(0) };
+        let entry = Session { owner: None, timeout_ms, closing: false, due: Instant(0), overdue: false };
         self.by_id.insert(session, entry);
         self.touch(session, now);
     }
@@ -119,7 +121,7 @@ impl Sessions {
     /// The owner's shard has answered.
     pub(super) fn heard(&mut self, session: SessionId, conn: ConnKey, heard: Instant, now: Instant) {
         if self.standing(session, conn) == Standing::Owner && self.touch(session, heard) <= now {
-            self.due.push_back(Due::Expire(session));
+            self.expire(session);
         }
     }
 
@@ -148,7 +150,7 @@ impl Sessions {
             for session in sessions {
                 let Some(s) = self.by_id.get(&session).filter(|s| s.due == at && !s.closing) else { continue };
                 match s.owner {
-                    None => self.due.push_back(Due::Expire(session)),
+                    None => self.expire(session),
                     Some(owner) => {
                         self.due.push_back(Due::Ask(session, owner.conn));
                         // Asked again if no answer comes; the shard that owes it may lag.
@@ -164,7 +166,7 @@ impl Sessions {
         while let Some(due) = self.due.pop_front() {
             match due {
                 Due::Ask(session, conn) if self.standing(session, conn) != Standing::Owner => {}
-                Due::Expire(session) if !self.is_open(session) => {}
+                Due::Expire(session) if !self.by_id.get(&session).is_some_and(|s| s.overdue && !s.closing) => {}
                 _ => return Some(due),
             }
         }
@@ -188,11 +190,19 @@ impl Sessions {
         all
     }
 
+    fn expire(&mut self, session: SessionId) {
+        if let Some(s) = self.by_id.get_mut(&session) {
+            s.overdue = true;
+            self.due.push_back(Due::Expire(session));
+        }
+    }
+
     /// Heard from at `at`: into the bucket of `at` + timeout, rounded up to the next tick. Returns when it is due.
     fn touch(&mut self, session: SessionId, at: Instant) -> Instant {
         let Some(s) = self.by_id.get_mut(&session) else { return at };
         let ms = at.as_ms().saturating_add(s.timeout_ms.max(0) as u64);
         let due = Instant(0).plus_ms((ms / self.tick_ms + 1).saturating_mul(self.tick_ms));
+        s.overdue = false;
         if s.due != due {
             s.due = due;
             self.buckets.entry(due).or_default().push(session);
@@ -271,6 +281,20 @@ mod tests {
         sessions.detach(S, conn(2), at(300));
         sessions.tick(at(7000));
         assert_eq!(sessions.next_expired(), Some(Due::Expire(S)));
+    }
+
+    #[test]
+    fn a_session_taken_up_again_before_its_end_could_be_logged_lives_on_a17() {
+        let mut sessions = Sessions::new(TICK, 1);
+        sessions.open(S, 4000, at(100));
+        sessions.tick(at(5000));
+        let due = sessions.next_expired().expect("nobody is connected");
+        sessions.put_back(due);
+        sessions.attach(S, Owner { conn: conn(1), accepted: at(5100) }, 4000, at(5200));
+        assert_eq!(sessions.next_expired(), None, "its client is there");
+        sessions.detach(S, conn(1), at(5300));
+        sessions.tick(at(10_000));
+        assert_eq!(sessions.next_expired(), Some(Due::Expire(S)), "and may be silent again");
     }
 
     #[test]
