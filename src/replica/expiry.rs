@@ -73,6 +73,11 @@ impl Sessions {
         self.touch(session, now);
     }
 
+    /// A session that exists only as the owner of ephemerals: due at the first tick.
+    pub(super) fn open_dead(&mut self, session: SessionId) {
+        self.open(session, 0, Instant(0));
+    }
+
     /// Exists and is not being closed.
     pub(super) fn is_open(&self, session: SessionId) -> bool {
         self.by_id.get(&session).is_some_and(|s| !s.closing)
@@ -295,6 +300,15 @@ mod tests {
         sessions.detach(S, conn(1), at(5300));
         sessions.tick(at(10_000));
         assert_eq!(sessions.next_expired(), Some(Due::Expire(S)), "and may be silent again");
+    }
+
+    #[test]
+    fn the_owner_of_left_over_ephemerals_is_due_at_the_first_tick() {
+        let mut sessions = Sessions::new(TICK, 1);
+        sessions.open_dead(S);
+        assert!(sessions.next_due().is_some_and(|due| due <= at(TICK)));
+        sessions.tick(at(TICK));
+        assert_eq!(sessions.next_expired(), Some(Due::Expire(S)));
     }
 
     #[test]

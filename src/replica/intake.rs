@@ -100,7 +100,7 @@ impl Replica {
             return self.new_session(now, wall, owner, timeout_ms);
         }
         let known = same_secret(&derived_password(request.session), &request.password);
-        if !known || !self.sessions.is_open(request.session) {
+        if !known || !self.sessions.is_open(request.session) || !self.tree.has_session(request.session) {
             return self.groups.control(owner.conn, Control::Refused { conn: owner.conn });
         }
         if let Some(older) = self.sessions.owner(request.session) {
