@@ -123,9 +123,10 @@ impl Sessions {
         }
     }
 
-    /// The owner's shard has answered.
-    pub(super) fn heard(&mut self, session: SessionId, conn: ConnKey, heard: Instant, now: Instant) {
-        if self.standing(session, conn) == Standing::Owner && self.touch(session, heard) <= now {
+    /// The owner's shard has answered, at the time `answered`. What it did not know then decides nothing: an answer that had to wait for a
+    /// slow disk is followed by another question.
+    pub(super) fn heard(&mut self, session: SessionId, conn: ConnKey, heard: Instant, answered: Instant) {
+        if self.standing(session, conn) == Standing::Owner && self.touch(session, heard) <= answered {
             self.expire(session);
         }
     }

@@ -37,7 +37,7 @@ impl Replica {
             ToReplica::Failed { conn, session, xid, err, auth } => self.failed(wall, conn, session, xid, err, &auth),
             ToReplica::Connect { conn, accepted, request } => self.connect(now, wall, Owner { conn, accepted }, &request),
             ToReplica::Detach { conn, session, heard } => self.sessions.detach(session, conn, heard),
-            ToReplica::Heard { conn, session, heard } => self.sessions.heard(session, conn, heard, now),
+            ToReplica::Heard { conn, session, heard, at } => self.sessions.heard(session, conn, heard, at),
         }
     }
 

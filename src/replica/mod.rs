@@ -322,7 +322,8 @@ pub struct ReplicaReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{AclVec, Xid};
+    use crate::base::{AclVec, ConnId, ConnKey, Xid};
+    use crate::proto::connect::ConnectRequest;
     use crate::record::TxnHeader;
     use crate::record::txn::{CreateKind, CreateTxn, Txn};
     use crate::tree::TreeConfig;
@@ -354,6 +355,37 @@ mod tests {
                 _ => {}
             }
         }
+    }
+
+    #[test]
+    fn an_answer_that_waited_too_long_expires_nobody_a17() {
+        let mut replica = Replica::new(config(), Tree::new(TreeConfig::default()), Instant(0));
+        let at = |ms| Instant(0).plus_ms(ms);
+        let conn = ConnKey { shard: ShardId(0), conn: ConnId(1) };
+        let request = ConnectRequest {
+            last_zxid_seen: 0,
+            timeout_ms: 4000,
+            session: SessionId::NONE,
+            password: Vec::new(),
+            read_only: false,
+            has_read_only: false,
+        };
+        replica.handle(at(0), WallTime(2), Input::Shard(ShardId(0), ToReplica::Connect { conn, accepted: at(0), request }));
+        settle(&mut replica, at(0));
+        let (session, ..) = replica.report(at(0)).sessions[0];
+        replica.handle(at(5000), WallTime(2), Input::Timeout);
+        settle(&mut replica, at(5000));
+        // The shard heard from it just before it answered; the disk kept us from looking for half a minute.
+        let answer = ToReplica::Heard { conn, session, heard: at(5000), at: at(5020) };
+        replica.handle(at(35_000), WallTime(2), Input::Shard(ShardId(0), answer));
+        settle(&mut replica, at(35_000));
+        assert_eq!(replica.report(at(35_000)).sessions.len(), 1);
+        replica.handle(at(35_000), WallTime(2), Input::Timeout);
+        assert_eq!(replica.sessions.next_expired(), None, "asked again, and the question is out");
+        let silent = ToReplica::Heard { conn, session, heard: at(5000), at: at(35_020) };
+        replica.handle(at(35_030), WallTime(2), Input::Shard(ShardId(0), silent));
+        settle(&mut replica, at(35_030));
+        assert!(replica.report(at(35_030)).sessions.is_empty(), "silence that the shard has seen counts");
     }
 
     #[test]
