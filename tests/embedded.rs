@@ -4,7 +4,9 @@ mod support;
 
 use std::net::SocketAddr;
 use std::sync::{PoisonError, RwLock};
-use support::{RawClient, temp_dir};
+use std::time::Duration;
+use support::{RawClient, path_watch, set_data, temp_dir};
+use zoo::proto::OpCode;
 use zoo::server::{ServerConfig, StartError, ZooServer};
 
 fn config(dir: &std::path::Path, shards: u16) -> ServerConfig {
@@ -95,5 +97,23 @@ fn a_server_that_cannot_start_leaves_nothing_behind() {
     pinned.cores.pin = Some(true);
     assert!(matches!(ZooServer::start(pinned), Err(StartError::Executors(_))));
     ZooServer::start(config(two.path(), 1)).expect("starts").stop().expect("stops cleanly");
+    server.stop().expect("stops cleanly");
+}
+
+#[test]
+fn a_write_taken_up_while_replies_are_being_sent_reaches_the_replica_at_once() {
+    let _shared = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+    let dir = temp_dir();
+    let mut config = config(dir.path(), 1);
+    // Half of it is less than one reply: after a read the connection is paused until the reply is in the socket.
+    config.sessions.out_buffer_bytes_max = 16 << 10;
+    let server = ZooServer::start(config).expect("starts");
+    let mut client = RawClient::connect(server.address());
+    assert_eq!(client.create("/big", &[7; 20 << 10], 0).err, 0);
+    // Shorter than anything else that would make the server look again: no ping is sent, and nothing is due.
+    client.stream().set_read_timeout(Some(Duration::from_secs(8))).expect("a socket");
+    client.send_all(&[(OpCode::GetData, path_watch("/big", false)), (OpCode::SetData, set_data("/big", b"", -1))]).expect("sent");
+    assert_eq!(client.reply().expect("the read").err, 0);
+    assert_eq!(client.reply().expect("the write behind it").err, 0);
     server.stop().expect("stops cleanly");
 }

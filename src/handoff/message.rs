@@ -25,8 +25,8 @@ pub enum ToReplica {
     Connect { conn: ConnKey, accepted: Instant, request: ConnectRequest },
     /// The connection is gone; `heard` is when the session was last heard from.
     Detach { conn: ConnKey, session: SessionId, heard: Instant },
-    /// Answer to `Control::AskHeard`.
-    Heard { conn: ConnKey, session: SessionId, heard: Instant },
+    /// Answer to `Control::AskHeard`, as of the moment `at`: the message may have to wait.
+    Heard { conn: ConnKey, session: SessionId, heard: Instant, at: Instant },
 }
 
 /// One consecutive stretch of the published history, as shards consume it. Immutable once published.

@@ -151,14 +151,16 @@ impl ShardLoop {
         let now = clock::now();
         let mut state = self.state.borrow_mut();
         act(&mut state, now);
+        Self::carry_out(&mut state, now);
         if state.shard.wants_room() {
             self.mesh.want_room(usize::from(self.id.0));
             state.shard.replica_has_room(now);
+            Self::carry_out(&mut state, now);
         }
+        // After all that can push: sending makes room for requests that waited for it, and finds connections that are gone.
         if state.shard.take_kick() {
             self.to_replica.kick();
         }
-        Self::carry_out(&mut state, now);
         self.alarm.set(state.shard.poll_timeout());
         if !state.starts.is_empty() {
             let starts = std::mem::take(&mut state.starts);

@@ -31,6 +31,8 @@ struct Session {
     closing: bool,
     /// Its bucket.
     due: Instant,
+    /// Its end is in the list of what is due, and it was not heard from since.
+    overdue: bool,
 }
 
 /// What to do with a session that is due.
@@ -66,9 +68,14 @@ impl Sessions {
 
     /// A new or recovered session, nobody connected yet.
     pub(super) fn open(&mut self, session: SessionId, timeout_ms: i32, now: Instant) {
-        let entry = Session { owner: None, timeout_ms, closing: false, due: Instant(0) };
+        let entry = Session { owner: None, timeout_ms, closing: false, due: Instant(0), overdue: false };
         self.by_id.insert(session, entry);
         self.touch(session, now);
+    }
+
+    /// A session that exists only as the owner of ephemerals: due at the first tick.
+    pub(super) fn open_dead(&mut self, session: SessionId) {
+        self.open(session, 0, Instant(0));
     }
 
     /// Exists and is not being closed.
@@ -116,10 +123,11 @@ impl Sessions {
         }
     }
 
-    /// The owner's shard has answered.
-    pub(super) fn heard(&mut self, session: SessionId, conn: ConnKey, heard: Instant, now: Instant) {
-        if self.standing(session, conn) == Standing::Owner && self.touch(session, heard) <= now {
-            self.due.push_back(Due::Expire(session));
+    /// The owner's shard has answered, at the time `answered`. What it did not know then decides nothing: an answer that had to wait for a
+    /// slow disk is followed by another question.
+    pub(super) fn heard(&mut self, session: SessionId, conn: ConnKey, heard: Instant, answered: Instant) {
+        if self.standing(session, conn) == Standing::Owner && self.touch(session, heard) <= answered {
+            self.expire(session);
         }
     }
 
@@ -148,7 +156,7 @@ impl Sessions {
             for session in sessions {
                 let Some(s) = self.by_id.get(&session).filter(|s| s.due == at && !s.closing) else { continue };
                 match s.owner {
-                    None => self.due.push_back(Due::Expire(session)),
+                    None => self.expire(session),
                     Some(owner) => {
                         self.due.push_back(Due::Ask(session, owner.conn));
                         // Asked again if no answer comes; the shard that owes it may lag.
@@ -164,7 +172,7 @@ impl Sessions {
         while let Some(due) = self.due.pop_front() {
             match due {
                 Due::Ask(session, conn) if self.standing(session, conn) != Standing::Owner => {}
-                Due::Expire(session) if !self.is_open(session) => {}
+                Due::Expire(session) if !self.by_id.get(&session).is_some_and(|s| s.overdue && !s.closing) => {}
                 _ => return Some(due),
             }
         }
@@ -188,11 +196,19 @@ impl Sessions {
         all
     }
 
+    fn expire(&mut self, session: SessionId) {
+        if let Some(s) = self.by_id.get_mut(&session) {
+            s.overdue = true;
+            self.due.push_back(Due::Expire(session));
+        }
+    }
+
     /// Heard from at `at`: into the bucket of `at` + timeout, rounded up to the next tick. Returns when it is due.
     fn touch(&mut self, session: SessionId, at: Instant) -> Instant {
         let Some(s) = self.by_id.get_mut(&session) else { return at };
         let ms = at.as_ms().saturating_add(s.timeout_ms.max(0) as u64);
         let due = Instant(0).plus_ms((ms / self.tick_ms + 1).saturating_mul(self.tick_ms));
+        s.overdue = false;
         if s.due != due {
             s.due = due;
             self.buckets.entry(due).or_default().push(session);
@@ -270,6 +286,29 @@ mod tests {
         assert_eq!(sessions.next_expired(), None);
         sessions.detach(S, conn(2), at(300));
         sessions.tick(at(7000));
+        assert_eq!(sessions.next_expired(), Some(Due::Expire(S)));
+    }
+
+    #[test]
+    fn a_session_taken_up_again_before_its_end_could_be_logged_lives_on_a17() {
+        let mut sessions = Sessions::new(TICK, 1);
+        sessions.open(S, 4000, at(100));
+        sessions.tick(at(5000));
+        let due = sessions.next_expired().expect("nobody is connected");
+        sessions.put_back(due);
+        sessions.attach(S, Owner { conn: conn(1), accepted: at(5100) }, 4000, at(5200));
+        assert_eq!(sessions.next_expired(), None, "its client is there");
+        sessions.detach(S, conn(1), at(5300));
+        sessions.tick(at(10_000));
+        assert_eq!(sessions.next_expired(), Some(Due::Expire(S)), "and may be silent again");
+    }
+
+    #[test]
+    fn the_owner_of_left_over_ephemerals_is_due_at_the_first_tick() {
+        let mut sessions = Sessions::new(TICK, 1);
+        sessions.open_dead(S);
+        assert!(sessions.next_due().is_some_and(|due| due <= at(TICK)));
+        sessions.tick(at(TICK));
         assert_eq!(sessions.next_expired(), Some(Due::Expire(S)));
     }
 

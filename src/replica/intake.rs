@@ -37,7 +37,7 @@ impl Replica {
             ToReplica::Failed { conn, session, xid, err, auth } => self.failed(wall, conn, session, xid, err, &auth),
             ToReplica::Connect { conn, accepted, request } => self.connect(now, wall, Owner { conn, accepted }, &request),
             ToReplica::Detach { conn, session, heard } => self.sessions.detach(session, conn, heard),
-            ToReplica::Heard { conn, session, heard } => self.sessions.heard(session, conn, heard, now),
+            ToReplica::Heard { conn, session, heard, at } => self.sessions.heard(session, conn, heard, at),
         }
     }
 
@@ -100,7 +100,7 @@ impl Replica {
             return self.new_session(now, wall, owner, timeout_ms);
         }
         let known = same_secret(&derived_password(request.session), &request.password);
-        if !known || !self.sessions.is_open(request.session) {
+        if !known || !self.sessions.is_open(request.session) || !self.tree.has_session(request.session) {
             return self.groups.control(owner.conn, Control::Refused { conn: owner.conn });
         }
         if let Some(older) = self.sessions.owner(request.session) {

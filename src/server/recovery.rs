@@ -147,9 +147,9 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig) -> Result<Recovered
         let written = SnapshotFiles::new(storage, config.digest_enabled).write(tree.begin_image());
         written.map_err(io_error(|| format!("writing a snapshot in {}", dirs.snapshots.display())))?;
     }
-    let removed = tree.remove_dead_ephemerals();
-    if removed > 0 {
-        start.notes.push(format!("removed {removed} ephemeral nodes of sessions that no longer exist"));
+    let dead = tree.dead_sessions().len();
+    if dead > 0 {
+        start.notes.push(format!("{dead} sessions that no longer exist own ephemeral nodes; they are closed now"));
     }
     Ok(Recovered { tree, last_zxid: end.last_zxid, snapshot: start.snapshot, replayed: end.replayed, notes: start.notes, locks })
 }

@@ -361,3 +361,29 @@ fn a_purge_keeps_what_recovery_needs() {
     fs::remove_file(f.history().join("snapshot.9")).expect("removed");
     assert_eq!(f.recovered().last_zxid, Zxid(12), "the oldest kept snapshot and the kept logs are enough");
 }
+
+#[test]
+fn a_run_that_began_with_ephemerals_of_an_unknown_session_can_be_replayed_l17() {
+    let f = Fixture::empty();
+    let mut log = log_of_creates(1, 2);
+    let header = TxnHeader { session: SessionId(7), cxid: Xid(1), zxid: Zxid(3), time: WallTime(9), kind: 1 };
+    let kind = CreateKind::Create { ephemeral: true };
+    let create = CreateTxn { kind, path: "/dead", data: None, acl: AclVec::OPEN, parent_cversion: Some(3) };
+    let mut payload = Vec::new();
+    encode_payload(&header, &Txn::Create(create), &mut payload);
+    write_frame(&payload, &mut log);
+    f.put("log.1", &log);
+    let mut recovered = f.recovered();
+    let auth = crate::base::Auth::default();
+    let p = crate::tree::Prepare { zxid: Zxid(4), time: WallTime(10), session: SessionId(1), cxid: Xid(2), auth: &auth };
+    payload.clear();
+    let request = crate::proto::Request::Delete { path: "/n1", version: -1 };
+    let prepared = recovered.tree.prepare(&p, &request, &mut payload, &mut Vec::new());
+    assert_eq!(prepared.err, crate::proto::ErrorCode::Ok);
+    drop(recovered);
+    let mut next = Vec::new();
+    FileHeader::log(0).write(&mut next);
+    write_frame(&payload, &mut next);
+    f.put("log.4", &next);
+    assert_eq!(f.recovered().last_zxid, Zxid(4), "the logged digest is that of the tree the logs lead to");
+}

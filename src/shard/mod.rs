@@ -412,7 +412,7 @@ impl Shard {
     fn tell_heard(&mut self, now: Instant, conn: ConnId, session: SessionId) {
         let Some(client) = self.clients.get(conn).filter(|c| c.conn.session() == Some(session)) else { return };
         let heard = client.alive_at(now, &self.config);
-        self.tell(ToReplica::Heard { conn: self.key(conn), session, heard });
+        self.tell(ToReplica::Heard { conn: self.key(conn), session, heard, at: now });
     }
 
     /// Watches a connection that is not read because of its output: we do not hear its client, so what it takes is its sign of life.

@@ -144,7 +144,7 @@ pub fn replay<S: LogSource, E>(
 ) -> Result<LogEnd, ReplayError<E>> {
     debug_assert!(plan.logs.is_sorted());
     let first = plan.logs.iter().rposition(|log| *log <= plan.after).unwrap_or(0);
-    let mut state = State { plan, mark: plan.mark, last: plan.after, replayed: 0, tail: None, remove: Vec::new() };
+    let mut state = State { plan, mark: plan.mark, last: plan.after, replayed: 0, tail: None, stumps: Vec::new(), remove: Vec::new() };
     for &log in &plan.logs[first..] {
         state.read_log(source, log, apply)?;
     }
@@ -169,6 +169,9 @@ struct State<'a> {
     replayed: u64,
     /// End of the newest log that has records.
     tail: Option<Tail>,
+    /// Logs behind it that hold bytes and no good record: the last files a crash may have left, each judged like the tail, which they do
+    /// not hide.
+    stumps: Vec<Tail>,
     remove: Vec<Zxid>,
 }
 
@@ -205,7 +208,13 @@ impl State<'_> {
             self.remove.push(log);
             return Ok(());
         }
-        self.tail = Some(Tail { log, dbid: header.dbid, stop, rest, last_record });
+        let tail = Tail { log, dbid: header.dbid, stop, rest, last_record };
+        if last_record.is_none() {
+            self.stumps.push(tail);
+        } else {
+            self.stumps.clear(); // the history goes on behind them, or `check` would have refused this one
+            self.tail = Some(tail);
+        }
         Ok(())
     }
 
@@ -243,13 +252,19 @@ impl State<'_> {
         if zxid <= self.last {
             return damage(log, record.offset, Damage::OutOfOrder(zxid));
         }
-        match &self.tail {
+        match self.stumps.first().or(self.tail.as_ref()) {
             Some(tail) if first && !tail.rest.all_zero => damage(tail.log, tail.stop.offset, Damage::NextLogElsewhere(tail.stop.why, zxid)),
             _ => damage(log, record.offset, Damage::Gap(zxid)),
         }
     }
 
     fn finish(mut self) -> Result<LogEnd, Corruption> {
+        let known = |mark: Option<Mark>, tail: &Tail| mark.filter(|m| tail.dbid != 0 && m.dbid == tail.dbid);
+        for stump in std::mem::take(&mut self.stumps) {
+            self.judge(&stump, known(self.mark, &stump))?;
+            self.remove.push(stump.log);
+        }
+        self.remove.sort();
         let Some(tail) = self.tail.take() else {
             return Ok(LogEnd {
                 last_zxid: self.last,
@@ -261,7 +276,7 @@ impl State<'_> {
                 mark: None,
             });
         };
-        let known = self.mark.filter(|m| tail.dbid != 0 && m.dbid == tail.dbid);
+        let known = known(self.mark, &tail);
         self.judge(&tail, known)?;
         let mut end = LogEnd {
             last_zxid: self.last,
@@ -272,16 +287,12 @@ impl State<'_> {
             torn: !tail.rest.all_zero,
             mark: None,
         };
-        match tail.last_record {
-            None => end.remove.push(tail.log),
-            Some((zxid, adler)) => {
-                end.cut = (tail.stop.offset < tail.rest.file_bytes).then_some((tail.log, tail.stop.offset));
-                let unsynced_bytes_max = known.map_or(0, |m| m.unsynced_bytes_max);
-                let mark = Mark { file: tail.log, dbid: tail.dbid, offset: tail.stop.offset, zxid, adler, unsynced_bytes_max };
-                end.mark = (tail.dbid != 0).then_some(mark);
-            }
+        if let Some((zxid, adler)) = tail.last_record {
+            end.cut = (tail.stop.offset < tail.rest.file_bytes).then_some((tail.log, tail.stop.offset));
+            let unsynced_bytes_max = known.map_or(0, |m| m.unsynced_bytes_max);
+            let mark = Mark { file: tail.log, dbid: tail.dbid, offset: tail.stop.offset, zxid, adler, unsynced_bytes_max };
+            end.mark = (tail.dbid != 0).then_some(mark);
         }
-        end.remove.sort();
         Ok(end)
     }
 

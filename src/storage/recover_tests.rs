@@ -184,6 +184,24 @@ fn a_bad_record_before_a_file_that_does_not_go_on_is_damage() {
 }
 
 #[test]
+fn damage_is_not_hidden_by_a_newer_file_whose_first_record_is_torn_d5() {
+    let mut bytes = file(0, 1..=10);
+    bytes[16 + 4 * RECORD as usize + 20] ^= 1;
+    let corruption = run(&dir([(1, bytes), (11, torn(file(0, []), 11))]), 0, None).expect_err("6 to 10 are whole");
+    assert!(matches!(corruption.damage, Damage::GoodRecordBehind(..)), "{corruption}");
+    assert_eq!((corruption.log, corruption.last_good), (Zxid(1), Zxid(4)));
+}
+
+#[test]
+fn the_log_that_holds_the_end_is_synced_whatever_lies_behind_it() {
+    for behind in [torn(file(0, []), 4), file(0, []), vec![]] {
+        let (_, end) = good(&dir([(1, zeros(file(0, 1..=3), 64)), (4, behind)]), 0, None);
+        assert_eq!((end.last_log, end.cut), (Some(Zxid(1)), Some((Zxid(1), 16 + 3 * RECORD))));
+        assert_eq!(end.remove, [Zxid(4)]);
+    }
+}
+
+#[test]
 fn a_torn_tail_followed_only_by_a_file_without_records_is_still_judged() {
     let (_, end) = good(&dir([(1, torn(file(0, 1..=2), 3)), (3, vec![])]), 0, None);
     assert_eq!((end.cut, end.remove, end.torn), (Some((Zxid(1), 16 + 2 * RECORD)), vec![Zxid(3)], true));

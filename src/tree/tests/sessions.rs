@@ -122,7 +122,7 @@ fn ephemerals_are_listed_by_prefix() {
 }
 
 #[test]
-fn ephemerals_of_unknown_sessions_are_removed_at_start() {
+fn ephemerals_of_unknown_sessions_go_by_a_transaction() {
     let mut rig = Rig::new();
     rig.open_session(OTHER);
     rig.make("/p");
@@ -132,14 +132,20 @@ fn ephemerals_of_unknown_sessions_are_removed_at_start() {
     // As after a fuzzy image: the session is gone, its node is not.
     rig.tree.sessions.load_table([(SessionId(0x77), 4000)].into_iter().collect());
     let digest = rig.tree.digest;
-    assert_eq!(rig.tree.remove_dead_ephemerals(), 1);
+    assert_eq!(rig.tree.dead_sessions(), [OTHER]);
+    let mut payload = Vec::new();
+    let auth = Auth::default();
+    rig.zxid += 1;
+    let p = Prepare { zxid: Zxid(rig.zxid), time: WallTime(rig.now), session: OTHER, cxid: Xid(0), auth: &auth };
+    assert_eq!(rig.tree.prepare_close_session(&p, &mut payload).effects.closed_session, Some(OTHER));
+    rig.tree.commit(Zxid(rig.zxid));
     assert!(!rig.exists("/p/dead") && rig.exists("/mine"));
     assert_eq!(rig.stat("/p").pzxid, rig.zxid as i64);
     assert_eq!((rig.tree.applied(), rig.tree.head_zxid()), (Zxid(rig.zxid), Zxid(rig.zxid)));
     assert_ne!(rig.tree.digest, digest);
     assert!(rig.tree.undo.is_empty());
     assert_consistent(&rig.tree);
-    assert_eq!(rig.tree.remove_dead_ephemerals(), 0);
+    assert!(rig.tree.dead_sessions().is_empty());
     rig.make("/p/after");
 }
 
