@@ -231,7 +231,12 @@ fn hand_over(owners: &[(Kind, End)], compression: &str, seed: u64) {
             after.sessions.retain(|s| before.sessions.contains(s));
             assert_same(before, &after, &story);
         }
-        assert_no_digest_mismatch(&server, &story);
+        // What a Java server left behind when it was killed amid changes is not always what the next one expects (its snapshots are fuzzy);
+        // after any other end, and whatever ours left, the digests have to agree.
+        let javas_own = owners[..round].last().is_some_and(|last| matches!(last, (Kind::Java, End::KillInFlight)));
+        if !javas_own {
+            assert_no_digest_mismatch(&server, &story);
+        }
         work(server.port, &mut kept, &mut random);
         reader.ok(&close_session());
         let mut reader = super_reader(server.port);
@@ -239,7 +244,9 @@ fn hand_over(owners: &[(Kind, End)], compression: &str, seed: u64) {
         let own = reader.session.session.to_string();
         seen.sessions.retain(|s| *s != own);
         reader.ok(&close_session());
-        assert_no_digest_mismatch(&server, &story);
+        if !javas_own {
+            assert_no_digest_mismatch(&server, &story);
+        }
         before = Some(seen);
         match end {
             End::Stop => server.stop(),

@@ -4,11 +4,17 @@ use super::Context;
 use crate::reference::request::*;
 use crate::reference::words::ask_bytes;
 
-/// Every run of digits (with a point) becomes `N`.
+/// Every number becomes `N`: digits, a point, and the exponent Java writes behind small ones (`6.0E-4`).
 fn digits(text: &str) -> String {
     let mut out = String::new();
     let mut in_number = false;
-    for ch in text.chars() {
+    let mut rest = text;
+    while let Some(ch) = rest.chars().next() {
+        if in_number && rest.starts_with("E-") {
+            rest = &rest[2..];
+            continue;
+        }
+        rest = &rest[ch.len_utf8()..];
         let number = ch.is_ascii_digit() || (in_number && ch == '.');
         if number && !in_number {
             out.push('N');
