@@ -102,8 +102,8 @@ mod oracle {
     /// The last zxid, or `None` where the history must be refused.
     pub fn judge(files: &BTreeMap<u64, Vec<u8>>) -> Option<u64> {
         let mut last = 0;
-        // The first file with bad bytes at its end that no later file has made good.
-        let mut open_end: Option<&[u8]> = None;
+        // Bad bytes at the ends of files that no later file has made good; one may not hide another.
+        let mut open_ends: Vec<&[u8]> = Vec::new();
         for (name, file) in files {
             if file.len() < 16 || file.iter().all(|b| *b == 0) {
                 continue;
@@ -120,16 +120,14 @@ mod oracle {
                 at += length;
             }
             if at > 16 {
-                open_end = None;
+                open_ends.clear();
             }
             if file[at..].iter().any(|b| *b != 0) {
-                open_end = Some(&file[at..]);
+                open_ends.push(&file[at..]);
             }
         }
-        match open_end {
-            Some(rest) if (0..rest.len()).any(|at| record(&rest[at..]).is_some_and(|(zxid, _)| zxid > last)) => None,
-            _ => Some(last),
-        }
+        let goes_on = |rest: &&[u8]| (0..rest.len()).any(|at| record(&rest[at..]).is_some_and(|(zxid, _)| zxid > last));
+        if open_ends.iter().any(goes_on) { None } else { Some(last) }
     }
 }
 
