@@ -95,7 +95,7 @@ impl ShardLoop {
         let bell = mesh.bells[usize::from(id.0)].clone();
         let to_replica = mesh.to_replica[usize::from(id.0)].clone();
         let state = RefCell::new(State { shard, sockets: HashMap::default(), starts: Vec::new() });
-        Rc::new(ShardLoop { id, state, mesh, inbox, bell, to_replica, alarm: Alarm::default(), admin })
+        Rc::new(ShardLoop { id, state, mesh, inbox, bell, to_replica, alarm: Alarm::of_this_executor(), admin })
     }
 
     /// Serves until told to stop. `accepting` is the task that accepts sockets, on shard 0.

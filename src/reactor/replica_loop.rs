@@ -75,7 +75,7 @@ impl ReplicaLoop {
         Rc::new(ReplicaLoop {
             state: RefCell::new(state),
             mesh,
-            alarm: Alarm::default(),
+            alarm: Alarm::of_this_executor(),
             fsync_warning,
             main: RefCell::new(None),
             waits_for_admission: Cell::new(false),
