@@ -57,7 +57,7 @@ impl ServerProcess {
         let (ready, is_ready) = mpsc::channel();
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
         let copy = log.clone();
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
                 if let Some(address) = ready_address(&line) {
                     let _ = ready.send(address);
@@ -78,7 +78,7 @@ impl ServerProcess {
                 Err(_) => {}
             }
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
-                std::thread::sleep(Duration::from_millis(20)); // the reader thread sees the end of the pipe
+                reader.join().expect("the log is read to its end");
                 let text = log.lock().expect("not poisoned").clone();
                 return Err((status, text));
             }
