@@ -179,6 +179,11 @@ impl Sessions {
         None
     }
 
+    /// Some are due and not dealt with.
+    pub(super) fn has_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
     /// Puts back what could not be done yet.
     pub(super) fn put_back(&mut self, due: Due) {
         self.due.push_front(due);

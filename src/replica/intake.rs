@@ -13,6 +13,9 @@ use crate::proto::{ErrorCode, OpCode, Request};
 use crate::tree::{Prepare, Prepared};
 use std::sync::Arc;
 
+/// Sessions dealt with in one step. All that were connected through one address may be due at once, and requests must not wait for them all.
+const EXPIRIES_PER_STEP: usize = 8;
+
 /// Who asks for a transaction.
 pub(super) struct Asker<'a> {
     pub(super) session: SessionId,
@@ -141,9 +144,10 @@ impl Replica {
         }
     }
 
-    /// Deals with sessions that are due, as far as the log takes their end.
-    pub(super) fn expire_due(&mut self, _now: Instant, wall: WallTime) {
-        while let Some(due) = self.sessions.next_expired() {
+    /// Deals with some of the sessions that are due, as far as the log takes their end; `poll_timeout` asks for the rest at once.
+    pub(super) fn expire_due(&mut self, wall: WallTime) {
+        for _ in 0..EXPIRIES_PER_STEP {
+            let Some(due) = self.sessions.next_expired() else { return };
             match due {
                 Due::Ask(session, conn) => self.groups.control(conn, Control::AskHeard { conn, session }),
                 Due::Expire(_) if !self.log.can_append() => return self.sessions.put_back(due),

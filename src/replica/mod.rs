@@ -195,6 +195,9 @@ impl Replica {
         if self.stop != Stop::No {
             return None;
         }
+        if self.sessions.has_due() && self.log.can_append() {
+            return Some(Instant(0)); // at once
+        }
         [self.sessions.next_due(), self.removals.next_due()].into_iter().flatten().min()
     }
 
@@ -256,7 +259,7 @@ impl Replica {
             self.message(now, wall, message);
         }
         if self.stop == Stop::No && self.fatal.is_none() {
-            self.expire_due(now, wall);
+            self.expire_due(wall);
         }
     }
 

@@ -556,6 +556,28 @@ fn a_silent_session_expires_and_a_pinging_one_does_not_p13() {
 }
 
 #[test]
+fn sessions_that_are_due_together_end_in_steps_so_that_requests_get_their_turn() {
+    let mut w = World::new(Setup::default());
+    for _ in 0..100 {
+        let (c, _) = w.connect(0);
+        w.hang_up(c);
+    }
+    w.settle();
+    let open = |w: &World| w.replica.report_with_sessions(w.now).sessions.len();
+    for _ in 0..60 {
+        if open(&w) < 100 {
+            break;
+        }
+        w.now = w.now.plus_ms(1000);
+        w.timers();
+    }
+    assert!((80..100).contains(&open(&w)), "{} left after the first step", open(&w));
+    assert!(w.replica.poll_timeout().is_some_and(|at| at <= w.now), "the rest is due at once");
+    w.pass(50 * 100);
+    assert_eq!(open(&w), 0);
+}
+
+#[test]
 fn a_disconnected_session_lives_until_its_timeout() {
     let mut w = World::new(Setup::default());
     let (a, response) = w.connect(0);
