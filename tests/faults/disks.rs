@@ -204,12 +204,12 @@ fn assert_fatal((status, log): (ExitStatus, String), why: &str) {
 fn on_a_full_disk_snapshots_fail_then_the_log_ends_the_server_and_nothing_is_lost() {
     const NAME: &str = "on_a_full_disk_snapshots_fail_then_the_log_ends_the_server_and_nothing_is_lost";
     let Some(disk) = SmallDisk::new(NAME) else { return };
-    let settings: &[&str] = &["preAllocSize=1024", "snapCount=200"];
+    let settings: &[&str] = &["preAllocSize=1024", "snapCount=400"];
     let server = ServerProcess::start(&disk.data_dir(), 1, settings);
     let mut client = RawClient::connect(server.address);
     let mut writes = Writes::new();
-    // A snapshot of some size, so that it does not fit into what the end of a log leaves free.
-    for i in 0..8 {
+    // A snapshot does not fit into what closing the first log, of 32 MiB, gives back.
+    for i in 0..25 {
         assert_eq!(client.create(&format!("/ballast-{i}"), &vec![i; 1_000_000], OPEN).err, 0);
     }
     writes.some(&mut client, 20);
@@ -218,11 +218,15 @@ fn on_a_full_disk_snapshots_fail_then_the_log_ends_the_server_and_nothing_is_los
     let mut filler = Filler::new(disk.mount_point().join("filler"));
     filler.fill();
 
-    while !server.log().contains("could not be written") {
-        filler.fill();
-        assert!(writes.one(&mut client), "a snapshot that cannot be written stops nobody:\n{}", server.log());
-        assert!(writes.acked.len() < 2_000, "no snapshot has failed:\n{}", server.log());
+    // Until the log rolls, which begins a snapshot. The next log has its segment already.
+    while files(&disk.data_dir(), "log.").len() == 1 {
+        assert!(writes.one(&mut client), "served:\n{}", server.log());
+        assert!(writes.acked.len() < 2_000, "no snapshot is begun:\n{}", server.log());
     }
+    wait_until("the snapshot fails", || {
+        filler.fill();
+        server.log().contains("could not be written")
+    });
     assert!(server.log().contains("the server goes on, its logs are kept"), "{}", server.log());
     writes.some(&mut client, 50);
     assert_eq!(client.set("/n-000000", &[0; PAYLOAD_BYTES], -1).err, 0, "serving goes on");
