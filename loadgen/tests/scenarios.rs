@@ -57,15 +57,16 @@ fn error_replies_are_counted_and_do_not_fail_the_run() {
 
 #[test]
 fn a_wrong_reply_fails_the_run_and_says_why() {
+    // A server that hangs up on requests it has not read makes the kernel send a reset.
     for (fault, why) in [
-        (Fault::WrongXid(50), "reply to xid"),
-        (Fault::ShortData(50), "data length"),
-        (Fault::ZxidBack(50), "zxid went back"),
-        (Fault::HangUp(50), "closed the connection"),
+        (Fault::WrongXid(50), ["reply to xid"; 2]),
+        (Fault::ShortData(50), ["data length"; 2]),
+        (Fault::ZxidBack(50), ["zxid went back"; 2]),
+        (Fault::HangUp(50), ["closed the connection", "Connection reset"]),
     ] {
         let (ok, json) = run(fake::start(fault), &["--in-flight", "2"]);
         let failure = json["failure"].as_str().unwrap_or_default();
-        assert!(!ok && failure.contains(why), "{fault:?}: {failure}");
+        assert!(!ok && why.iter().any(|why| failure.contains(why)), "{fault:?}: {failure}");
     }
 }
 

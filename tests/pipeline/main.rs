@@ -563,7 +563,7 @@ fn sessions_that_are_due_together_end_in_steps_so_that_requests_get_their_turn()
         w.hang_up(c);
     }
     w.settle();
-    let open = |w: &World| w.replica.report_with_sessions(w.now).sessions.len();
+    let open = |w: &World| w.replica.report(w.now).sessions.len();
     for _ in 0..60 {
         if open(&w) < 100 {
             break;
