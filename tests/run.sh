@@ -135,8 +135,8 @@ layer_unit() {
     local tests
     readarray -t tests < <(unit_tests)
     PROPTEST_CASES=$(scaled 64) part "unit tests of the library" "$(share unit)" cargo test --locked -p zoo --lib --bins
-    PROPTEST_CASES=$(scaled 64) part "unit tests across modules" "$(share unit)" cargo test --locked -p zoo "${tests[@]}"
-    part "other packages" "$(share unit)" cargo test --locked --workspace --exclude zoo
+    PROPTEST_CASES=$(scaled 64) part "unit tests across modules" "$(share unit)" cargo test --locked -p zoo --no-fail-fast "${tests[@]}"
+    part "other packages" "$(share unit)" cargo test --locked --no-fail-fast --workspace --exclude zoo
 }
 
 layer_plain() {
