@@ -2,7 +2,7 @@
 //! so these tests need root; without it they say loudly that nothing was tested.
 
 use crate::damage::record_offsets;
-use crate::support::{RawClient, ServerProcess, create, files, path_watch, set_data, temp_dir, wait_until};
+use crate::support::{PATIENCE, RawClient, ServerProcess, create, files, path_watch, set_data, temp_dir, wait_until};
 use crate::{OPEN, skipped};
 use rustix::fs::{FallocateFlags, fallocate};
 use std::fs::{File, OpenOptions};
@@ -10,6 +10,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
 use zoo::proto::OpCode;
 
 /// Bytes of the device; a server with small segments needs two of 32 MiB.
@@ -56,7 +57,7 @@ impl SmallDisk {
     }
 
     fn unmount(&self) -> Result<(), String> {
-        run("umount", &[&text(&self.mount_point())]).map(drop)
+        run_when_free("umount", &[&text(&self.mount_point())])
     }
 
     fn backing(&self) -> PathBuf {
@@ -94,7 +95,7 @@ impl Drop for SmallDisk {
         if let Some(device) = &self.device {
             let _ = run("losetup", &["-d", device]);
         }
-        let _ = run("umount", &[&text(&self.backing())]);
+        let _ = run_when_free("umount", &[&text(&self.backing())]);
     }
 }
 
@@ -109,6 +110,18 @@ fn run(program: &str, args: &[&str]) -> Result<String, String> {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     } else {
         Err(format!("{program} {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+    }
+}
+
+/// The same for what needs a file system that nobody uses: the kernel takes down the rings of a killed server in its own time, and until then
+/// they hold its files.
+fn run_when_free(program: &str, args: &[&str]) -> Result<(), String> {
+    let started = Instant::now();
+    loop {
+        match run(program, args) {
+            Err(why) if why.contains("busy") && started.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(10)),
+            result => return result.map(drop),
+        }
     }
 }
 
@@ -324,7 +337,7 @@ fn a_directory_that_cannot_be_written_is_refused() {
     assert_eq!(client.create("/kept", b"1", OPEN).err, 0);
     assert_eq!(client.call(OpCode::SetData, &set_data("/kept", b"2", 0)).err, 0);
     server.kill();
-    run("mount", &["-o", "remount,ro", &text(&disk.mount_point())]).expect("read-only");
+    run_when_free("mount", &["-o", "remount,ro", &text(&disk.mount_point())]).expect("read-only");
     let Err((status, log)) = ServerProcess::try_start(&disk.data_dir(), 0, 1, &[]) else { panic!("started on a read-only disk") };
     assert_eq!(status.code(), Some(3), "{log}");
     assert!(log.contains("Read-only file system") && log.contains(&text(&disk.data_dir())), "{log}");

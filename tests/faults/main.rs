@@ -23,7 +23,8 @@ const EPHEMERAL: i32 = 1;
 
 /// Says that a test has not tested anything, also where the output of tests that pass is not shown.
 fn skipped(test: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+    // On a line of its own, whatever the test runner has begun to print.
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED {test}: {why}");
 }
 
 /// A client that behaves, beside all others: it writes, reads what it wrote, and checks every answer.
