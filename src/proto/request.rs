@@ -52,30 +52,83 @@ pub struct SetWatches<'a> {
 #[allow(missing_docs)]
 pub enum Request<'a> {
     Create(CreateRequest<'a>),
-    Delete { path: &'a str, version: i32 },
-    Exists { path: &'a str, watch: bool },
-    GetData { path: &'a str, watch: bool },
-    SetData { path: &'a str, data: Option<&'a [u8]>, version: i32 },
-    GetAcl { path: &'a str },
-    SetAcl { path: &'a str, acl: AclVec<'a>, version: i32 },
+    Delete {
+        path: &'a str,
+        version: i32,
+    },
+    Exists {
+        path: &'a str,
+        watch: bool,
+    },
+    GetData {
+        path: &'a str,
+        watch: bool,
+    },
+    SetData {
+        path: &'a str,
+        data: Option<&'a [u8]>,
+        version: i32,
+    },
+    GetAcl {
+        path: &'a str,
+    },
+    SetAcl {
+        path: &'a str,
+        acl: AclVec<'a>,
+        version: i32,
+    },
     /// getChildren and getChildren2.
-    GetChildren { path: &'a str, watch: bool, with_stat: bool },
-    Sync { path: &'a str },
+    GetChildren {
+        path: &'a str,
+        watch: bool,
+        with_stat: bool,
+    },
+    Sync {
+        path: &'a str,
+    },
     Ping,
     /// Only as a part of a multi.
-    Check { path: &'a str, version: i32 },
+    Check {
+        path: &'a str,
+        version: i32,
+    },
     Multi(Vec<Request<'a>>),
     MultiRead(Vec<Request<'a>>),
-    Reconfig { joining: Option<&'a str>, leaving: Option<&'a str>, new_members: Option<&'a str>, config_id: i64 },
-    CheckWatches { path: &'a str, kind: i32 },
-    RemoveWatches { path: &'a str, kind: i32 },
-    DeleteContainer { path: &'a str },
-    Auth { scheme: Option<&'a str>, auth: &'a [u8] },
-    Sasl { token: Option<&'a [u8]> },
+    Reconfig {
+        joining: Option<&'a str>,
+        leaving: Option<&'a str>,
+        new_members: Option<&'a str>,
+        config_id: i64,
+    },
+    CheckWatches {
+        path: &'a str,
+        kind: i32,
+    },
+    RemoveWatches {
+        path: &'a str,
+        kind: i32,
+    },
+    DeleteContainer {
+        path: &'a str,
+    },
+    Auth {
+        scheme: Option<&'a str>,
+        auth: &'a [u8],
+    },
+    Sasl {
+        token: Option<&'a [u8]>,
+    },
     SetWatches(SetWatches<'a>),
-    GetEphemerals { prefix: Option<&'a str> },
-    GetAllChildrenNumber { path: &'a str },
-    AddWatch { path: &'a str, mode: i32 },
+    GetEphemerals {
+        prefix: Option<&'a str>,
+    },
+    GetAllChildrenNumber {
+        path: &'a str,
+    },
+    AddWatch {
+        path: &'a str,
+        mode: i32,
+    },
     WhoAmI,
     CreateSession,
     CloseSession,
@@ -113,12 +166,9 @@ impl<'a> Request<'a> {
             OpCode::Ping => Request::Ping,
             OpCode::Check => Request::Check { path: r.string()?, version: r.i32()? },
             OpCode::Multi | OpCode::MultiRead => return Err(DecodeError::BadValue("nested multi", op as i64)),
-            OpCode::Reconfig => Request::Reconfig {
-                joining: r.opt_string()?,
-                leaving: r.opt_string()?,
-                new_members: r.opt_string()?,
-                config_id: r.i64()?,
-            },
+            OpCode::Reconfig => {
+                Request::Reconfig { joining: r.opt_string()?, leaving: r.opt_string()?, new_members: r.opt_string()?, config_id: r.i64()? }
+            }
             OpCode::CheckWatches => Request::CheckWatches { path: r.string()?, kind: r.i32()? },
             OpCode::RemoveWatches => Request::RemoveWatches { path: r.string()?, kind: r.i32()? },
             OpCode::DeleteContainer => Request::DeleteContainer { path: r.string()? },

@@ -255,7 +255,10 @@ impl Shard {
     #[must_use]
     pub fn is_settled(&self, conn: ConnId) -> bool {
         self.clients.get(conn).is_none_or(|c| {
-            c.conn.order.is_idle() && !c.blocked && c.conn.output.is_empty() && !matches!(c.conn.phase, Phase::AwaitText | Phase::AwaitAttach { .. })
+            c.conn.order.is_idle()
+                && !c.blocked
+                && c.conn.output.is_empty()
+                && !matches!(c.conn.phase, Phase::AwaitText | Phase::AwaitAttach { .. })
         })
     }
 

@@ -354,7 +354,11 @@ fn a_multi_longer_than_the_limit_is_refused_as_undecodable() {
     let mut w = World::new(setup);
     let (c, _) = w.connect(0);
     let create = |path: &'static str| move |r: &mut Vec<u8>| put_create(r, path, "", 0);
-    w.request(c, OpCode::Multi, multi(&[(OpCode::Create, &create("/a")), (OpCode::Create, &create("/b")), (OpCode::Create, &create("/c"))]));
+    w.request(
+        c,
+        OpCode::Multi,
+        multi(&[(OpCode::Create, &create("/a")), (OpCode::Create, &create("/b")), (OpCode::Create, &create("/c"))]),
+    );
     w.request(c, OpCode::Multi, multi(&[(OpCode::Create, &create("/a")), (OpCode::Create, &create("/b"))]));
     w.settle();
     assert_eq!(w.replies(c), [(1, 2, -5), (2, 3, 0)]);
