@@ -58,13 +58,6 @@ struct Side {
     links: Vec<Link>,
 }
 
-/// The last answer of the left server, for scripts that need a value from it; the right one gave the same.
-#[derive(Clone, Debug, Default)]
-pub struct Answer {
-    pub lines: Vec<String>,
-    pub err: i32,
-}
-
 #[derive(Debug)]
 pub struct Pair {
     sides: [Side; 2],
@@ -158,13 +151,13 @@ impl Pair {
     }
 
     /// Sends a connect request (made per side) and compares the answers.
-    pub fn handshake(&mut self, conn: Conn, request: impl Fn(&Known) -> ConnectRequest) -> Answer {
+    pub fn handshake(&mut self, conn: Conn, request: impl Fn(&Known) -> ConnectRequest) {
         let frames = [0, 1].map(|i| {
             let mut out = Vec::new();
             request(&self.known(i)).write_frame(&mut out);
             out
         });
-        self.exchange(conn, "connect", frames, &[Due::Connect], Then::Open)
+        self.exchange(conn, "connect", frames, &[Due::Connect], Then::Open);
     }
 
     /// A new connection that asks for the session of `old`, with its right password.
@@ -189,29 +182,29 @@ impl Pair {
     }
 
     /// Closes the session; the reply and what precedes it are compared, then the end of the stream.
-    pub fn close(&mut self, conn: Conn) -> Answer {
+    pub fn close(&mut self, conn: Conn) {
         let xid = self.take_xid();
         let frame = op::close_session().frame(xid);
-        self.exchange(conn, "closeSession", [frame.clone(), frame], &[Due::Reply(op::CLOSE_SESSION)], Then::Closed)
+        self.exchange(conn, "closeSession", [frame.clone(), frame], &[Due::Reply(op::CLOSE_SESSION)], Then::Closed);
     }
 
     // ---- requests
 
-    pub fn call(&mut self, conn: Conn, request: &Request) -> Answer {
-        self.calls(conn, std::slice::from_ref(request))
+    pub fn call(&mut self, conn: Conn, request: &Request) {
+        self.calls(conn, std::slice::from_ref(request));
     }
 
     /// Several requests in one write.
-    pub fn calls(&mut self, conn: Conn, requests: &[Request]) -> Answer {
-        self.calls_then(conn, requests, Then::Open)
+    pub fn calls(&mut self, conn: Conn, requests: &[Request]) {
+        self.calls_then(conn, requests, Then::Open);
     }
 
     /// A request after whose reply the server closes.
-    pub fn last_call(&mut self, conn: Conn, request: &Request) -> Answer {
-        self.calls_then(conn, std::slice::from_ref(request), Then::Closed)
+    pub fn last_call(&mut self, conn: Conn, request: &Request) {
+        self.calls_then(conn, std::slice::from_ref(request), Then::Closed);
     }
 
-    pub fn calls_then(&mut self, conn: Conn, requests: &[Request], then: Then) -> Answer {
+    pub fn calls_then(&mut self, conn: Conn, requests: &[Request], then: Then) {
         let mut bytes = Vec::new();
         let mut due = Vec::new();
         for request in requests {
@@ -225,18 +218,18 @@ impl Pair {
     }
 
     /// A request that is not the same for both sides, for instance because it carries a zxid.
-    pub fn call_each(&mut self, conn: Conn, request: impl Fn(&Known) -> Request) -> Answer {
+    pub fn call_each(&mut self, conn: Conn, request: impl Fn(&Known) -> Request) {
         let xid = self.take_xid();
         let requests = [0, 1].map(|i| request(&self.known(i)));
         let due = [Due::Reply(requests[0].op)];
         let frames = requests.clone().map(|r| r.frame(xid));
-        self.exchange(conn, &requests[0].describe(), frames, &due, Then::Open)
+        self.exchange(conn, &requests[0].describe(), frames, &due, Then::Open);
     }
 
     /// Bytes as they are.
-    pub fn raw(&mut self, conn: Conn, bytes: &[u8], due: &[Due], then: Then) -> Answer {
+    pub fn raw(&mut self, conn: Conn, bytes: &[u8], due: &[Due], then: Then) {
         let what = format!("raw \"{}\"", bytes[..bytes.len().min(160)].escape_ascii());
-        self.exchange(conn, &what, [bytes.to_vec(), bytes.to_vec()], due, then)
+        self.exchange(conn, &what, [bytes.to_vec(), bytes.to_vec()], due, then);
     }
 
     /// Repeats a read until the left side answers with `err`, then expects the right one to get there as well, and compares.
@@ -259,8 +252,8 @@ impl Pair {
     }
 
     /// Waits until both servers have closed the connection, and compares what they sent before.
-    pub fn wait_closed(&mut self, conn: Conn) -> Answer {
-        self.exchange(conn, "until closed", [Vec::new(), Vec::new()], &[], Then::Closed)
+    pub fn wait_closed(&mut self, conn: Conn) {
+        self.exchange(conn, "until closed", [Vec::new(), Vec::new()], &[], Then::Closed);
     }
 
     /// Both servers' last zxid, from a ping.
@@ -314,7 +307,7 @@ impl Pair {
         self.next_xid
     }
 
-    fn exchange(&mut self, conn: Conn, what: &str, frames: [Vec<u8>; 2], due: &[Due], then: Then) -> Answer {
+    fn exchange(&mut self, conn: Conn, what: &str, frames: [Vec<u8>; 2], due: &[Due], then: Then) {
         self.steps += 1;
         self.trail.push_back(format!("c{} {what}", conn.0));
         if self.trail.len() > 12 {
@@ -334,9 +327,6 @@ impl Pair {
         if !reads_only {
             self.fence(conn, unordered);
         }
-        let [lines, _] = lines;
-        let err = lines.iter().rev().find_map(|l| l.split(" err=").nth(1)?.split(' ').next()?.parse().ok()).unwrap_or(0);
-        Answer { lines, err }
     }
 
     /// Collects and compares what the last step caused on the other connections.
