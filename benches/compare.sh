@@ -68,14 +68,20 @@ declare -A pid=() port=()
 
 stop() { # NAME
     local id=${pid[$1]-}
-    [[ -z $id ]] && return
+    if [[ -z $id ]]; then return; fi
     kill -TERM "$id" 2>/dev/null || true
     # Ends when the process does.
     timeout 60 tail --pid="$id" -f /dev/null || kill -KILL "$id"
     unset "pid[$1]"
 }
 stop_all() { for name in "${!pid[@]}"; do stop "$name"; done; }
-trap stop_all EXIT
+interrupted() {
+    # One that was just being started is known by its file alone.
+    [[ -n $starting && -f $dir/$starting/pid ]] && pid[$starting]=$(<"$dir/$starting/pid")
+    stop_all
+}
+starting=
+trap interrupted EXIT
 
 free_port() {
     local p hex
@@ -126,9 +132,12 @@ start() { # NAME: starts it with its zoo.cfg, waits for its first answer and pri
         java) command=(java -Xmx2g -cp "$(classpath)" org.apache.zookeeper.server.quorum.QuorumPeerMain "$dir/java/zoo.cfg") ;;
         zoo) command=("$zoo" server "$dir/zoo/zoo.cfg") ;;
     esac
+    rm -f "$dir/$name/pid"
+    starting=$name
     "$loadgen" start --server "127.0.0.1:${port[$name]}" --log "$dir/$name/out.log" --pid-file "$dir/$name/pid" -- "${command[@]}" ||
         { tail "$dir/$name/out.log" >&2; exit 1; }
     pid[$name]=$(<"$dir/$name/pid")
+    starting=
 }
 
 fresh() { # NAME [LINE]...: an empty server
@@ -210,6 +219,27 @@ case_memory() {
     done
 }
 
+snapshot_sizes() { stat -c '%n %s' "$dir/$1"/data/version-2/*snap* 2>/dev/null || true; }
+
+# Starts the server so that a few thousand writes make it snapshot, and stops it when it has.
+make_snapshot() { # NAME
+    local name=$1 before now turn
+    write_cfg "$name" snapCount=1000
+    start "$name" >/dev/null
+    before=$(snapshot_sizes "$name")
+    for ((turn = 0; turn < 50; turn++)); do
+        touch_1000 "$name"
+        now=$(snapshot_sizes "$name")
+        # Done when there is one that was not there before, and nothing grows any more.
+        if [[ $now != "$before" ]] && sleep 2 && [[ $now == "$(snapshot_sizes "$name")" ]]; then
+            stop "$name"
+            return
+        fi
+    done
+    echo "$name wrote no snapshot" >&2
+    exit 1
+}
+
 # A thousand writes that end up behind the newest snapshot.
 touch_1000() { "$loadgen" run --server "127.0.0.1:${port[$1]}" --mix set --connections 1 --in-flight 16 --keys 998 --warmup 0 --duration 0.01 --keep >/dev/null; }
 
@@ -233,8 +263,8 @@ case_restart() {
             stop "$name"
         done
         title "restart from a snapshot and 1,000 transactions: $name"
-        # A clean start writes, or already has, a snapshot of everything.
-        write_cfg "$name"
+        make_snapshot "$name"
+        write_cfg "$name" snapCount=1000000000
         start "$name" >/dev/null
         touch_1000 "$name"
         stop "$name"

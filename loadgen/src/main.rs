@@ -98,10 +98,9 @@ fn measure(server: &ServerArgs, output: &OutputArgs, what: String, run: impl FnO
 
 fn start(args: &StartArgs) -> Result<(), String> {
     let limit = std::time::Duration::from_secs(args.limit);
-    let (outcome, pid) = start::run_start(args.server, &args.path, limit, &args.log, &args.command).map_err(|e| e.to_string())?;
-    if let Some(file) = &args.pid_file {
-        std::fs::write(file, format!("{pid}\n")).map_err(|e| format!("{}: {e}", file.display()))?;
-    }
+    let write_pid = |pid| args.pid_file.as_ref().map_or(Ok(()), |file| std::fs::write(file, format!("{pid}\n")));
+    let started = start::run_start(args.server, &args.path, limit, &args.log, &args.command, write_pid);
+    let (outcome, pid) = started.map_err(|e| e.to_string())?;
     if args.json {
         let mut value = outcome.json();
         value["pid"] = json!(pid);

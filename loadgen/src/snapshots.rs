@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 /// How often the directory is read.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// A file that has not grown for this long is finished.
-const QUIET: Duration = Duration::from_millis(100);
+/// A snapshot counts as running this much longer than its file grows: the server syncs it then, and its writeback holds up the log.
+const AFTER_GROWTH: Duration = Duration::from_secs(2);
 
 /// A thread that keeps a flag up to date.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ fn watch(dir: &Path, running: &AtomicBool, stop: &AtomicBool) -> usize {
             last_growth = Some(Instant::now());
             grown.extend(growing);
         }
-        running.store(last_growth.is_some_and(|at| at.elapsed() < QUIET), Relaxed);
+        running.store(last_growth.is_some_and(|at| at.elapsed() < AFTER_GROWTH), Relaxed);
         known = now;
     }
     // A file written under a temporary name and then renamed is one snapshot: count those that are still there.

@@ -150,6 +150,20 @@ fn compare_reports_both_servers_and_their_ratio() {
 }
 
 #[test]
+fn start_reports_a_command_that_ends_without_serving() {
+    let output = loadgen(&["start", "--server", "127.0.0.1:1", "--limit", "20", "--", "false"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the server ended"), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn start_refuses_an_address_that_answers_already() {
+    let server = fake::start(Fault::None).to_string();
+    let output = loadgen(&["start", "--server", &server, "--", "sleep", "60"]);
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("answers already"));
+}
+
+#[test]
 fn a_server_that_is_not_there_is_an_error_not_a_hang() {
     let output = loadgen(&["run", "--server", "127.0.0.1:1"]);
     assert_eq!(output.status.code(), Some(1));

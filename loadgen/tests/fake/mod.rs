@@ -109,7 +109,7 @@ impl Server {
                 Fault::ZxidBack(at) if at == n => zxid_offset = -1,
                 Fault::HangUp(at) if at == n => return None,
                 Fault::Stall(at, how_long) if at == n => thread::sleep(how_long),
-                Fault::Errors if n % 2 == 0 => fail = Some(ErrorCode::NoNode),
+                Fault::Errors if n.is_multiple_of(2) => fail = Some(ErrorCode::NoNode),
                 _ => {}
             }
         }
@@ -163,7 +163,9 @@ impl Tree {
                     return Err(ErrorCode::NotEmpty);
                 }
                 self.nodes.remove(*path);
-                self.parent(path).map(|p| p.1 -= 1);
+                if let Some(parent) = self.parent(path) {
+                    parent.1 -= 1;
+                }
                 self.zxid += 1;
             }
             Request::Multi(parts) => {
