@@ -177,10 +177,17 @@ layer_clients() {
     command -v npm >/dev/null || apt nodejs npm
     # Curator's newer version comes with the reference server.
     reference_server || true
-    local name
+    local name shards
     for name in zkcli c node rust curator kazoo; do
         part "client $name" "$(share clients)" bash tests/clients/run.sh zoo "$name"
     done
+    # The same over several cores' connections; kazoo's suite takes longest, so it runs with one other number.
+    for shards in 2 4; do
+        for name in zkcli c node rust curator; do
+            SERVER_JVMFLAGS=-Dzoo.shards=$shards part "client $name, $shards shards" "$(share clients)" bash tests/clients/run.sh zoo "$name"
+        done
+    done
+    SERVER_JVMFLAGS=-Dzoo.shards=4 part "client kazoo, 4 shards" "$(share clients)" bash tests/clients/run.sh zoo kazoo
 }
 
 layer_differential() {
@@ -190,6 +197,11 @@ layer_differential() {
         cargo test --locked -p zoo --test differential -- --ignored --nocapture java_answers_like_java
     ZOO_DIFF_STEPS=$(scaled 6000) part "ours answers like the reference server" "$(share differential)" \
         cargo test --locked -p zoo --test differential -- --ignored --nocapture zoo_
+    local shards
+    for shards in 2 4; do
+        ZOO_DIFF_STEPS=$(scaled 3000) SERVER_JVMFLAGS=-Dzoo.shards=$shards part "ours answers alike with $shards shards" "$(share differential)" \
+            cargo test --locked -p zoo --test differential -- --ignored --nocapture zoo_answers
+    done
 }
 
 layer_handover() {
