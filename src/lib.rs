@@ -17,3 +17,4 @@ pub mod server;
 pub mod shard;
 pub mod storage;
 pub mod tree;
+pub mod zab;

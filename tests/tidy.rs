@@ -16,12 +16,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("disk", &["base"]),
     ("tree", &["base", "proto", "record"]),
     ("storage", &["base", "record"]),
+    ("zab", &["base", "record"]),
     ("conn", &["base", "proto"]),
-    ("replica", &["base", "proto", "record", "tree", "storage", "handoff"]),
+    ("replica", &["base", "proto", "record", "tree", "storage", "zab", "handoff"]),
     ("shard", &["base", "proto", "record", "tree", "conn", "handoff"]),
     ("admin", &["base"]),
-    ("reactor", &["base", "proto", "record", "tree", "storage", "conn", "handoff", "disk", "replica", "shard", "admin"]),
-    ("server", &["base", "proto", "record", "tree", "storage", "conn", "handoff", "disk", "replica", "shard", "admin", "reactor"]),
+    ("reactor", &["base", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin"]),
+    ("server", &["base", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin", "reactor"]),
     ("cli", &["base", "proto", "record", "tree", "storage", "disk", "admin", "server"]),
 ];
 /// Names beyond the layers: one file, what it may name besides.
@@ -35,7 +36,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/admin/four_letter/tests.rs", "tree"),
 ];
 /// Deterministic modules: everything they know comes in by arguments.
-const CORES: &[&str] = &["base", "record", "proto", "tree", "storage", "conn", "replica", "shard"];
+const CORES: &[&str] = &["base", "record", "proto", "tree", "storage", "zab", "conn", "replica", "shard"];
 /// What a core must not name.
 const IMPURE: &[&str] = &[
     "std::time",

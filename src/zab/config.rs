@@ -1,0 +1,37 @@
+//! Settings of a member of an ensemble, validated.
+
+use super::membership::Membership;
+use crate::base::PeerId;
+
+/// Everything ZAB is told at the start; a small struct by value.
+#[derive(Clone, Debug)]
+pub struct ZabConfig {
+    /// This server (`myid`).
+    pub me: PeerId,
+    /// Who votes, who observes, and where they are.
+    pub membership: Membership,
+    /// `peerType=observer`, or listed as one.
+    pub is_observer: bool,
+    /// `tickTime`.
+    pub tick_ms: u64,
+    /// `initLimit`, in ticks: for epochs, synchronisation, and the NEWLEADER quorum.
+    pub init_limit: u64,
+    /// `syncLimit`, in ticks: how long a peer may be silent.
+    pub sync_limit: u64,
+    /// `fastleader.minNotificationInterval`.
+    pub notification_ms_min: u64,
+    /// `fastleader.maxNotificationInterval`.
+    pub notification_ms_max: u64,
+    /// How long an election waits for a better vote once it has a quorum (200 in ZooKeeper).
+    pub finalize_ms: u64,
+    /// `leaderConnectDelayDuringRetryMs`.
+    pub connect_retry_ms: u64,
+    /// `commitLogCount`: the tail of recent transactions holds at least so many.
+    pub tail_count_min: usize,
+    /// Bytes of payload beyond which the tail drops entries above `tail_count_min` that every learner in sync has.
+    pub tail_bytes_max: usize,
+    /// Bytes queued for one learner beyond which it is cut off, to come back by a synchronisation (L14).
+    pub learner_bytes_max: usize,
+    /// Jitter.
+    pub seed: u64,
+}

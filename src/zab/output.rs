@@ -1,0 +1,154 @@
+//! Everything the shell (the replica, and the peer transports around it) must do, in the order given out.
+
+use super::input::{EpochToken, LinkId};
+use super::message::{ForwardedRequest, Notification, Packet, Payload};
+use crate::base::{PeerId, SessionId, Zxid};
+use std::sync::Arc;
+
+/// One of the two epoch files (`record::epochs`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EpochFile {
+    /// The highest epoch promised.
+    Accepted,
+    /// The epoch whose history is here.
+    Current,
+}
+
+/// What this server is for its clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Nobody to serve: electing, discovering or synchronising.
+    Looking,
+    /// Established leader of this epoch: everything up to `Output::Commit` given before is committed; new zxids come from `Zab::next_zxid`.
+    Leading {
+        /// The epoch.
+        epoch: u32,
+    },
+    /// Up to date behind this leader; writes go to it.
+    Following {
+        /// Whom.
+        leader: PeerId,
+    },
+    /// The same without a vote.
+    Observing {
+        /// Whom.
+        leader: PeerId,
+    },
+}
+
+/// One order.
+#[derive(Debug)]
+pub enum Output {
+    // ---- transports
+    /// Put this into the one-message queue of the election connection to `to` (a newer one replaces it), connecting if need be. `to` may
+    /// be this server: then it comes back as an input.
+    Notify {
+        /// To whom.
+        to: PeerId,
+        /// What.
+        message: Notification,
+    },
+    /// Connect to the quorum port of this peer; report `Connected` or `Disconnected`.
+    Connect {
+        /// Names the link.
+        link: LinkId,
+        /// To whom.
+        peer: PeerId,
+    },
+    /// Send, in order; a link that is gone swallows it.
+    Send {
+        /// Where.
+        link: LinkId,
+        /// What.
+        packet: Packet,
+    },
+    /// Send an image of everything up to `zxid`, which is committed and applied here: `Packet::Snap`, the stream, its signature; later
+    /// `Send`s of the link wait behind it. Report `SnapshotSent`.
+    SendSnapshot {
+        /// Where.
+        link: LinkId,
+        /// The image's zxid.
+        zxid: Zxid,
+    },
+    /// Close the link; it is not reported.
+    Close(LinkId),
+
+    // ---- this server's durable state
+    /// Write the epoch file durably (temporary file, fsync, rename, fsync of the directory), off the reactor; report `EpochWritten` (A24).
+    WriteEpoch {
+        /// To be given back.
+        token: EpochToken,
+        /// Which.
+        file: EpochFile,
+        /// Its content.
+        epoch: u32,
+    },
+    /// Learner: put this transaction on top of the tree (above `applied`) and append it to the log; report `Durable` some time.
+    Append {
+        /// Its place.
+        zxid: Zxid,
+        /// Its bytes.
+        payload: Payload,
+    },
+    /// Everything up to here is committed: publish it as soon as it is durable here. Never moves back.
+    Commit(Zxid),
+    /// Remove everything above this zxid from log and tree, durably; report `Truncated`. A failure stops the process (ZK-3701).
+    Truncate(Zxid),
+    /// Receive the image that follows on the link: into a file first, then, whole and durable, in place of log and tree. Report
+    /// `SnapshotInstalled` or `SnapshotFailed`. Until then no tree is served or snapshotted.
+    InstallSnapshot {
+        /// Where it comes from.
+        link: LinkId,
+        /// What it is as of.
+        zxid: Zxid,
+    },
+
+    // ---- clients of the replica
+    /// The role has changed. Leaving a role (`Looking`) comes before anything of the next one: cut the clients, forget what is forwarded.
+    Role(Role),
+    /// Leading: a write of a learner's client. One transaction each, in the order given out per learner (A14).
+    Request {
+        /// The learner.
+        from: PeerId,
+        /// Over which connection: a session belongs to the link through which it talks.
+        link: LinkId,
+        /// What.
+        request: ForwardedRequest,
+    },
+    /// Leading: sessions a learner has heard from, with their timeouts in ms.
+    Touched {
+        /// Through which learner.
+        link: LinkId,
+        /// Which.
+        sessions: Vec<(SessionId, i32)>,
+    },
+    /// Leading: a learner asks whether a session is alive; answer with `Zab::revalidated`.
+    Revalidate {
+        /// Where the answer goes, and the session's new owner.
+        link: LinkId,
+        /// Which.
+        session: SessionId,
+        /// The timeout it asks for.
+        timeout_ms: i32,
+    },
+    /// Leading: this learner is gone; sessions that talked through it have no connection now.
+    LearnerGone(LinkId),
+    /// Learner: the leader's answer to a revalidation.
+    Revalidated {
+        /// Which.
+        session: SessionId,
+        /// May it go on?
+        valid: bool,
+    },
+    /// The oldest pending sync is due as soon as everything committed so far is applied here.
+    Synced,
+    /// Learner: the leader's ping wants to know the sessions heard from since the last one; answer with `Zab::pinged`.
+    Ping {
+        /// To be returned.
+        zxid: Zxid,
+    },
+    /// The membership in force has changed (text of `membership`).
+    Config(Arc<str>),
+    /// A broken invariant: print and abort.
+    Fatal(String),
+}
