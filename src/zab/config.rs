@@ -1,7 +1,8 @@
 //! Settings of a member of an ensemble, validated.
 
 use super::membership::Membership;
-use crate::base::PeerId;
+use super::message::Payload;
+use crate::base::{PeerId, Zxid};
 
 /// Everything ZAB is told at the start; a small struct by value.
 #[derive(Clone, Debug)]
@@ -34,4 +35,19 @@ pub struct ZabConfig {
     pub learner_bytes_max: usize,
     /// Jitter.
     pub seed: u64,
+}
+
+/// What the disk holds at start.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// `acceptedEpoch`.
+    pub accepted_epoch: u32,
+    /// `currentEpoch`.
+    pub current_epoch: u32,
+    /// The end of the log, durable.
+    pub last_logged: Zxid,
+    /// Known to be committed: the newest snapshot of ours, or `Zxid::ZERO`.
+    pub committed: Zxid,
+    /// The end of the log without a gap, oldest first.
+    pub recent: Vec<(Zxid, Payload)>,
 }
