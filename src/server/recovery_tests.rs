@@ -48,7 +48,7 @@ impl Fixture {
         entries.filter(|e| e.name != LOCK_FILE && e.name != MARK_FILE).map(|e| (e.name.clone(), self.get(&e.name))).collect()
     }
     fn recover(&self) -> Result<Recovered, RecoveryError> {
-        recover(&self.storage, &self.tree)
+        recover(&self.storage, &self.tree, Purpose::Standalone)
     }
     fn recovered(&self) -> Recovered {
         self.recover().unwrap_or_else(|e| panic!("{e}"))
