@@ -9,9 +9,13 @@ pub mod input;
 pub mod membership;
 pub mod message;
 pub mod output;
+pub mod quorum;
+pub mod vote;
+pub mod wire;
 
 pub use config::ZabConfig;
 pub use input::{EpochToken, Input, LinkId};
 pub use membership::Membership;
 pub use message::{ForwardedRequest, LearnerInfo, Notification, Packet, Payload, ServerState, Vote};
 pub use output::{EpochFile, Output, Role};
+pub use quorum::Quorum;
