@@ -9,6 +9,9 @@ pub mod input;
 pub mod membership;
 pub mod message;
 pub mod output;
+pub mod quorum;
+pub mod vote;
+pub mod wire;
 
 use crate::base::{Instant, PeerId, SessionId, Zxid};
 use std::collections::VecDeque;
@@ -18,6 +21,7 @@ pub use input::{EpochToken, Input, LinkId};
 pub use membership::Membership;
 pub use message::{ForwardedRequest, LearnerInfo, Notification, Packet, Payload, ServerState, Vote};
 pub use output::{EpochFile, Output, Role};
+pub use quorum::Quorum;
 
 /// One server's part in the ensemble.
 pub struct Zab {

@@ -6,7 +6,7 @@ use super::values::{boolean, choice, number};
 use crate::base::{PeerId, limits};
 use crate::reactor::peer_io::PeerIoConfig;
 use crate::zab::membership::{Member, MemberKind};
-use crate::zab::wire::Hello;
+use crate::zab::wire::notification::Hello;
 use crate::zab::{Membership, ZabConfig};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +16,8 @@ const EXPECTED: &str = "host:quorumPort:electionPort[:participant|observer][;[cl
 const INT_MAX: i64 = i32::MAX as i64;
 /// ZooKeeper's wait for a better vote.
 const FINALIZE_MS: u64 = 200;
+/// Room in a packet for what is no transaction: the sessions in a ping.
+const PING_TABLE_BYTES: usize = 1 << 20;
 /// The file that says which member this is.
 const MYID_FILE: &str = "myid";
 
@@ -102,13 +104,13 @@ impl EnsembleConfig {
         PeerIoConfig {
             me: self.me,
             membership: self.membership.clone(),
-            hello: Hello { peer: self.me, addresses: addresses.collect(), multi: self.multi_address },
+            hello: Hello { peer: self.me, addresses: addresses.collect(), multi_address: self.multi_address },
             connect_limit: Duration::from_millis(times.election_connect_ms),
             set_up_limit: times.set_up_ms.map_or_else(|| ticks(times.sync_limit), Duration::from_millis),
             learner_connect_limit: ticks(times.connect_limit),
             image_silence: ticks(times.init_limit),
             link_bytes_max: limits::LEARNER_BYTES_MAX,
-            packet_bytes_max,
+            packet_bytes_max: packet_bytes_max + PING_TABLE_BYTES,
             tcp_keep_alive: self.tcp_keep_alive,
             epoch_dir,
         }
@@ -128,29 +130,27 @@ impl Listed {
     /// Reads and judges them.
     pub(super) fn read(settings: &Settings) -> Result<Self, ConfigError> {
         let lines = lines(settings)?;
-        for line in &lines {
-            let id = line.key.strip_prefix("server.");
-            if id.is_some_and(|id| id.parse::<i64>().is_err() || Member::parse(&line.value).is_err()) {
-                return Err(ConfigError::value(line, EXPECTED));
-            }
+        let servers: Vec<_> = lines.iter().filter(|line| line.key.starts_with("server.")).collect();
+        let mut voters = 0;
+        for line in &servers {
+            let id = line.key.strip_prefix("server.").and_then(|id| id.parse::<i64>().ok());
+            let member = Member::parse(&line.key, &line.value).ok().filter(|_| id.is_some_and(|id| id >= 0));
+            let member = member.ok_or_else(|| ConfigError::value(line, EXPECTED))?;
+            voters += usize::from(member.kind == MemberKind::Participant);
         }
-        let line = lines.iter().find(|line| line.key.starts_with("server.")).or(lines.first()).cloned();
-        let entries = lines.iter().map(|line| (line.key.as_str(), line.value.as_str()));
-        let membership = match (Membership::from_settings(entries), &line) {
-            (Ok(membership), _) => membership,
-            (Err(why), Some(line)) => return Err(ConfigError::refused(line, why.to_string())),
-            (Err(why), None) => return Err(ConfigError::Incomplete(why.to_string())),
-        };
-        let voters = membership.voters().count();
         let standalone = boolean(settings, "standaloneEnabled", true)?;
-        let observers = membership.members.len() > voters;
-        match (&line, settings.get("standaloneEnabled")) {
-            (Some(line), _) if observers && voters <= usize::from(standalone) => {
-                Err(ConfigError::refused(line, "observers need a quorum of participants"))
-            }
-            (None, Some(setting)) if !standalone => Err(ConfigError::refused(setting, "no servers are listed")),
-            _ => Ok(Listed { membership, line, distributed: voters > 1 || (!standalone && voters > 0) }),
+        let Some(line) = servers.first().copied().or(lines.first()).cloned() else {
+            return match settings.get("standaloneEnabled").filter(|_| !standalone) {
+                Some(setting) => Err(ConfigError::refused(setting, "no servers are listed")),
+                None => Ok(Listed { membership: Membership::default(), line: None, distributed: false }),
+            };
+        };
+        if servers.len() > voters && voters <= usize::from(standalone) {
+            return Err(ConfigError::refused(&line, "observers need a quorum of participants"));
         }
+        let entries = lines.iter().map(|line| (line.key.as_str(), line.value.as_str()));
+        let membership = Membership::from_settings(entries).map_err(|why| ConfigError::refused(&line, why.to_string()))?;
+        Ok(Listed { membership, line: Some(line), distributed: voters > 1 || !standalone })
     }
 
     /// The one line of a server that stands alone: it may name the client address.
