@@ -13,6 +13,7 @@ use crate::reactor::clock::{self, Alarm};
 use crate::reactor::disk_io::{LogFiles, Snapshots};
 use crate::reactor::lag::LagWatch;
 use crate::reactor::mesh::{Extent, Mesh, Report, ToReplicaTask, ToShard};
+use crate::reactor::peer_io::PeerIo;
 use crate::replica::{Input, Output, Replica};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -43,6 +44,8 @@ struct State {
     publisher: Publisher<Batch>,
     log: LogFiles,
     snapshots: Snapshots,
+    /// The other servers, for a member of an ensemble.
+    peers: Option<PeerIo>,
     lag: LagWatch,
     /// The shard whose queue is looked at first; moves on, so that none is favoured.
     first: usize,
@@ -58,6 +61,7 @@ impl ReplicaLoop {
         publisher: Publisher<Batch>,
         log: LogFiles,
         snapshots: Snapshots,
+        peers: Option<PeerIo>,
         mesh: Arc<Mesh>,
         fsync_warning: Duration,
     ) -> Rc<Self> {
@@ -66,6 +70,7 @@ impl ReplicaLoop {
             publisher,
             log,
             snapshots,
+            peers,
             lag: LagWatch::new(mesh.shards.len(), clock::now()),
             first: 0,
             messages: Vec::with_capacity(MESSAGES_PER_TURN),
@@ -176,6 +181,7 @@ impl ReplicaLoop {
                     state.log.segment_taken(file, *segment);
                     continue;
                 }
+                ToReplicaTask::ImageReceived(_) | ToReplicaTask::ImageInstalled | ToReplicaTask::TreeLoaded(_) => continue, // XXX
                 ToReplicaTask::Report(to, extent) => {
                     let report = match extent {
                         Extent::Summary => state.replica.summary(),

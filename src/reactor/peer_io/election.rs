@@ -159,7 +159,7 @@ impl ElectionIo {
         let connection = Rc::new(Connection { socket, closed: Cell::new(false), sender: Cell::new(None) });
         *peer.connection.borrow_mut() = Some(connection.clone());
         if peer.pending.borrow().is_none() {
-            peer.pending.clone_from(&peer.last);
+            peer.pending.replace(peer.last.borrow().clone());
         }
         let (election, sending) = (self.clone(), connection.clone());
         spawn(async move {

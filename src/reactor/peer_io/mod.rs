@@ -204,3 +204,6 @@ impl PeerIo {
 fn spawn(task: impl Future<Output = ()> + 'static) -> glommio::Task<()> {
     crate::reactor::spawn_into(task, glommio::executor().current_task_queue())
 }
+
+#[cfg(test)]
+mod tests;
