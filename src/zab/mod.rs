@@ -5,6 +5,7 @@
 #![doc(hidden)]
 
 pub mod config;
+pub mod election_link;
 pub mod input;
 pub mod membership;
 pub mod message;
