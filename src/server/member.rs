@@ -93,7 +93,7 @@ impl History for Directory {
     fn install(&self, zxid: Zxid) -> io::Result<()> {
         self.files.install(zxid)
     }
-    fn reload(&self) -> Result<Tree, String> {
-        recovery::reload(&self.config.storage, &self.tree).map_err(|e| e.to_string())
+    fn reload(&self, end: Zxid) -> Result<Tree, String> {
+        recovery::reload(&self.config.storage, &self.tree, end).map_err(|e| e.to_string())
     }
 }

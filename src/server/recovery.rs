@@ -184,11 +184,25 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig, purpose: Purpose) -
     })
 }
 
-/// Reads the tree in a directory that is in use: by this server, which neither logs nor snapshots meanwhile.
-pub fn reload(storage: &StorageConfig, config: &TreeConfig) -> Result<Tree, RecoveryError> {
+/// Reads the tree up to `end` after the log has been cut there, in the directory of this running server, which neither logs nor snapshots
+/// meanwhile. Snapshots above `end` go: a Java leader's may hold what has been cut. With nothing to begin from left, so does the rest, and the
+/// tree is empty: such a member is brought up to date from the beginning.
+pub fn reload(storage: &StorageConfig, config: &TreeConfig, end: Zxid) -> Result<Tree, RecoveryError> {
     let dirs = Dirs::of(storage);
-    let history = dirs.scan()?;
-    let mut start = Start::load(&dirs, &history, config, storage, Recent::new(Purpose::Standalone))?;
+    let mut history = dirs.scan()?;
+    let (above, kept) = history.snapshots.iter().partition(|(zxid, _)| *zxid > end);
+    history.snapshots = kept;
+    let names = |snapshots: Vec<(Zxid, Compression)>| snapshots.into_iter().map(|(zxid, kind)| FileKind::Snapshot(zxid, kind).name());
+    dir::remove(&dirs.snapshots, names(above)).map_err(io_error(|| format!("removing snapshots above {end}")))?;
+    let mut start = match Start::load(&dirs, &history, config, storage, Recent::new(Purpose::Standalone)) {
+        Err(RecoveryError::NoSnapshot { .. }) => {
+            let logs = history.logs.iter().rev().map(|log| FileKind::Log(*log).name());
+            dir::remove(&dirs.logs, logs).map_err(io_error(|| "removing logs that nothing precedes".to_owned()))?;
+            dir::remove(&dirs.snapshots, names(history.snapshots)).map_err(io_error(|| "removing unusable snapshots".to_owned()))?;
+            return Ok(Tree::new(config.clone()));
+        }
+        start => start?,
+    };
     start.replay(&dirs, &history, storage.payload_bytes_max)?;
     Ok(start.tree)
 }

@@ -11,8 +11,7 @@ use super::socket::{PeerSocket, accept_all, connect_to_any, within};
 use super::{Events, PeerIoConfig, spawn};
 use crate::base::PeerId;
 use crate::zab::election_link::{Incoming, Outgoing, incoming, outgoing};
-use crate::zab::wire::notification::{self, Hello};
-use crate::zab::wire::Decoded;
+use crate::zab::wire::{Decoded, Hello, hello, notification};
 use crate::zab::{Input, Notification};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -145,7 +144,7 @@ impl ElectionIo {
         let addresses = config.membership.members.get(&to).map_or(&[][..], |member| &member.addresses);
         let socket = connect_to_any(addresses, |a| a.election_port, config.connect_limit, config.tcp_keep_alive).await?;
         let mut first = Vec::new();
-        config.hello.encode(&mut first);
+        hello::encode(&config.hello, &mut first);
         // In one segment: a Java server reads the addresses with one call.
         let sent = within(config.connect_limit, socket.send(&first)).await;
         sent.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
@@ -259,7 +258,7 @@ impl Connection {
 async fn read_hello(socket: &PeerSocket) -> io::Result<(Hello, InputBuffer)> {
     let mut input = InputBuffer::default();
     loop {
-        if let Decoded::Whole { value, bytes } = Hello::decode(input.unread()).map_err(io::Error::other)? {
+        if let Decoded::Whole { value, bytes } = hello::decode(input.unread()).map_err(io::Error::other)? {
             input.consume(bytes);
             return Ok((value, input));
         }

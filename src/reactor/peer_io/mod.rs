@@ -22,7 +22,7 @@ use crate::base::{PeerId, Zxid};
 use crate::handoff::Inbox;
 use crate::reactor::mesh::ToReplicaTask;
 use crate::tree::Image;
-use crate::zab::wire::notification::Hello;
+use crate::zab::wire::Hello;
 use crate::zab::{Input, LinkId, Membership, Output, Packet};
 use glommio::TaskQueueHandle;
 use election::ElectionIo;

@@ -4,6 +4,7 @@ use super::*;
 use crate::base::PeerId;
 use crate::tree::{Tree, TreeConfig};
 use crate::zab::membership::{Member, MemberAddress, MemberKind};
+use crate::zab::wire;
 use crate::zab::{EpochFile, EpochToken, LearnerInfo, Notification, ServerState, Vote};
 use glommio::LocalExecutorBuilder;
 use std::io::{self, Read, Write};
@@ -37,7 +38,7 @@ impl History for Received {
     fn install(&self, _: Zxid) -> io::Result<()> {
         Ok(())
     }
-    fn reload(&self) -> Result<Tree, String> {
+    fn reload(&self, _: Zxid) -> Result<Tree, String> {
         Err("not wanted".to_owned())
     }
 }
@@ -93,6 +94,12 @@ impl Side {
     async fn of_links(&self) -> Input {
         within(PATIENCE, self.io.events.links.next()).await.expect("something happens")
     }
+    async fn told(&self) -> ToReplicaTask {
+        within(PATIENCE, self.control.ready()).await.expect("something happens");
+        let mut one = Vec::new();
+        self.control.drain(&mut one, 1);
+        one.remove(0)
+    }
     fn say(&self, to: i64, round: i64) {
         self.io.perform(Output::Notify { to: PeerId(to), message: notification(round) });
     }
@@ -136,7 +143,7 @@ fn notification(round: i64) -> Notification {
 
 fn hello(stream: &mut TcpStream, id: i64) {
     let mut bytes = Vec::new();
-    Hello { peer: PeerId(id), addresses: vec![("127.0.0.1".to_owned(), 1)], multi_address: false }.encode(&mut bytes);
+    wire::hello::encode(&Hello { peer: PeerId(id), addresses: vec![("127.0.0.1".to_owned(), 1)], multi_address: false }, &mut bytes);
     stream.write_all(&bytes).expect("sent");
 }
 
@@ -299,6 +306,59 @@ fn a_learner_that_takes_nothing_is_cut_off_at_the_bound_and_others_go_on() {
         sides[1].send(there, Packet::UpToDate);
         assert_eq!(sides[0].packet(here).await, Packet::UpToDate);
         drop(idle);
+    });
+}
+
+/// C3: an image goes between the packets before and behind it, and what is behind it is handed on when it has been installed.
+#[test]
+fn an_image_arrives_whole_between_the_packets_around_it() {
+    run(|| async {
+        let sides = servers(2, 1 << 20);
+        let (here, there) = sides[0].connect(1, (&sides[1], 2)).await;
+        let mut tree = Tree::new(TreeConfig::default());
+        let mut body = Vec::new();
+        tree.begin_image().write(&mut |piece| Ok(body.extend(piece)), &mut || ()).expect("written");
+        sides[1].io.perform(Output::Send { link: there, packet: Packet::LeaderInfo { zxid: Zxid::new(1, 0), protocol_version: 0x10000 } });
+        sides[1].io.send_image(there, tree.begin_image());
+        sides[1].send(there, Packet::UpToDate);
+        assert!(matches!(sides[0].packet(here).await, Packet::LeaderInfo { .. }));
+        assert_eq!(sides[0].packet(here).await, Packet::Snap { zxid: tree.applied() });
+        sides[0].io.receive_image(here, tree.applied());
+        assert!(matches!(sides[0].told().await, ToReplicaTask::ImageReceived(Ok(_))));
+        assert_eq!(*sides[0].history.0.lock().expect("not poisoned"), body);
+        assert!(matches!(sides[1].of_links().await, Input::SnapshotSent(link) if link == there));
+        assert!(sides[0].io.events.links.is_empty(), "what is behind the image waits for its installation");
+        sides[0].io.install_image(tree.applied());
+        assert!(matches!(sides[0].told().await, ToReplicaTask::ImageInstalled));
+        sides[0].io.image_done();
+        assert_eq!(sides[0].packet(here).await, Packet::UpToDate);
+    });
+}
+
+/// ZK-3642: a stream that breaks off is reported as such, whoever ended it.
+#[test]
+fn an_image_that_breaks_off_is_reported_as_failed() {
+    run(|| async {
+        for by_leader in [true, false] {
+            let sides = servers(2, 1 << 20);
+            let (here, there) = sides[0].connect(1, (&sides[1], 2)).await;
+            let (stream, writer) = pipe::pipe();
+            sides[1].io.quorum.send_image(there, &Packet::Snap { zxid: Zxid(9) }, stream);
+            sides[1].io.flush();
+            writer.send(vec![0; 4]).expect("taken");
+            assert_eq!(sides[0].packet(here).await, Packet::Snap { zxid: Zxid(9) });
+            sides[0].io.receive_image(here, Zxid(9));
+            if by_leader {
+                drop(writer);
+            } else {
+                sides[0].io.perform(Output::Close(here));
+            }
+            assert!(matches!(sides[0].told().await, ToReplicaTask::ImageReceived(Err(_))));
+        }
+        // The link is gone before the order comes.
+        let sides = servers(1, 1 << 20);
+        sides[0].io.receive_image(LinkId(1), Zxid(9));
+        assert!(matches!(sides[0].told().await, ToReplicaTask::ImageReceived(Err(_))));
     });
 }
 

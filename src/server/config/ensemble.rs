@@ -6,7 +6,7 @@ use super::values::{boolean, choice, number};
 use crate::base::{PeerId, limits};
 use crate::reactor::peer_io::PeerIoConfig;
 use crate::zab::membership::{Member, MemberKind};
-use crate::zab::wire::notification::Hello;
+use crate::zab::wire::Hello;
 use crate::zab::{Membership, ZabConfig};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
