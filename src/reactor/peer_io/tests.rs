@@ -316,7 +316,7 @@ fn an_image_arrives_whole_between_the_packets_around_it() {
         let sides = servers(2, 1 << 20);
         let (here, there) = sides[0].connect(1, (&sides[1], 2)).await;
         let mut tree = Tree::new(TreeConfig::default());
-        let mut body = Vec::new();
+        let mut body: Vec<u8> = Vec::new();
         tree.begin_image().write(&mut |piece| Ok(body.extend(piece)), &mut || ()).expect("written");
         sides[1].io.perform(Output::Send { link: there, packet: Packet::LeaderInfo { zxid: Zxid::new(1, 0), protocol_version: 0x10000 } });
         sides[1].io.send_image(there, tree.begin_image());

@@ -272,3 +272,7 @@ fn my_id(data_dir: &Path) -> Result<PeerId, ConfigError> {
     let id = text.lines().next().and_then(|line| line.trim().parse::<i64>().ok()).filter(|id| *id >= 0);
     id.map(PeerId).ok_or_else(|| ConfigError::Incomplete(format!("{}: the first line must be the number of this server", path.display())))
 }
+
+#[cfg(test)]
+#[path = "ensemble_tests.rs"]
+mod tests;
