@@ -491,6 +491,12 @@ impl Tree {
     }
 }
 
+impl std::fmt::Debug for Tree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tree({} of {})", self.applied(), self.head)
+    }
+}
+
 /// For srvr, mntr.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct TreeCounts {
