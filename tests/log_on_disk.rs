@@ -1,7 +1,7 @@
 //! The log on a real file system: the real `Log`, real segments, a stop or a kill, and the real recovery of the directory.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
@@ -23,6 +23,7 @@ struct Shell {
     segments: Segments,
     events: Receiver<SegmentEvent>,
     mark: MarkFile,
+    dir: PathBuf,
     files: HashMap<FileId, LogFile>,
 }
 
@@ -40,7 +41,7 @@ impl Shell {
         let segments = Segments::start(config, move |e| drop(tx.send(e))).expect("started");
         let config =
             LogConfig { segment_bytes: SEGMENT, unsynced_bytes_max: 0, force_sync: true, file_bytes_max: None, dbid: last.0 as i64 + 1 };
-        Shell { log: Log::new(config, last), segments, events, mark, files: HashMap::new() }
+        Shell { log: Log::new(config, last), segments, events, mark, dir: log_dir.to_path_buf(), files: HashMap::new() }
     }
 
     fn append(&mut self, count: u64) {
@@ -90,6 +91,13 @@ impl Shell {
             LogAction::Mark { offset, bytes } => self.mark.write(offset, &bytes).expect("written"),
             LogAction::Name { file, first_zxid } => self.segments.name(file.0, &self.files[&file], FileKind::Log(first_zxid).name()),
             LogAction::Close { file, used_bytes } => self.segments.close(self.files.remove(&file).expect("open"), used_bytes),
+            LogAction::Cut { above, mark_offset, mark } => {
+                self.mark.write(mark_offset, &mark).expect("written");
+                let dir = self.dir.clone();
+                self.segments.then(1, "cutting", Box::new(move || recovery::cut_logs(&dir, above, 1 << 20)));
+                assert!(matches!(self.event(), SegmentEvent::Done { request: 1 }));
+                self.log.handle_cut();
+            }
         }
     }
 
@@ -152,4 +160,28 @@ fn damage_to_the_very_last_acknowledged_record_is_noticed() {
     let config = ServerConfig::development("127.0.0.1:0".parse().expect("an address"), root.path());
     let refused = recovery::recover(&config.storage, &config.tree(1), recovery::Purpose::Standalone).err().expect("refused").to_string();
     assert!(refused.contains("log.1, offset 457") && refused.contains("written durably"), "{refused}");
+}
+
+/// What a leader has a server forget is gone from files of this run and of earlier ones, and other transactions take its numbers (L6, L20).
+#[test]
+fn what_was_cut_off_is_gone_after_a_kill_too() {
+    for allow_maps in [true, false] {
+        let root = tempfile::tempdir().expect("temp dir");
+        let (storage, recovered) = recover(root.path());
+        let mut shell = Shell::start(&storage.log_version_dir(), recovered.last_zxid, allow_maps);
+        shell.append(300);
+        drop((shell, recovered));
+        let (_, recovered) = recover(root.path());
+        let mut shell = Shell::start(&storage.log_version_dir(), recovered.last_zxid, allow_maps);
+        shell.append(200);
+        for (cut, added) in [(430, 20), (250, 0), (100, 7)] {
+            shell.log.cut(Zxid(cut));
+            shell.settle();
+            assert_eq!(shell.log.durable_zxid(), Zxid(cut));
+            shell.append(added);
+        }
+        drop((shell, recovered));
+        let (_, recovered) = recover(root.path());
+        assert_eq!(recovered.last_zxid, Zxid(107), "maps {allow_maps}");
+    }
 }

@@ -52,6 +52,11 @@ pub enum SegmentEvent {
         /// As passed to `name`.
         request: u64,
     },
+    /// What `then` was given has been done.
+    Done {
+        /// As passed to `then`.
+        request: u64,
+    },
     /// A disk operation failed; the server must stop (L12).
     Failed {
         /// What was attempted.
@@ -65,9 +70,13 @@ enum Job {
     Take { request: u64, min_bytes: u64 },
     Name { request: u64, from: PathBuf, to: String },
     Close { file: LogFile, used_bytes: u64 },
+    Then { request: u64, what: &'static str, work: Work },
     Prepare,
     Stop,
 }
+
+/// Something else to be done with the directory.
+pub type Work = Box<dyn FnOnce() -> io::Result<()> + Send + Sync>;
 
 type Spare = Arc<Mutex<Option<LogFile>>>;
 
@@ -125,6 +134,11 @@ impl Segments {
         self.send(Job::Close { file, used_bytes });
     }
 
+    /// Does `work` after everything asked for before, when the mark as it is now is on disk; `Done` follows.
+    pub fn then(&mut self, request: u64, what: &'static str, work: Work) {
+        self.send(Job::Then { request, what, work });
+    }
+
     /// Waits for everything asked for, and removes the unused spare.
     pub fn stop(mut self) {
         self.join();
@@ -167,6 +181,7 @@ impl Worker {
                 Job::Take { request, min_bytes } => self.take(request, min_bytes),
                 Job::Name { request, from, to } => self.name(request, &from, &to),
                 Job::Close { file, used_bytes } => self.close(file, used_bytes),
+                Job::Then { request, what, work } => self.then(request, what, work),
                 Job::Prepare => self.prepare(),
                 Job::Stop => break,
             }
@@ -200,7 +215,7 @@ impl Worker {
     }
 
     fn name(&self, request: u64, from: &Path, to: &str) {
-        let result = self.config.mark.as_ref().map_or(Ok(()), |mark| mark.sync_all()).and_then(|()| {
+        let result = self.sync_mark().and_then(|()| {
             std::fs::rename(from, self.config.dir.join(to))?;
             dir::sync_dir(&self.config.dir)
         });
@@ -208,6 +223,17 @@ impl Worker {
             Ok(()) => (self.on_event)(SegmentEvent::Named { request }),
             Err(error) => self.failed(&format!("naming {to}"), error),
         }
+    }
+
+    fn then(&self, request: u64, what: &str, work: Work) {
+        match self.sync_mark().and_then(|()| work()) {
+            Ok(()) => (self.on_event)(SegmentEvent::Done { request }),
+            Err(error) => self.failed(what, error),
+        }
+    }
+
+    fn sync_mark(&self) -> io::Result<()> {
+        self.config.mark.as_ref().map_or(Ok(()), |mark| mark.sync_all())
     }
 
     fn close(&mut self, file: LogFile, used_bytes: u64) {

@@ -27,6 +27,8 @@ pub enum ToReplica {
     Detach { conn: ConnKey, session: SessionId, heard: Instant },
     /// Answer to `Control::AskHeard`, as of the moment `at`: the message may have to wait.
     Heard { conn: ConnKey, session: SessionId, heard: Instant, at: Instant },
+    /// Answer to `Control::AskAllHeard`: the sessions heard from since the last one, with their timeouts in ms.
+    AllHeard { sessions: Vec<(SessionId, i32)> },
 }
 
 /// One consecutive stretch of the published history, as shards consume it. Immutable once published.
@@ -34,6 +36,10 @@ pub enum ToReplica {
 pub struct Batch {
     /// Everything in the batch is at or below this (the `applied` value that releases it: rule A2).
     pub last_zxid: Zxid,
+    /// Which tree it belongs to, counted from 0: a shard that has not been given the reader of this one yet waits.
+    pub tree: u64,
+    /// Until when it is certain that no other server leads: a sync that could not be answered before then is not answered (B3).
+    pub certain_until: Option<Instant>,
     /// In publication order.
     pub entries: Vec<Entry>,
     /// Bytes the entries refer to: whole reply frames (length included), event paths.
@@ -69,6 +75,9 @@ impl Concerns for Batch {
 pub struct ShardSet([u64; SHARDS_MAX / 64]);
 
 impl ShardSet {
+    /// All there can be.
+    pub const ALL: ShardSet = ShardSet([u64::MAX; SHARDS_MAX / 64]);
+
     /// Adds one.
     pub fn insert(&mut self, shard: ShardId) {
         self.0[usize::from(shard.0) / 64] |= 1 << (shard.0 % 64);
@@ -88,6 +97,8 @@ pub enum Entry {
     Txn { zxid: Zxid, events: Range<u32>, reply: Option<Reply>, closed: Option<SessionId> },
     /// An ordered answer without a transaction (sync, getEphemerals): the reply is complete; reads behind it are served at the last `zxid` consumed.
     Answer(Reply),
+    /// The same for a sync on a leader: only before `Batch::certain_until`; afterwards its connection is closed instead (B3, L13).
+    Synced(Reply),
     /// Control that may not overtake replies (rule A9).
     Control(Control),
 }
@@ -148,4 +159,8 @@ pub enum Control {
     Cut { conn: ConnKey },
     /// When was this session last heard from? Answer with `ToReplica::Heard` after the sockets have been reaped (rule A17).
     AskHeard { conn: ConnKey, session: SessionId },
+    /// Which sessions were heard from since the last question of this kind? Answer with `ToReplica::AllHeard` after the sockets have been reaped.
+    AskAllHeard,
+    /// Cut every connection that has a session or awaits one: this server has left its role in the ensemble.
+    CutAll,
 }

@@ -32,6 +32,41 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    const ALL: [ErrorCode; 23] = {
+        use ErrorCode::*;
+        [
+            Ok,
+            RuntimeInconsistency,
+            Marshalling,
+            Unimplemented,
+            BadArguments,
+            NewConfigNoQuorum,
+            ReconfigInProgress,
+            NoNode,
+            NoAuth,
+            BadVersion,
+            NoChildrenForEphemerals,
+            NodeExists,
+            NotEmpty,
+            SessionExpired,
+            InvalidAcl,
+            AuthFailed,
+            SessionMoved,
+            NotReadOnly,
+            EphemeralOnLocalSession,
+            NoWatcher,
+            ReconfigDisabled,
+            QuotaExceeded,
+            ThrottledOp,
+        ]
+    };
+
+    /// The code an error transaction carries; one that this server does not know is a `RuntimeInconsistency`.
+    #[must_use]
+    pub fn from_i32(code: i32) -> Self {
+        Self::ALL.into_iter().find(|c| c.code() == code).unwrap_or(ErrorCode::RuntimeInconsistency)
+    }
+
     /// The number on the wire.
     #[must_use]
     pub const fn code(self) -> i32 {

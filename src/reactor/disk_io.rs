@@ -31,13 +31,19 @@ pub struct Disk {
     pub segments: Segments,
     /// The durable mark.
     pub mark: MarkFile,
+    /// Removes everything above a zxid from the log's directory.
+    pub cut: CutLogs,
 }
+
+/// Removes everything above a zxid from the log's directory, durably; blocking.
+pub type CutLogs = Arc<dyn Fn(Zxid) -> io::Result<()> + Send + Sync>;
 
 /// Tells the replica's task what the segment thread has done. Runs on that thread, which may wait.
 pub fn on_segment_event(control: &Inbox<ToReplicaTask>, event: SegmentEvent) {
     let message = match event {
         SegmentEvent::Taken { request, file } => ToReplicaTask::SegmentTaken(FileId(request), Box::new(file)),
         SegmentEvent::Named { request } => ToReplicaTask::LogOpened(FileId(request)),
+        SegmentEvent::Done { .. } => ToReplicaTask::LogCut,
         SegmentEvent::Failed { what, error } => super::fatal(&format!("{what} failed: {error}; the transaction log cannot go on")),
     };
     tell_from_thread(control, message);
@@ -61,6 +67,7 @@ const TELL_ATTEMPTS: u32 = 10_000;
 pub struct LogFiles {
     segments: Segments,
     mark: MarkFile,
+    cut: CutLogs,
     open: HashMap<FileId, OpenFile>,
     /// The file whose segment is being made.
     awaited: Option<FileId>,
@@ -76,8 +83,8 @@ struct OpenFile {
 impl LogFiles {
     /// No file is open yet.
     pub fn new(disk: Disk) -> Self {
-        let Disk { segments, mark } = disk;
-        LogFiles { segments, mark, open: HashMap::new(), awaited: None, stalled: VecDeque::new(), flushes: Rc::default() }
+        let Disk { segments, mark, cut } = disk;
+        LogFiles { segments, mark, cut, open: HashMap::new(), awaited: None, stalled: VecDeque::new(), flushes: Rc::default() }
     }
 
     /// Where flushes are asked for.
@@ -120,17 +127,24 @@ impl LogFiles {
                 let flush = self.file(file).flush.clone();
                 self.flushes.ask(flush, token);
             }
-            LogAction::Mark { offset, bytes } => {
-                if let Err(e) = self.mark.write(offset, &bytes) {
-                    super::fatal(&format!("writing the durable mark failed: {e}"));
-                }
-            }
+            LogAction::Mark { offset, bytes } => self.write_mark(offset, &bytes),
             LogAction::Name { file, first_zxid } => self.name(file, first_zxid),
             LogAction::Close { file, used_bytes } => {
                 if let Some(open) = self.open.remove(&file) {
                     self.segments.close(open.file, used_bytes);
                 }
             }
+            LogAction::Cut { above, mark_offset, mark } => {
+                self.write_mark(mark_offset, &mark);
+                let cut = self.cut.clone();
+                self.segments.then(above.0, "removing transactions from the log", Box::new(move || cut(above)));
+            }
+        }
+    }
+
+    fn write_mark(&mut self, offset: u64, bytes: &[u8]) {
+        if let Err(e) = self.mark.write(offset, bytes) {
+            super::fatal(&format!("writing the durable mark failed: {e}"));
         }
     }
 
@@ -274,7 +288,7 @@ mod tests {
             SegmentsConfig { dir: dir.to_path_buf(), segment_bytes: SEGMENT, spare_prefix: SPARE_PREFIX, allow_maps: true, mark: None };
         let control = control.clone();
         let segments = Segments::start(config, move |event| on_segment_event(&control, event)).expect("started");
-        Disk { segments, mark }
+        Disk { segments, mark, cut: Arc::new(|_| Ok(())) }
     }
 
     /// Runs a body with the log's files on an executor, as the replica's task has them.

@@ -42,6 +42,8 @@ pub enum ToShard {
 pub enum ToReplicaTask {
     /// The file has its final name and the directory is synced.
     LogOpened(FileId),
+    /// The log holds nothing above the zxid of its cut any more.
+    LogCut,
     /// The segment that could not be given at once.
     SegmentTaken(FileId, Box<LogFile>),
     /// The background snapshot ended.

@@ -175,6 +175,7 @@ impl ReplicaLoop {
         for message in control.drain(..) {
             let input = match message {
                 ToReplicaTask::LogOpened(file) => Input::LogOpened(file),
+                ToReplicaTask::LogCut => Input::LogCut,
                 ToReplicaTask::SnapshotDone { zxid, ok } => Input::SnapshotDone { zxid, ok },
                 ToReplicaTask::Stop => Input::Stop,
                 ToReplicaTask::SegmentTaken(file, segment) => {
@@ -238,6 +239,12 @@ impl ReplicaLoop {
                 Output::Snapshot(image) => state.snapshots.begin(image),
                 Output::Fatal(message) => super::fatal(&message),
                 Output::Stopped => state.stopped = true,
+                Output::Peer(_)
+                | Output::SendSnapshot { .. }
+                | Output::ReceiveSnapshot { .. }
+                | Output::InstallSnapshot { .. }
+                | Output::LoadTree { .. }
+                | Output::TreeReplaced { .. } => super::fatal("a server that stands alone was told to speak to others"),
             }
         }
     }

@@ -1,10 +1,14 @@
 //! From prepared to published: batches grow while the disk works, and leave whole and in order once they are durable.
 //!
 //! A batch is sealed when a flush is asked for, so it holds what that flush covers (entries that need no flush travel along in
-//! their order: A9). It is released when the log's durable zxid has reached its last one.
+//! their order: A9). It is released when everything up to its last zxid may be published: is durable, and in an ensemble committed. There
+//! the two do not come in the same steps, so a batch may be released in parts.
+//!
+//! While a member of an ensemble has no role it has no clients: its transactions are *silent*, without entries, and publishing them only
+//! moves `applied`. What is ordered meanwhile (to cut a connection) waits for none of them.
 
-use crate::base::{ConnKey, Zxid, path};
-use crate::handoff::{Batch, Control, Entry, Event, Reply, path_hash};
+use crate::base::{ConnKey, SessionId, Zxid, path};
+use crate::handoff::{Batch, Control, Entry, Event, Reply, ShardSet, path_hash};
 use crate::proto::ErrorCode;
 use crate::tree::NodeEvent;
 use std::collections::VecDeque;
@@ -21,12 +25,16 @@ pub(super) struct Groups {
     outstanding: usize,
     /// Last zxid of the last batch handed out.
     released: Zxid,
+    /// Transactions above `released` and up to here are silent.
+    silent: Zxid,
+    /// The tree they belong to.
+    tree: u64,
     committed: u64,
 }
 
 impl Groups {
     pub(super) fn new(applied: Zxid) -> Self {
-        Groups { sealed: VecDeque::new(), open: empty(applied), outstanding: 0, released: applied, committed: 0 }
+        Groups { sealed: VecDeque::new(), open: empty(applied), outstanding: 0, released: applied, silent: applied, tree: 0, committed: 0 }
     }
 
     /// Where reply frames are written.
@@ -48,8 +56,47 @@ impl Groups {
         self.sealed.is_empty() && self.open.entries.is_empty()
     }
 
+    /// The role is lost: nobody is told any more what is not published; it is silent from now on.
+    pub(super) fn forget_clients(&mut self) {
+        self.silent = self.silent.max(self.sealed.back().map_or(self.released, |b| b.last_zxid)).max(self.open.last_zxid);
+        self.sealed.clear();
+        self.open = self.empty(self.released);
+        self.outstanding = 0;
+    }
+
+    /// A transaction without entries.
+    pub(super) fn silent(&mut self, zxid: Zxid) {
+        assert!(zxid > self.silent && self.outstanding == 0, "{zxid} is silent before {} or with clients", self.silent);
+        self.silent = zxid;
+    }
+
+    /// There are clients again: what is added from now on comes after the silent part.
+    pub(super) fn expect_clients(&mut self) {
+        self.seal();
+        self.open.last_zxid = self.silent.max(self.released);
+    }
+
+    /// Silent transactions above `zxid` have been undone.
+    pub(super) fn undo_above(&mut self, zxid: Zxid) {
+        assert!(self.outstanding == 0 && zxid >= self.released, "only what nobody was told of is undone");
+        self.silent = self.silent.min(zxid);
+    }
+
+    /// Another tree, at `applied`. Orders that are still here go to the readers of the new one.
+    pub(super) fn replace_tree(&mut self, applied: Zxid) -> u64 {
+        assert!(self.outstanding == 0, "a tree is replaced when nobody is served");
+        self.seal();
+        self.tree += 1;
+        (self.released, self.silent) = (applied, applied);
+        for batch in &mut self.sealed {
+            (batch.last_zxid, batch.tree) = (applied, self.tree);
+        }
+        self.open = self.empty(applied);
+        self.tree
+    }
+
     /// Adds a transaction with its events and the reply made by `reply_since`.
-    pub(super) fn txn(&mut self, zxid: Zxid, events: &[NodeEvent], reply: Option<Reply>, closed: Option<crate::base::SessionId>) {
+    pub(super) fn txn(&mut self, zxid: Zxid, events: &[NodeEvent], reply: Option<Reply>, closed: Option<SessionId>) {
         assert!(zxid > self.open.last_zxid, "{zxid} prepared after {}", self.open.last_zxid);
         let first = self.open.events.len() as u32;
         for event in events {
@@ -71,6 +118,18 @@ impl Groups {
         self.open.entries.push(Entry::Answer(reply));
     }
 
+    /// Adds the answer to a sync on a leader.
+    pub(super) fn synced(&mut self, reply: Reply) {
+        self.open.shards.insert(reply.conn.shard);
+        self.open.entries.push(Entry::Synced(reply));
+    }
+
+    /// Adds a control for every shard.
+    pub(super) fn control_all(&mut self, control: Control) {
+        self.open.shards = ShardSet::ALL;
+        self.open.entries.push(Entry::Control(control));
+    }
+
     /// Adds a control for the shard of `conn`.
     pub(super) fn control(&mut self, conn: ConnKey, control: Control) {
         self.open.shards.insert(conn.shard);
@@ -85,7 +144,7 @@ impl Groups {
     /// The next entries go to a new batch.
     pub(super) fn seal(&mut self) {
         if !self.open.entries.is_empty() {
-            let next = empty(self.open.last_zxid);
+            let next = self.empty(self.open.last_zxid);
             self.sealed.push_back(std::mem::replace(&mut self.open, next));
         }
     }
@@ -97,22 +156,39 @@ impl Groups {
         }
     }
 
-    /// The oldest sealed batch, if all of it is durable.
-    pub(super) fn take_sealed(&mut self, durable: Zxid) -> Option<Batch> {
-        if self.sealed.front()?.last_zxid > durable {
+    /// The oldest sealed batch, if all of it may be published.
+    pub(super) fn take_sealed(&mut self, limit: Zxid) -> Option<Batch> {
+        if self.sealed.front()?.last_zxid > limit {
             return None;
         }
         self.sealed.pop_front().map(|batch| self.release(batch))
     }
 
-    /// The open batch, if all of it is durable and nothing is before it.
-    pub(super) fn take_open(&mut self, durable: Zxid) -> Option<Batch> {
-        if !self.sealed.is_empty() || self.open.entries.is_empty() || self.open.last_zxid > durable {
+    /// The open batch, if all of it may be published and nothing is before it.
+    pub(super) fn take_open(&mut self, limit: Zxid) -> Option<Batch> {
+        if !self.sealed.is_empty() || self.open.entries.is_empty() || self.open.last_zxid > limit {
             return None;
         }
-        let next = empty(self.open.last_zxid);
+        let next = self.empty(self.open.last_zxid);
         let batch = std::mem::replace(&mut self.open, next);
         Some(self.release(batch))
+    }
+
+    /// For a member of an ensemble: whatever may be published, be it part of a batch, or silent.
+    pub(super) fn take_any(&mut self, limit: Zxid) -> Option<Batch> {
+        let first = self.sealed.front().unwrap_or(&self.open);
+        let waits_for_none = first.last_zxid <= self.released && !first.entries.is_empty();
+        if !waits_for_none && self.silent > self.released {
+            let to = limit.min(self.silent);
+            return (to > self.released).then(|| self.release(self.empty(to)));
+        }
+        let limit = limit.max(self.released);
+        let whole = self.take_sealed(limit).or_else(|| self.take_open(limit));
+        whole.or_else(|| {
+            let released = self.released;
+            let part = split(self.sealed.front_mut().unwrap_or(&mut self.open), released, limit)?;
+            Some(self.release(part))
+        })
     }
 
     fn release(&mut self, batch: Batch) -> Batch {
@@ -122,6 +198,10 @@ impl Groups {
         self.outstanding -= txns;
         self.committed += txns as u64;
         batch
+    }
+
+    fn empty(&self, last_zxid: Zxid) -> Batch {
+        Batch { last_zxid, tree: self.tree, ..Batch::default() }
     }
 
     fn event(&mut self, event: &NodeEvent) -> Event {
@@ -144,6 +224,46 @@ impl Groups {
         assert!(start <= end && end <= u32::MAX as usize, "a batch has outgrown its offsets");
         start as u32..end as u32
     }
+}
+
+/// Takes the part off a batch's front that has no transaction above `limit`. Bytes and events lie in the order of the entries.
+fn split(batch: &mut Batch, released: Zxid, limit: Zxid) -> Option<Batch> {
+    let beyond = |entry: &Entry| matches!(entry, Entry::Txn { zxid, .. } if *zxid > limit);
+    let at = batch.entries.iter().position(beyond).filter(|at| *at > 0)?;
+    let mut entries = batch.entries.split_off(at);
+    let first_event = entries.iter().find_map(|e| if let Entry::Txn { events, .. } = e { Some(events.start) } else { None }).unwrap_or(0);
+    let first_byte = entries.iter().find_map(|e| first_byte_of(e, &batch.events)).unwrap_or(batch.bytes.len() as u32);
+    let mut events = batch.events.split_off(first_event as usize);
+    let bytes = batch.bytes.split_off(first_byte as usize);
+    events.iter_mut().for_each(|event| shift(&mut event.path, first_byte));
+    for entry in &mut entries {
+        match entry {
+            Entry::Txn { events, reply, .. } => {
+                shift(events, first_event);
+                reply.iter_mut().for_each(|reply| shift(&mut reply.frame, first_byte));
+            }
+            Entry::Answer(reply) | Entry::Synced(reply) => shift(&mut reply.frame, first_byte),
+            Entry::Control(_) => {}
+        }
+    }
+    let rest = Batch { last_zxid: batch.last_zxid, tree: batch.tree, certain_until: None, entries, bytes, events, shards: batch.shards };
+    let mut part = std::mem::replace(batch, rest);
+    let last = part.entries.iter().rev().find_map(|e| if let Entry::Txn { zxid, .. } = e { Some(*zxid) } else { None });
+    part.last_zxid = last.unwrap_or(released);
+    Some(part)
+}
+
+/// Where the bytes begin that an entry refers to.
+fn first_byte_of(entry: &Entry, events: &[Event]) -> Option<u32> {
+    match entry {
+        Entry::Txn { reply: Some(reply), .. } | Entry::Answer(reply) | Entry::Synced(reply) => Some(reply.frame.start),
+        Entry::Txn { events: range, reply: None, .. } if !range.is_empty() => events.get(range.start as usize).map(|e| e.path.start),
+        Entry::Txn { .. } | Entry::Control(_) => None,
+    }
+}
+
+fn shift(range: &mut Range<u32>, by: u32) {
+    *range = range.start - by..range.end - by;
 }
 
 fn empty(last_zxid: Zxid) -> Batch {

@@ -1,9 +1,12 @@
-//! Sessions of this server: who owns each, and when it expires.
+//! Sessions where they expire, on a server that stands alone or leads: who owns each, and when its time is over.
 //!
 //! Expiry times are rounded up to the next tick, so sessions lie in buckets, and a bucket is looked at once. A session whose
-//! connection lives is not expired on our own opinion: its shard is asked first when it was last heard from (A17).
+//! connection lives is not expired on our own opinion: its shard is asked first when it was last heard from (A17). Of sessions that talk
+//! through another server that server tells by itself.
 
 use crate::base::{ConnKey, Instant, SessionId, Zxid};
+use crate::proto::ErrorCode;
+use crate::zab::LinkId;
 use foldhash::fast::FixedState;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -18,6 +21,21 @@ pub(super) enum Standing {
     Stranger,
 }
 
+/// Through whom a session talks.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Holder {
+    /// A connection of this server.
+    Here(Owner),
+    /// Another server. It may be gone; a link never comes back.
+    Through(LinkId),
+}
+
+impl Holder {
+    fn here(self) -> Option<Owner> {
+        if let Holder::Here(owner) = self { Some(owner) } else { None }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owner {
     pub(super) conn: ConnKey,
@@ -26,13 +44,19 @@ pub(super) struct Owner {
 }
 
 struct Session {
-    owner: Option<Owner>,
+    holder: Option<Holder>,
     timeout_ms: i32,
     closing: bool,
     /// Its bucket.
     due: Instant,
     /// Its end is in the list of what is due, and it was not heard from since.
     overdue: bool,
+}
+
+impl Session {
+    fn owner(&self) -> Option<Owner> {
+        self.holder.and_then(Holder::here)
+    }
 }
 
 /// What to do with a session that is due.
@@ -68,7 +92,7 @@ impl Sessions {
 
     /// A new or recovered session, nobody connected yet.
     pub(super) fn open(&mut self, session: SessionId, timeout_ms: i32, now: Instant) {
-        let entry = Session { owner: None, timeout_ms, closing: false, due: Instant(0), overdue: false };
+        let entry = Session { holder: None, timeout_ms, closing: false, due: Instant(0), overdue: false };
         self.by_id.insert(session, entry);
         self.touch(session, now);
     }
@@ -89,7 +113,7 @@ impl Sessions {
 
     pub(super) fn standing(&self, session: SessionId, conn: ConnKey) -> Standing {
         match self.by_id.get(&session) {
-            Some(s) if s.owner.is_some_and(|o| o.conn == conn) => {
+            Some(s) if s.owner().is_some_and(|o| o.conn == conn) => {
                 if s.closing {
                     Standing::OwnerOfClosing
                 } else {
@@ -100,23 +124,52 @@ impl Sessions {
         }
     }
 
-    pub(super) fn owner(&self, session: SessionId) -> Option<Owner> {
-        self.by_id.get(&session).and_then(|s| s.owner)
+    /// What a link is to a session in whose name it sends. One that nobody has talked for since this server leads is its own from now on.
+    pub(super) fn standing_through(&mut self, session: SessionId, link: LinkId) -> Result<(), ErrorCode> {
+        match self.by_id.get_mut(&session) {
+            None => Err(ErrorCode::SessionExpired),
+            Some(s) if s.closing => Err(ErrorCode::SessionExpired),
+            Some(s) => match *s.holder.get_or_insert(Holder::Through(link)) {
+                Holder::Through(holder) if holder == link => Ok(()),
+                _ => Err(ErrorCode::SessionMoved),
+            },
+        }
     }
 
-    /// The connection now serves the session, with this timeout.
-    pub(super) fn attach(&mut self, session: SessionId, owner: Owner, timeout_ms: i32, now: Instant) {
+    /// The connection of this server that owns it.
+    pub(super) fn owner(&self, session: SessionId) -> Option<Owner> {
+        self.by_id.get(&session).and_then(Session::owner)
+    }
+
+    /// The session now talks through this holder, with this timeout.
+    pub(super) fn attach(&mut self, session: SessionId, holder: Holder, timeout_ms: i32, now: Instant) {
         if let Some(s) = self.by_id.get_mut(&session) {
-            s.owner = Some(owner);
+            s.holder = Some(holder);
             s.timeout_ms = timeout_ms;
             self.touch(session, now);
         }
     }
 
+    /// Another server has heard from it since it last told.
+    pub(super) fn heard_elsewhere(&mut self, session: SessionId, timeout_ms: i32, now: Instant) {
+        if let Some(s) = self.by_id.get_mut(&session).filter(|s| !s.closing) {
+            s.timeout_ms = timeout_ms;
+            self.touch(session, now);
+        }
+    }
+
+    /// This server does not lead any more.
+    pub(super) fn clear(&mut self) {
+        self.by_id.clear();
+        self.buckets.clear();
+        self.due.clear();
+        self.ends.clear();
+    }
+
     /// The connection is gone. Ignored when it is not the owner any more.
     pub(super) fn detach(&mut self, session: SessionId, conn: ConnKey, heard: Instant) {
-        if let Some(s) = self.by_id.get_mut(&session).filter(|s| s.owner.is_some_and(|o| o.conn == conn)) {
-            s.owner = None;
+        if let Some(s) = self.by_id.get_mut(&session).filter(|s| s.owner().is_some_and(|o| o.conn == conn)) {
+            s.holder = None;
             if !s.closing {
                 self.touch(session, heard);
             }
@@ -136,7 +189,7 @@ impl Sessions {
         let s = self.by_id.get_mut(&session)?;
         s.closing = true;
         self.ends.push_back((zxid, session));
-        s.owner
+        s.owner()
     }
 
     /// Forgets sessions whose end is committed.
@@ -155,7 +208,7 @@ impl Sessions {
             let (at, sessions) = bucket.remove_entry();
             for session in sessions {
                 let Some(s) = self.by_id.get(&session).filter(|s| s.due == at && !s.closing) else { continue };
-                match s.owner {
+                match s.owner() {
                     None => self.expire(session),
                     Some(owner) => {
                         self.due.push_back(Due::Ask(session, owner.conn));
@@ -236,10 +289,13 @@ mod tests {
     fn conn(n: u64) -> ConnKey {
         ConnKey { shard: ShardId(0), conn: ConnId(n) }
     }
+    fn here(n: u64, accepted_ms: u64) -> Holder {
+        Holder::Here(Owner { conn: conn(n), accepted: at(accepted_ms) })
+    }
     fn attached() -> Sessions {
         let mut sessions = Sessions::new(TICK, 1);
         sessions.open(S, 4000, at(100));
-        sessions.attach(S, Owner { conn: conn(1), accepted: at(50) }, 4000, at(100));
+        sessions.attach(S, here(1, 50), 4000, at(100));
         sessions
     }
 
@@ -282,7 +338,7 @@ mod tests {
     #[test]
     fn only_the_owner_counts_a16() {
         let mut sessions = attached();
-        sessions.attach(S, Owner { conn: conn(2), accepted: at(60) }, 6000, at(200));
+        sessions.attach(S, here(2, 60), 6000, at(200));
         assert_eq!(sessions.standing(S, conn(1)), Standing::Stranger);
         assert_eq!(sessions.standing(S, conn(2)), Standing::Owner);
         sessions.detach(S, conn(1), at(0));
@@ -301,7 +357,7 @@ mod tests {
         sessions.tick(at(5000));
         let due = sessions.next_expired().expect("nobody is connected");
         sessions.put_back(due);
-        sessions.attach(S, Owner { conn: conn(1), accepted: at(5100) }, 4000, at(5200));
+        sessions.attach(S, here(1, 5100), 4000, at(5200));
         assert_eq!(sessions.next_expired(), None, "its client is there");
         sessions.detach(S, conn(1), at(5300));
         sessions.tick(at(10_000));
@@ -327,5 +383,33 @@ mod tests {
         assert_eq!(sessions.standing(S, conn(1)), Standing::OwnerOfClosing);
         sessions.committed(Zxid(9));
         assert_eq!(sessions.standing(S, conn(1)), Standing::Stranger);
+    }
+
+    #[test]
+    fn a_session_talks_through_one_server_and_moves_to_the_newest_a14() {
+        let mut sessions = Sessions::new(TICK, 1);
+        assert_eq!(sessions.standing_through(S, LinkId(2)), Err(ErrorCode::SessionExpired), "unknown");
+        sessions.open(S, 4000, at(100));
+        assert_eq!(sessions.standing_through(S, LinkId(2)), Ok(()), "the first to talk for it after an election");
+        assert_eq!(sessions.standing_through(S, LinkId(4)), Err(ErrorCode::SessionMoved));
+        sessions.attach(S, Holder::Through(LinkId(4)), 4000, at(200));
+        assert_eq!(sessions.standing_through(S, LinkId(4)), Ok(()));
+        assert_eq!(sessions.standing_through(S, LinkId(2)), Err(ErrorCode::SessionMoved));
+        sessions.attach(S, here(1, 50), 4000, at(300));
+        assert_eq!(sessions.standing_through(S, LinkId(4)), Err(ErrorCode::SessionMoved));
+        sessions.close(S, Zxid(9));
+        assert_eq!(sessions.standing_through(S, LinkId(4)), Err(ErrorCode::SessionExpired));
+    }
+
+    #[test]
+    fn a_session_of_another_server_expires_unless_that_server_has_heard_from_it_p13() {
+        let mut sessions = Sessions::new(TICK, 1);
+        sessions.open(S, 4000, at(100));
+        sessions.attach(S, Holder::Through(LinkId(2)), 4000, at(100));
+        sessions.heard_elsewhere(S, 4000, at(3000));
+        sessions.tick(at(5000));
+        assert_eq!(sessions.next_expired(), None);
+        sessions.tick(at(8000));
+        assert_eq!(sessions.next_expired(), Some(Due::Expire(S)), "nobody here can be asked");
     }
 }

@@ -1,11 +1,11 @@
 //! What shards send: requests become transactions, connect requests become sessions or attach to them.
 
-use super::Replica;
-use super::expiry::{Due, Owner, Standing};
+use super::expiry::{Due, Holder, Owner, Standing};
 use super::password::derived_password;
+use super::{Arrival, Replica};
 use crate::base::secret::same_secret;
 use crate::base::{Auth, ConnKey, Instant, Reader, SessionId, WallTime, Writer, Xid, Zxid};
-use crate::handoff::{Control, ToReplica};
+use crate::handoff::{Control, Reply, ToReplica};
 use crate::proto::connect::ConnectRequest;
 use crate::proto::request::RequestHeader;
 use crate::proto::response::ReplyFrame;
@@ -26,7 +26,7 @@ pub(super) struct Asker<'a> {
 }
 
 /// What is to be prepared.
-enum Work<'a> {
+pub(super) enum Work<'a> {
     Request(&'a Request<'a>),
     Error(ErrorCode),
     CreateSession { timeout_ms: i32 },
@@ -34,13 +34,29 @@ enum Work<'a> {
 }
 
 impl Replica {
-    pub(super) fn message(&mut self, now: Instant, wall: WallTime, message: ToReplica) {
+    pub(super) fn arrived(&mut self, now: Instant, wall: WallTime, arrival: Arrival) {
+        match arrival {
+            Arrival::Shard(message) if self.decides() => self.message(now, wall, message),
+            Arrival::Shard(message) if self.is_serving() => self.learner_message(message),
+            // As ZooKeeper does it without a role: the client tries another server.
+            Arrival::Shard(ToReplica::Connect { conn, .. }) => self.cut(conn),
+            Arrival::Shard(_) => {}
+            Arrival::Append(zxid, payload) => self.append(zxid, &payload),
+            Arrival::Forwarded(link, request) => self.forwarded(now, wall, link, &request),
+            Arrival::Revalidate(link, session, timeout_ms) => self.revalidate(now, link, session, timeout_ms),
+            Arrival::Revalidated(session, valid) => self.revalidated(session, valid),
+            Arrival::Synced => self.synced(),
+        }
+    }
+
+    fn message(&mut self, now: Instant, wall: WallTime, message: ToReplica) {
         match message {
             ToReplica::Request { conn, session, frame, auth } => self.request(wall, conn, session, &frame, &auth),
             ToReplica::Failed { conn, session, xid, err, auth } => self.failed(wall, conn, session, xid, err, &auth),
             ToReplica::Connect { conn, accepted, request } => self.connect(now, wall, Owner { conn, accepted }, &request),
             ToReplica::Detach { conn, session, heard } => self.sessions.detach(session, conn, heard),
             ToReplica::Heard { conn, session, heard, at } => self.sessions.heard(session, conn, heard, at),
+            ToReplica::AllHeard { .. } => {}
         }
     }
 
@@ -58,14 +74,12 @@ impl Replica {
         }
         let request = OpCode::from_i32(header.op).ok_or(()).and_then(|op| Request::decode(op, &mut body).map_err(|_| ()));
         match request {
-            Ok(Request::Sync { path }) => self.answer(conn, header.xid, |out| out.put_string(path)),
-            Ok(Request::GetEphemerals { prefix }) => {
-                let paths = self.tree.ephemerals(session, prefix);
-                self.answer(conn, header.xid, |out| {
-                    out.put_len(paths.len());
-                    paths.iter().for_each(|path| out.put_string(path));
-                });
+            // In its place in the stream it comes after everything prepared before it, which is what the leader can know to be committed (P9).
+            Ok(Request::Sync { path }) => {
+                let reply = self.answer_frame(conn, header.xid, |out| out.put_string(path));
+                self.groups.synced(reply);
             }
+            Ok(Request::GetEphemerals { prefix }) => self.answer_ephemerals(conn, session, header.xid, prefix),
             Ok(Request::CloseSession) => self.prepare(wall, &asker, Work::CloseSession),
             Ok(request) => self.prepare(wall, &asker, Work::Request(&request)),
             // The shard has decoded it before (A15).
@@ -83,22 +97,39 @@ impl Replica {
         self.prepare(wall, &Asker { session, xid, auth, conn: Some(conn) }, Work::Error(err));
     }
 
-    /// An answer in order with the writes, as of everything prepared so far.
-    fn answer(&mut self, conn: ConnKey, xid: Xid, body: impl FnOnce(&mut Vec<u8>)) {
+    /// A frame for an answer in order with the writes, as of everything prepared so far.
+    pub(super) fn answer_frame(&mut self, conn: ConnKey, xid: Xid, body: impl FnOnce(&mut Vec<u8>)) -> Reply {
+        self.groups.seal_if_large();
         let zxid = self.tree.head_zxid();
         let bytes = self.groups.bytes();
         let start = bytes.len();
         let frame = ReplyFrame::begin(bytes, xid, zxid);
         body(bytes);
         frame.finish(bytes);
-        let reply = self.groups.reply_since(start, conn, ErrorCode::Ok, false);
+        self.groups.reply_since(start, conn, ErrorCode::Ok, false)
+    }
+
+    pub(super) fn answer_ephemerals(&mut self, conn: ConnKey, session: SessionId, xid: Xid, prefix: Option<&str>) {
+        let paths = self.tree.ephemerals(session, prefix);
+        let reply = self.answer_frame(conn, xid, |out| {
+            out.put_len(paths.len());
+            paths.iter().for_each(|path| out.put_string(path));
+        });
         self.groups.answer(reply);
-        self.groups.seal_if_large();
+    }
+
+    /// Closes a connection without a word.
+    pub(super) fn cut(&mut self, conn: ConnKey) {
+        self.groups.control(conn, Control::Cut { conn });
     }
 
     /// Password first (S6, A16); then the session must exist; then the newest connection gets it.
     fn connect(&mut self, now: Instant, wall: WallTime, owner: Owner, request: &ConnectRequest) {
-        let timeout_ms = request.timeout_ms.clamp(self.config.min_session_timeout_ms, self.config.max_session_timeout_ms);
+        let timeout_ms = self.negotiated(request);
+        // The shard has looked at what the client has seen; in an ensemble its view may be of a history that is gone (P8).
+        if self.member.is_some() && request.last_zxid_seen > self.tree.applied().as_i64() {
+            return self.cut(owner.conn);
+        }
         if request.session == SessionId::NONE {
             return self.new_session(now, wall, owner, timeout_ms);
         }
@@ -109,9 +140,9 @@ impl Replica {
         if let Some(older) = self.sessions.owner(request.session) {
             if older.accepted > owner.accepted {
                 // A newer connection has the session already; this one was overtaken.
-                return self.groups.control(owner.conn, Control::Cut { conn: owner.conn });
+                return self.cut(owner.conn);
             }
-            self.groups.control(older.conn, Control::Cut { conn: older.conn });
+            self.cut(older.conn);
         }
         self.tree.set_session_timeout(request.session, timeout_ms);
         self.attach(now, owner, request.session, timeout_ms);
@@ -128,20 +159,32 @@ impl Replica {
     }
 
     fn attach(&mut self, now: Instant, owner: Owner, session: SessionId, timeout_ms: i32) {
-        self.sessions.attach(session, owner, timeout_ms, now);
+        self.sessions.attach(session, Holder::Here(owner), timeout_ms, now);
+        self.tell_attached(owner, session, timeout_ms);
+    }
+
+    pub(super) fn tell_attached(&mut self, owner: Owner, session: SessionId, timeout_ms: i32) {
         let password = derived_password(session);
         self.groups.control(owner.conn, Control::Attached { conn: owner.conn, session, timeout_ms, password });
     }
 
-    fn next_session_id(&mut self) -> SessionId {
+    pub(super) fn negotiated(&self, request: &ConnectRequest) -> i32 {
+        request.timeout_ms.clamp(self.config.min_session_timeout_ms, self.config.max_session_timeout_ms)
+    }
+
+    pub(super) fn next_session_id(&mut self) -> SessionId {
         loop {
             let id = SessionId(self.next_session);
             self.next_session = self.next_session.wrapping_add(1);
             // The lowest number marks containers, 0 means none.
-            if id.0 != i64::MIN && id != SessionId::NONE && !self.sessions.is_known(id) && !self.tree.has_session(id) {
+            if id.0 != i64::MIN && id != SessionId::NONE && !self.is_taken(id) {
                 return id;
             }
         }
+    }
+
+    fn is_taken(&self, id: SessionId) -> bool {
+        self.sessions.is_known(id) || self.tree.has_session(id) || self.member.as_ref().is_some_and(|m| m.learner.is_creating(id))
     }
 
     /// Deals with some of the sessions that are due, as far as the log takes their end; `poll_timeout` asks for the rest at once.
@@ -167,7 +210,7 @@ impl Replica {
     }
 
     /// One transaction: onto the tree, into the log, into the batch that will be published once it is durable.
-    fn prepare(&mut self, wall: WallTime, asker: &Asker<'_>, work: Work<'_>) {
+    pub(super) fn prepare(&mut self, wall: WallTime, asker: &Asker<'_>, work: Work<'_>) {
         let Some(zxid) = self.next_zxid() else { return };
         let p = Prepare { zxid, time: wall, session: asker.session, cxid: asker.xid, auth: asker.auth };
         self.payload.clear();
@@ -189,6 +232,9 @@ impl Replica {
         }
         assert_eq!(tree.head_zxid(), zxid, "a prepared request takes its zxid");
         self.log.append(zxid, &self.payload);
+        if let Some(member) = &mut self.member {
+            member.zab.propose(zxid, self.payload.as_slice().into());
+        }
         let reply = asker.conn.map(|conn| self.groups.reply_since(start, conn, prepared.err, closes));
         let closed = prepared.effects.closed_session;
         self.groups.txn(zxid, &prepared.effects.events, reply, closed);
@@ -202,7 +248,7 @@ impl Replica {
     /// The session is closing; a connection that did not ask for it is cut when the end is published.
     fn session_ended(&mut self, zxid: Zxid, asker: &Asker<'_>) {
         if let Some(owner) = self.sessions.close(asker.session, zxid).filter(|o| Some(o.conn) != asker.conn) {
-            self.groups.control(owner.conn, Control::Cut { conn: owner.conn });
+            self.cut(owner.conn);
         }
     }
 }

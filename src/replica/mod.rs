@@ -1,30 +1,40 @@
 //! This server's deterministic brain: prepare, log, publish; sessions and their expiry; when to snapshot.
 //!
+//! It stands alone, or owns a `Zab` (`member`) and is what that says: leader, learner, or nothing for the time being.
+//!
 //! `handle(now, wall, Input)`, then `poll_output` until `None`, then `poll_timeout`. Touches no socket, file or clock.
 //!
-//! Invariants: nothing is published before the log says it is durable (P2); entries leave in the order they were prepared, and
+//! Invariants: nothing is published before the log says it is durable and, in an ensemble, before it is committed (P2); entries leave in the order they were prepared, and
 //! `applied` moves only by `published`, after the batch is on the stream (A2); a session has one owner connection, and only
 //! that one's requests are carried out (A16, L16); nobody is expired before its shard has been asked (A17).
 
+mod backlog;
 mod commit;
 mod expiry;
 mod intake;
+mod leading;
+mod learner;
+mod member;
 mod password;
 mod removal;
+mod report;
 mod snapshots;
 
 use crate::base::prng::Prng;
-use crate::base::{Instant, SessionId, ShardId, WallTime, Zxid};
+use crate::base::{Instant, ShardId, WallTime, Zxid};
 use crate::handoff::{Batch, ToReplica};
 use crate::storage::log::{FileId, Log, LogAction, LogConfig, SyncToken};
 use crate::tree::{Image, Tree};
+use crate::zab::{self, LinkId, Role, Stored, Zab, ZabConfig};
+use backlog::{Arrival, Backlog};
 use commit::Groups;
 use expiry::Sessions;
+use member::Member;
 use removal::Removals;
 use snapshots::Snapshots;
-use std::collections::VecDeque;
 
 pub use password::derived_password;
+pub use report::{MemberReport, ReplicaReport};
 
 /// Settings of the replica; a small struct by value.
 #[derive(Clone, Debug)]
@@ -64,8 +74,20 @@ pub enum Input {
     },
     /// `poll_timeout` has passed.
     Timeout,
-    /// Begin a clean stop: no more admission; what is appended is flushed and answered.
+    /// Begin a clean stop: no more admission; what is appended is flushed, and answered by a server that stands alone.
     Stop,
+    /// What the transports to the peers and the epoch files report. `Durable`, `Truncated`, `SnapshotInstalled` and `Timeout` are not among
+    /// it: the replica says those itself.
+    Peer(zab::Input),
+    /// `LogAction::Cut` is done.
+    LogCut,
+    /// Answer to `Output::ReceiveSnapshot`: the file is whole, verified and durable under its temporary name, and this is its tree. (It could
+    /// not be had: `Peer` with `SnapshotFailed`.)
+    SnapshotReceived(Box<Tree>),
+    /// Answer to `Output::InstallSnapshot`.
+    SnapshotInstalled,
+    /// Answer to `Output::LoadTree`.
+    TreeLoaded(Box<Tree>),
 }
 
 /// Everything the shell must do.
@@ -80,6 +102,40 @@ pub enum Output {
     Fatal(String),
     /// After `Stop`: everything is flushed and published, the log is closed.
     Stopped,
+    /// For the transports to the peers (`Notify`, `Connect`, `Send`, `Close`) and the epoch files (`WriteEpoch`); nothing else.
+    Peer(zab::Output),
+    /// Stream this image to a learner, before what is sent on the link later; report `SnapshotSent` by `Input::Peer`.
+    SendSnapshot {
+        /// Where.
+        link: LinkId,
+        /// What.
+        image: Image,
+    },
+    /// Receive the image that follows on the link into a file under a temporary name, verify and flush it, load it off the reactor.
+    ReceiveSnapshot {
+        /// Where it comes from.
+        link: LinkId,
+        /// What it is as of.
+        zxid: Zxid,
+    },
+    /// The log holds nothing above its zxid any more and is closed: give the received file its name, durably; a failure stops the process.
+    InstallSnapshot {
+        /// The image's zxid.
+        zxid: Zxid,
+    },
+    /// The log has been cut to this zxid, below what the tree has applied: read snapshot and logs of the directory again, off the reactor
+    /// (spares and locks are in use); a failure stops the process.
+    LoadTree {
+        /// Where the history on disk ends.
+        zxid: Zxid,
+    },
+    /// Give every shard a reader of the new tree (`Shard::replace_tree`), and drop the old one where that may take its time.
+    TreeReplaced {
+        /// Counts the trees.
+        generation: u64,
+        /// What was replaced.
+        old: Box<Tree>,
+    },
 }
 
 /// The one writer.
@@ -92,8 +148,10 @@ pub struct Replica {
     removals: Removals,
     snapshots: Snapshots,
     prng: Prng,
-    /// Messages that came while the log was at its limit (A22); nothing overtakes them. At most what one turn of the shell drains.
-    backlog: VecDeque<ToReplica>,
+    /// What came while the log was at its limit. From shards at most what one turn of the shell drains.
+    backlog: Backlog,
+    /// `None`: this server stands alone.
+    member: Option<Box<Member>>,
     next_session: i64,
     /// Sessions expired in this run.
     expired: u64,
@@ -116,19 +174,15 @@ impl Replica {
     pub fn new(config: ReplicaConfig, tree: Tree, now: Instant) -> Self {
         assert_eq!(tree.head_zxid(), tree.applied(), "a recovered tree is committed");
         let mut prng = Prng::new(config.seed);
-        let mut sessions = Sessions::new(config.tick_ms, config.seed);
-        for (session, timeout_ms) in tree.sessions() {
-            sessions.open(session, timeout_ms, now);
-        }
-        tree.dead_sessions().into_iter().for_each(|session| sessions.open_dead(session));
-        Replica {
+        let mut replica = Replica {
             log: Log::new(config.log.clone(), tree.head_zxid()),
             groups: Groups::new(tree.applied()),
-            sessions,
+            sessions: Sessions::new(config.tick_ms, config.seed),
             removals: Removals::new(&config, now),
             snapshots: Snapshots::new(&config, &mut prng),
             prng,
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
+            member: None,
             next_session: first_session_id(config.server_id, now),
             expired: 0,
             payload: Vec::new(),
@@ -136,22 +190,38 @@ impl Replica {
             fatal: None,
             tree,
             config,
-        }
+        };
+        replica.open_sessions(now);
+        replica
+    }
+
+    /// The same as a member of an ensemble, which serves nobody before it has a role. What the tree has beyond what is committed can still be
+    /// taken back.
+    #[must_use]
+    pub fn member(config: ReplicaConfig, tree: Tree, zab: ZabConfig, stored: Stored, now: Instant) -> Self {
+        assert_eq!(tree.head_zxid(), stored.last_logged, "tree and log are one history");
+        let mut replica = Replica::new(config, tree, now);
+        let member = Member::new(Zab::new(zab, stored, now), replica.tree.head_zxid(), now, replica.config.seed);
+        replica.member = Some(Box::new(member));
+        replica.sessions.clear();
+        replica
     }
 
     /// Something happened.
     pub fn handle(&mut self, now: Instant, wall: WallTime, input: Input) {
         match input {
             Input::Shard(_, message) if self.stop != Stop::No => drop(message),
-            Input::Shard(_, message) => self.backlog.push_back(message),
+            Input::Shard(_, message) => self.arrive(Arrival::Shard(message)),
             Input::LogOpened(file) => self.log.handle_opened(file),
             Input::LogSynced(token) => self.log.handle_synced(token),
             Input::SnapshotDone { zxid, ok } => self.snapshots.done(zxid, ok, wall),
             Input::Timeout => self.timeout(now, wall),
-            Input::Stop => {
-                self.stop = Stop::Draining;
-                self.backlog.clear();
-            }
+            Input::Stop => self.begin_stop(),
+            Input::Peer(input) => self.peer(now, input),
+            Input::LogCut => self.log_cut(now),
+            Input::SnapshotReceived(tree) => self.snapshot_received(tree),
+            Input::SnapshotInstalled => self.snapshot_installed(now),
+            Input::TreeLoaded(tree) => self.tree_loaded(now, tree),
         }
         self.work(now, wall);
     }
@@ -161,7 +231,10 @@ impl Replica {
         if let Some(why) = self.fatal.take() {
             return Some(Output::Fatal(why));
         }
-        if let Some(batch) = self.groups.take_sealed(self.log.durable_zxid()) {
+        if let Some(output) = self.member.as_mut().and_then(|m| m.outbox.pop_front()).or_else(|| self.poll_image()) {
+            return Some(output);
+        }
+        if let Some(batch) = self.take_batch(Groups::take_sealed) {
             return Some(Output::Publish(batch));
         }
         if let Some(action) = self.log.poll_action() {
@@ -169,12 +242,13 @@ impl Replica {
                 // What this flush covers is what will be published together.
                 self.groups.seal();
             }
+            self.tell_durable_late();
             return Some(Output::Log(action));
         }
-        if let Some(batch) = self.groups.take_open(self.log.durable_zxid()) {
+        if let Some(batch) = self.take_batch(Groups::take_open) {
             return Some(Output::Publish(batch));
         }
-        if self.snapshots.take_due(self.tree.applied()) {
+        if self.may_snapshot() && self.snapshots.take_due(self.tree.applied()) {
             return Some(Output::Snapshot(self.tree.begin_image()));
         }
         self.poll_stopped()
@@ -195,10 +269,14 @@ impl Replica {
         if self.stop != Stop::No {
             return None;
         }
+        let peers = self.member.as_ref().and_then(|m| m.zab.poll_timeout());
+        if !self.decides() {
+            return peers;
+        }
         if self.sessions.has_due() && self.log.can_append() {
             return Some(Instant(0)); // at once
         }
-        [self.sessions.next_due(), self.removals.next_due()].into_iter().flatten().min()
+        [peers, self.sessions.next_due(), self.removals.next_due()].into_iter().flatten().min()
     }
 
     /// False: leave messages in the shards' queues (log at its unsynced limit, too many outstanding, or stopping).
@@ -207,7 +285,13 @@ impl Replica {
         self.stop == Stop::No
             && self.backlog.is_empty()
             && self.log.can_append()
-            && self.groups.outstanding() < self.config.global_outstanding_limit.max(1)
+            && self.groups.outstanding().max(self.forwarded_outstanding()) < self.config.global_outstanding_limit.max(1)
+    }
+
+    /// False: leave packets of peers on their links (our own disk is behind). Ask again after every turn.
+    #[must_use]
+    pub fn admits_packets(&self) -> bool {
+        self.backlog.admits_packets()
     }
 
     /// Reclaims retired tree versions; call once per turn.
@@ -220,54 +304,78 @@ impl Replica {
         &mut self.tree
     }
 
-    /// Everything admin commands want to know. Lists sessions and ephemerals: work and memory of their number.
-    #[must_use]
-    pub fn report(&self, now: Instant) -> ReplicaReport {
-        ReplicaReport {
-            sessions: self.sessions.report(now),
-            ephemerals: self.tree.ephemerals_by_session(),
-            digest_history: self.tree.digest_history(),
-            ..self.summary()
-        }
-    }
-
-    /// The report without its lists, for commands that are asked every few seconds (rule B2).
-    #[must_use]
-    pub fn summary(&self) -> ReplicaReport {
-        ReplicaReport {
-            last_zxid: self.tree.applied(),
-            tree: self.tree.counts(),
-            outstanding: self.groups.outstanding() as u64,
-            sessions: Vec::new(),
-            ephemerals: Vec::new(),
-            digest_history: Vec::new(),
-            last_snapshot: self.snapshots.last(),
-            snapshots_taken: self.snapshots.taken(),
-            snapshots_failed: self.snapshots.failed(),
-            counters: vec![
-                ("commit_count", self.groups.committed()),
-                ("proposal_count", self.groups.committed() + self.groups.outstanding() as u64),
-                ("stale_sessions_expired", self.expired),
-                ("snapshot_error_count", self.snapshots.failed()),
-            ],
-        }
+    fn arrive(&mut self, arrival: Arrival) {
+        self.backlog.push(arrival);
     }
 
     fn work(&mut self, now: Instant, wall: WallTime) {
-        while self.log.can_append() && self.fatal.is_none() {
-            let Some(message) = self.backlog.pop_front() else { break };
-            self.message(now, wall, message);
+        loop {
+            while self.log.can_append() && self.fatal.is_none() {
+                let Some(arrival) = self.backlog.pop() else { break };
+                self.arrived(now, wall, arrival);
+            }
+            if self.stop != Stop::No || !self.follow_orders(now) {
+                break;
+            }
         }
-        if self.stop == Stop::No && self.fatal.is_none() {
+        if self.stop == Stop::No && self.fatal.is_none() && self.decides() {
             self.expire_due(wall);
+            self.follow_orders(now);
         }
     }
 
     fn timeout(&mut self, now: Instant, wall: WallTime) {
-        if self.stop == Stop::No {
+        if self.stop != Stop::No {
+            return;
+        }
+        self.zab_timeout(now);
+        if self.decides() {
             self.sessions.tick(now);
             self.remove_due(now, wall);
         }
+    }
+
+    /// A member leaves without waiting for the others: what is not published stays in the log, and is answered to nobody.
+    fn begin_stop(&mut self) {
+        self.stop = Stop::Draining;
+        self.backlog.clear();
+        if self.member.is_some() {
+            self.groups.forget_clients();
+        }
+    }
+
+    /// It makes transactions of requests: it stands alone or leads.
+    fn decides(&self) -> bool {
+        self.member.as_ref().is_none_or(|m| matches!(m.role, Role::Leading { .. }))
+    }
+
+    fn is_serving(&self) -> bool {
+        self.member.as_ref().is_none_or(|m| m.is_serving())
+    }
+
+    /// Only what is committed gets into a snapshot, and none is taken of a history that is being synchronised (A13).
+    fn may_snapshot(&self) -> bool {
+        self.member.as_ref().is_none_or(|m| m.is_serving() && m.committed >= self.tree.applied())
+    }
+
+    fn forwarded_outstanding(&self) -> usize {
+        self.member.as_ref().map_or(0, |m| m.learner.outstanding())
+    }
+
+    /// All sessions there are, their timers started afresh (P13).
+    fn open_sessions(&mut self, now: Instant) {
+        for (session, timeout_ms) in self.tree.sessions() {
+            self.sessions.open(session, timeout_ms, now);
+        }
+        self.tree.dead_sessions().into_iter().for_each(|session| self.sessions.open_dead(session));
+    }
+
+    fn take_batch(&mut self, alone: impl FnOnce(&mut Groups, Zxid) -> Option<Batch>) -> Option<Batch> {
+        let limit = self.limit();
+        let Some(member) = &self.member else { return alone(&mut self.groups, limit) };
+        let mut batch = self.groups.take_any(limit)?;
+        batch.certain_until = member.zab.quorum_deadline();
+        Some(batch)
     }
 
     fn poll_stopped(&mut self) -> Option<Output> {
@@ -288,6 +396,12 @@ impl Replica {
     /// The next place in history; `None` (and a fatal output) when there is none left.
     fn next_zxid(&mut self) -> Option<Zxid> {
         let head = self.tree.head_zxid();
+        if let Some(member) = &self.member {
+            // None: the epoch's numbers are used up, and this leader is about to step down.
+            let next = member.zab.next_zxid();
+            assert!(next.is_none_or(|zxid| zxid > head && zxid.counter() != 0), "{next:?} is proposed after {head}");
+            return next;
+        }
         let next = head.next().or_else(|| {
             // A standalone server has nobody to agree with on a new epoch; counter 0 stays unused, as everywhere (B7).
             head.epoch().checked_add(1).map(|epoch| Zxid::new(epoch, 1))
@@ -308,114 +422,5 @@ fn first_session_id(server_id: i64, now: Instant) -> i64 {
     (((now.as_ms() << 24) >> 8) as i64) | server_id << 56
 }
 
-/// Plain numbers for admin commands.
-#[derive(Clone, Debug, Default)]
-pub struct ReplicaReport {
-    /// Last committed zxid.
-    pub last_zxid: Zxid,
-    /// Sizes of the tree.
-    pub tree: crate::tree::TreeCounts,
-    /// Transactions prepared and not published.
-    pub outstanding: u64,
-    /// (session, timeout ms, ms until expiry)
-    pub sessions: Vec<(SessionId, i32, u64)>,
-    /// Ephemeral paths by session.
-    pub ephemerals: Vec<(SessionId, Vec<String>)>,
-    /// (zxid, digest) for `hash`.
-    pub digest_history: Vec<(Zxid, u64)>,
-    /// The newest snapshot of this run.
-    pub last_snapshot: Option<(Zxid, WallTime)>,
-    /// Snapshots written in this run.
-    pub snapshots_taken: u64,
-    /// Snapshots that failed in this run.
-    pub snapshots_failed: u64,
-    /// Further counters under their `mntr` names.
-    pub counters: Vec<(&'static str, u64)>,
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::{AclVec, ConnId, ConnKey, Xid};
-    use crate::proto::connect::ConnectRequest;
-    use crate::record::TxnHeader;
-    use crate::record::txn::{CreateKind, CreateTxn, Txn};
-    use crate::tree::TreeConfig;
-
-    fn config() -> ReplicaConfig {
-        ReplicaConfig {
-            server_id: 0,
-            tick_ms: 1000,
-            min_session_timeout_ms: 2000,
-            max_session_timeout_ms: 20_000,
-            snap_count: 100_000,
-            snap_size_limit_bytes: None,
-            container_check_interval_ms: 0,
-            container_max_per_minute: 0,
-            container_max_never_used_ms: 0,
-            global_outstanding_limit: 1000,
-            log: LogConfig { segment_bytes: 4096, unsynced_bytes_max: 1 << 20, force_sync: true, file_bytes_max: None, dbid: 7 },
-            seed: 1,
-        }
-    }
-
-    /// A disk that does everything at once.
-    fn settle(replica: &mut Replica, now: Instant) {
-        while let Some(output) = replica.poll_output() {
-            match output {
-                Output::Log(LogAction::Sync { token, .. }) => replica.handle(now, WallTime(2), Input::LogSynced(token)),
-                Output::Log(LogAction::Name { file, .. }) => replica.handle(now, WallTime(2), Input::LogOpened(file)),
-                Output::Publish(batch) => replica.published(batch.last_zxid),
-                _ => {}
-            }
-        }
-    }
-
-    #[test]
-    fn an_answer_that_waited_too_long_expires_nobody_a17() {
-        let mut replica = Replica::new(config(), Tree::new(TreeConfig::default()), Instant(0));
-        let at = |ms| Instant(0).plus_ms(ms);
-        let conn = ConnKey { shard: ShardId(0), conn: ConnId(1) };
-        let request = ConnectRequest {
-            last_zxid_seen: 0,
-            timeout_ms: 4000,
-            session: SessionId::NONE,
-            password: Vec::new(),
-            read_only: false,
-            has_read_only: false,
-        };
-        replica.handle(at(0), WallTime(2), Input::Shard(ShardId(0), ToReplica::Connect { conn, accepted: at(0), request }));
-        settle(&mut replica, at(0));
-        let (session, ..) = replica.report(at(0)).sessions[0];
-        replica.handle(at(5000), WallTime(2), Input::Timeout);
-        settle(&mut replica, at(5000));
-        // The shard heard from it just before it answered; the disk kept us from looking for half a minute.
-        let answer = ToReplica::Heard { conn, session, heard: at(5000), at: at(5020) };
-        replica.handle(at(35_000), WallTime(2), Input::Shard(ShardId(0), answer));
-        settle(&mut replica, at(35_000));
-        assert_eq!(replica.report(at(35_000)).sessions.len(), 1);
-        replica.handle(at(35_000), WallTime(2), Input::Timeout);
-        assert_eq!(replica.sessions.next_expired(), None, "asked again, and the question is out");
-        let silent = ToReplica::Heard { conn, session, heard: at(5000), at: at(35_020) };
-        replica.handle(at(35_030), WallTime(2), Input::Shard(ShardId(0), silent));
-        settle(&mut replica, at(35_030));
-        assert!(replica.report(at(35_030)).sessions.is_empty(), "silence that the shard has seen counts");
-    }
-
-    #[test]
-    fn ephemerals_whose_session_does_not_exist_go_by_a_logged_transaction_at_once() {
-        let mut tree = Tree::new(TreeConfig::default());
-        let header = TxnHeader { session: SessionId(7), cxid: Xid(1), zxid: Zxid(1), time: WallTime(1), kind: 1 };
-        let kind = CreateKind::Create { ephemeral: true };
-        let create = CreateTxn { kind, path: "/dead", data: None, acl: AclVec::OPEN, parent_cversion: Some(1) };
-        let _ = tree.apply(&header, &Txn::Create(create));
-        tree.commit(Zxid(1));
-        let now = Instant(0).plus_ms(100_000);
-        let mut replica = Replica::new(config(), tree, now);
-        assert!(replica.poll_timeout().is_some_and(|at| at <= now), "nobody waits for a tick");
-        replica.handle(now, WallTime(2), Input::Timeout);
-        settle(&mut replica, now);
-        let report = replica.report(now);
-        assert_eq!((report.last_zxid, report.ephemerals.len(), report.sessions.len()), (Zxid(2), 0, 0));
-    }
-}
+mod tests;

@@ -23,6 +23,16 @@ impl Removals {
         Removals { paths: VecDeque::new(), next_check: on.then(|| now.plus_ms(config.container_check_interval_ms)), next_slice: now }
     }
 
+    /// This server leads from now on.
+    pub(super) fn restart(&mut self, config: &ReplicaConfig, now: Instant) {
+        *self = Removals::new(config, now);
+    }
+
+    /// It does not lead any more.
+    pub(super) fn forget(&mut self) {
+        self.paths.clear();
+    }
+
     pub(super) fn next_due(&self) -> Option<Instant> {
         if self.paths.is_empty() { self.next_check } else { Some(self.next_slice) }
     }

@@ -34,6 +34,16 @@ impl Snapshots {
         due
     }
 
+    /// A snapshot at or after `zxid` is to be taken.
+    pub(super) fn want(&mut self, zxid: Zxid) {
+        self.wanted = Some(zxid);
+    }
+
+    /// History above `zxid` is gone.
+    pub(super) fn forget_above(&mut self, zxid: Zxid) {
+        self.wanted = self.wanted.filter(|wanted| *wanted <= zxid);
+    }
+
     pub(super) fn done(&mut self, zxid: Zxid, ok: bool, wall: WallTime) {
         self.running = false;
         if ok {

@@ -280,7 +280,8 @@ fn open_log(config: &ServerConfig, mesh: &Mesh) -> Result<Disk, StartError> {
     if let (LogWriter::Auto | LogWriter::Map, Some(refusal)) = (config.storage.log_writer, segments.refusal()) {
         tracing::info!("{refusal}");
     }
-    Ok(Disk { segments, mark })
+    let (dir, payload_max) = (config.storage.log_version_dir(), config.storage.payload_bytes_max);
+    Ok(Disk { segments, mark, cut: Arc::new(move |above| recovery::cut_logs(&dir, above, payload_max)) })
 }
 
 /// Removes old snapshots and logs at the intervals of `autopurge.purgeInterval`, the first time at once.

@@ -345,6 +345,21 @@ pub fn write_mark(log_dir: &Path, mark: Option<&Mark>) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes every record above `above` from a directory whose mark vouches for nothing, each step durable before the next (L20).
+pub fn cut_logs(log_dir: &Path, above: Zxid, payload_max: usize) -> io::Result<()> {
+    let mut logs: Vec<Zxid> = snapshots::history_files(log_dir)?
+        .into_iter()
+        .filter_map(|file| if let FileKind::Log(zxid) = file { Some(zxid) } else { None })
+        .collect();
+    logs.sort();
+    let plan = recover::plan_cut(&mut LogDir(log_dir), &logs, above, payload_max)?;
+    for log in plan.remove {
+        // One by one: a crash in between must not leave a gap.
+        dir::remove(log_dir, [FileKind::Log(log).name()])?;
+    }
+    plan.cut.map_or(Ok(()), |(log, bytes)| dir::cut(&log_dir.join(FileKind::Log(log).name()), bytes))
+}
+
 /// The tree of the snapshot, and what is known of its digests.
 struct Start {
     tree: Tree,

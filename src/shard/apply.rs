@@ -18,7 +18,7 @@ impl Shard {
         self.holding = true;
         let position = self.stream.position();
         while let Some(batch) = self.stream.peek() {
-            if batch.last_zxid > applied {
+            if batch.tree != self.tree || batch.last_zxid > applied {
                 break;
             }
             for entry in &batch.entries {
@@ -51,6 +51,12 @@ impl Shard {
                 }
             }
             Entry::Answer(reply) => self.reply(now, batch, reply),
+            Entry::Synced(reply) if batch.certain_until.is_some_and(|until| now > until) => {
+                if let Some(id) = self.own(reply.conn) {
+                    self.end(now, id, Some(Close::Now));
+                }
+            }
+            Entry::Synced(reply) => self.reply(now, batch, reply),
             Entry::Control(control) => self.control(now, control),
         }
     }
@@ -148,7 +154,15 @@ impl Shard {
                     self.asked.push_back((now.plus_ms(REAP_MS), id, *session));
                 }
             }
+            Control::AskAllHeard => self.all_asked = Some(now.plus_ms(REAP_MS)),
+            Control::CutAll => self.cut_all(),
         }
+    }
+
+    fn cut_all(&mut self) {
+        let served = |phase: Phase| matches!(phase, Phase::Serving { .. } | Phase::AwaitAttach { .. });
+        let all: Vec<ConnId> = self.clients.iter().filter(|c| served(c.conn.phase)).map(|c| c.id).collect();
+        all.into_iter().for_each(|id| self.silence(id, Some(Close::Now)));
     }
 
     fn attached(&mut self, now: Instant, conn: ConnKey, session: SessionId, timeout_ms: i32, password: &Password) {

@@ -82,6 +82,11 @@ pub struct Shard {
     handshakes: VecDeque<(Instant, ConnId)>,
     /// Questions of the replica, with the time of the answer.
     asked: VecDeque<(Instant, ConnId, SessionId)>,
+    /// When to tell which sessions were heard from since `all_told`.
+    all_asked: Option<Instant>,
+    all_told: Instant,
+    /// Which tree `reader` reads; batches of a later one wait for its reader.
+    tree: u64,
     stalls: Vec<Stall>,
     totals: Totals,
     /// What connections without left-over bytes receive into; lent to `Input` while they are worked on.
@@ -157,6 +162,9 @@ impl Shard {
             resume: Vec::new(),
             handshakes: VecDeque::new(),
             asked: VecDeque::new(),
+            all_asked: None,
+            all_told: Instant(0),
+            tree: 0,
             stalls: Vec::new(),
             totals: Totals::default(),
             receive: vec![0; RECEIVE_BYTES],
@@ -225,7 +233,17 @@ impl Shard {
     /// True when there is something in the stream beyond this shard's position that `applied` releases.
     #[must_use]
     pub fn behind(&self) -> bool {
-        self.stream.peek().is_some_and(|batch| batch.last_zxid <= self.reader.applied())
+        self.stream.peek().is_some_and(|batch| batch.tree == self.tree && batch.last_zxid <= self.reader.applied())
+    }
+
+    /// Another tree has taken the place of the one this shard reads (`replica::Output::TreeReplaced`). What is on the stream for the old one
+    /// is consumed first; there are no clients to whom the change could show.
+    pub fn replace_tree(&mut self, now: Instant, tree: u64, reader: TreeReader) {
+        assert!(tree > self.tree, "trees come in order");
+        self.catch_up(now);
+        (self.reader, self.tree, self.at, self.holding) = (reader, tree, Zxid::ZERO, false);
+        self.catch_up(now);
+        self.rest();
     }
 
     /// A connection with bytes to send; each at most once until more is written.
@@ -297,7 +315,7 @@ impl Shard {
         let handshake = self.handshakes.front().map(|(at, _)| *at);
         let asked = self.asked.front().map(|(at, _, _)| *at);
         let stall = self.stalls.iter().map(|s| s.deadline).min();
-        [handshake, asked, stall].into_iter().flatten().min()
+        [handshake, asked, self.all_asked, stall].into_iter().flatten().min()
     }
 
     /// Half-open connections, stalled ones, and answers to `AskHeard` that are due.
@@ -316,6 +334,9 @@ impl Shard {
         {
             self.asked.pop_front();
             self.tell_heard(now, conn, session);
+        }
+        if self.all_asked.is_some_and(|at| at <= now) {
+            self.tell_all_heard(now);
         }
         self.check_stalls(now);
         self.rest();
@@ -416,6 +437,20 @@ impl Shard {
         let Some(client) = self.clients.get(conn).filter(|c| c.conn.session() == Some(session)) else { return };
         let heard = client.alive_at(now, &self.config);
         self.tell(ToReplica::Heard { conn: self.key(conn), session, heard, at: now });
+    }
+
+    /// The same for all that were heard from since the last time.
+    fn tell_all_heard(&mut self, now: Instant) {
+        self.all_asked = None;
+        let since = std::mem::replace(&mut self.all_told, now);
+        let heard = |client: &clients::Client| match client.conn.phase {
+            Phase::Serving { session, timeout_ms } if client.alive_at(now, &self.config) >= since => Some((session, timeout_ms)),
+            _ => None,
+        };
+        let sessions: Vec<_> = self.clients.iter().filter_map(heard).collect();
+        if !sessions.is_empty() {
+            self.tell(ToReplica::AllHeard { sessions });
+        }
     }
 
     /// Watches a connection that is not read because of its output: we do not hear its client, so what it takes is its sign of life.

@@ -11,7 +11,7 @@
 //! 4. Every record is whole in one file.
 //!
 //! Life of a file: `Open` (a prepared spare, neutral name) → `Write`… → `Sync` → `Mark` → `Name` → … → `Close` once a later file has
-//! taken over, or the log is closed, and everything in it is durable.
+//! taken over, or the log is cut or closed, and everything in it is durable.
 
 use super::format::{FILE_HEADER_BYTES, FileHeader};
 use super::group_commit::{GroupCommit, Position};
@@ -77,6 +77,16 @@ pub enum LogAction {
         /// Its final size.
         used_bytes: u64,
     },
+    /// After the `Close`s before it, off the reactor, each step durable before the next: put the mark into its file; remove everything above
+    /// this zxid, newest file first (`recover::plan_cut`); report with `handle_cut` (A23, L6, L20).
+    Cut {
+        /// The last zxid that stays.
+        above: Zxid,
+        /// Where the mark goes.
+        mark_offset: u64,
+        /// A mark that vouches for nothing.
+        mark: Vec<u8>,
+    },
 }
 
 /// Settings of the log.
@@ -106,6 +116,16 @@ enum Naming {
     Requested,
     /// The directory entry is durable.
     Done,
+}
+
+/// How far the removal of what is above a zxid has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Cutting {
+    No,
+    /// Files are being closed.
+    Wanted(Zxid),
+    /// `Cut` has been given out.
+    Requested(Zxid),
 }
 
 #[derive(Debug)]
@@ -142,6 +162,7 @@ pub struct Log {
     mark_sequence: u64,
     mark_wanted: bool,
     roll_wanted: bool,
+    cutting: Cutting,
     closing: bool,
     since_roll: (u64, u64),
 }
@@ -166,6 +187,7 @@ impl Log {
             mark_sequence: 0,
             mark_wanted: false,
             roll_wanted: false,
+            cutting: Cutting::No,
             closing: false,
             since_roll: (0, 0),
         }
@@ -175,13 +197,13 @@ impl Log {
     #[must_use]
     pub fn can_append(&self) -> bool {
         // The other half is room for one transaction of any legal size and for those the replica makes itself.
-        !self.closing && self.unsynced_bytes <= self.unsynced_limit / 2
+        !self.closing && self.cutting == Cutting::No && self.unsynced_bytes <= self.unsynced_limit / 2
     }
 
     /// Frames and queues one payload. Preconditions: `zxid` is above the last one, and `can_append`.
     pub fn append(&mut self, zxid: Zxid, payload: &[u8]) {
         assert!(zxid > self.last, "{zxid} appended after {}", self.last);
-        assert!(!self.closing, "append to a closed log");
+        assert!(!self.closing && self.cutting == Cutting::No, "append to a closed log");
         let record_bytes = (payload.len() + RECORD_OVERHEAD) as u64;
         if self.needs_new_file(record_bytes) {
             self.open_file(zxid, record_bytes);
@@ -206,6 +228,29 @@ impl Log {
         self.since_roll = (0, 0);
     }
 
+    /// Removes everything above `zxid`, in the files of earlier runs too, and goes on after `zxid`, which may lie above everything that is there
+    /// (an image has taken the place of the history). Nothing can be appended until `is_cutting` says that it is over. Precondition:
+    /// everything appended is durable.
+    pub fn cut(&mut self, zxid: Zxid) {
+        assert!(self.durable == self.last && self.cutting == Cutting::No, "a log is cut when it is at rest");
+        self.cutting = Cutting::Wanted(zxid);
+    }
+
+    /// A cut is under way.
+    #[must_use]
+    pub fn is_cutting(&self) -> bool {
+        self.cutting != Cutting::No
+    }
+
+    /// Nothing above the zxid of the cut is left, durably.
+    pub fn handle_cut(&mut self) {
+        let Cutting::Requested(zxid) = self.cutting else { panic!("a cut was reported that was not asked for") };
+        self.cutting = Cutting::No;
+        (self.last, self.durable) = (zxid, zxid);
+        self.roll_wanted = false;
+        self.since_roll = (0, 0);
+    }
+
     /// No more appends: once everything is durable, the last file is closed too.
     pub fn close(&mut self) {
         self.closing = true;
@@ -222,6 +267,7 @@ impl Log {
             .or_else(|| self.poll_name())
             .or_else(|| self.poll_sync())
             .or_else(|| self.poll_close())
+            .or_else(|| self.poll_cut())
     }
 
     /// The file has its name and the directory entry is durable.
@@ -274,7 +320,7 @@ impl Log {
     /// After `close`: every file has been given out for closing.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.closing && self.files.is_empty()
+        self.closing && self.files.is_empty() && self.cutting == Cutting::No
     }
 
     fn needs_new_file(&self, record_bytes: u64) -> bool {
@@ -385,12 +431,24 @@ impl Log {
     fn poll_close(&mut self) -> Option<LogAction> {
         let file = self.files.front()?;
         let finished = file.naming == Naming::Done && file.synced.offset == file.appended.offset;
-        let successor = self.files.len() > 1 || self.closing;
+        let successor = self.files.len() > 1 || self.closing || self.cutting != Cutting::No;
         if !(finished && successor && self.group.is_idle()) {
             return None;
         }
         let file = self.files.pop_front()?;
         Some(LogAction::Close { file: file.id, used_bytes: file.appended.offset })
+    }
+
+    fn poll_cut(&mut self) -> Option<LogAction> {
+        let Cutting::Wanted(zxid) = self.cutting else { return None };
+        if !self.files.is_empty() {
+            return None;
+        }
+        self.cutting = Cutting::Requested(zxid);
+        let nothing = Mark { file: zxid, dbid: self.config.dbid, offset: 0, zxid, adler: 0, unsynced_bytes_max: self.unsynced_limit };
+        self.mark_sequence += 1;
+        let (mark_offset, mark) = nothing.slot(self.mark_sequence);
+        Some(LogAction::Cut { above: zxid, mark_offset, mark })
     }
 
     /// Moves `durable` over every record that is flushed and lies in a file with a durable name, stopping at the first that is not.

@@ -22,6 +22,7 @@ fn kinds(actions: &[LogAction]) -> Vec<&'static str> {
         LogAction::Mark { .. } => "mark",
         LogAction::Name { .. } => "name",
         LogAction::Close { .. } => "close",
+        LogAction::Cut { .. } => "cut",
     };
     actions.iter().map(kind).collect()
 }
@@ -43,6 +44,7 @@ fn settle(log: &mut Log) -> Vec<LogAction> {
             match action {
                 LogAction::Sync { token, .. } => log.handle_synced(*token),
                 LogAction::Name { file, .. } => log.handle_opened(*file),
+                LogAction::Cut { .. } => log.handle_cut(),
                 _ => {}
             }
         }
@@ -269,4 +271,32 @@ fn the_mark_names_the_last_durable_record() {
 fn a_zxid_that_does_not_grow_is_a_bug() {
     let mut log = Log::new(config(), Zxid(5));
     log.append(Zxid(5), b"x");
+}
+
+#[test]
+fn a_cut_closes_every_file_then_lowers_the_mark_and_removes_the_rest_before_the_next_append_l20() {
+    let mut log = Log::new(config(), Zxid(0));
+    append_durably(&mut log, 1);
+    append_durably(&mut log, 2);
+    log.cut(Zxid(1));
+    assert!(!log.can_append());
+    let actions = drain(&mut log);
+    assert_eq!(kinds(&actions), ["close", "cut"]);
+    let LogAction::Cut { above, mark, .. } = &actions[1] else { panic!("{actions:?}") };
+    assert_eq!(*above, Zxid(1));
+    let (_, mark) = Mark::read(mark).expect("a whole slot");
+    assert!(!mark.vouches(), "nothing is vouched for while files shrink (A23)");
+    assert!(log.is_cutting() && !log.can_append(), "nothing is appended before the cut is durable");
+    log.handle_cut();
+    assert_eq!((log.appended_zxid(), log.durable_zxid()), (Zxid(1), Zxid(1)));
+    assert_eq!(kinds(&append_durably(&mut log, 2)), ["open", "write", "sync", "mark", "name"], "it goes on in a new file");
+}
+
+#[test]
+fn a_log_without_files_of_this_run_is_cut_and_goes_on_where_an_image_ends() {
+    let mut log = Log::new(config(), Zxid(5));
+    log.cut(Zxid(0x2_0000_0000));
+    assert_eq!(kinds(&settle(&mut log)), ["cut"]);
+    let actions = append_durably(&mut log, 0x2_0000_0001);
+    assert!(actions.contains(&LogAction::Name { file: FileId(1), first_zxid: Zxid(0x2_0000_0001) }));
 }

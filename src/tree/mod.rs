@@ -200,7 +200,7 @@ impl Tree {
         self.open_frame(&header);
         let mut effects = Effects::default();
         let cell = self.apply_one(&Stamp::new(&header, self.head), &txn, &mut effects);
-        self.write_result(op::op_code(request), &txn, cell, reply);
+        self.write_result(op::answered_as(&txn), &txn, cell, reply);
         self.end_prepared(&header, effects, payload)
     }
 
@@ -250,6 +250,27 @@ impl Tree {
         self.apply_one(&Stamp::new(header, self.head), txn, &mut effects);
         self.head = self.head.max(header.zxid);
         effects
+    }
+
+    /// Applies a decoded transaction like `apply`, and appends the body of its client's reply exactly as `prepare` did where the transaction
+    /// was made: the client's server need not be the one that prepared.
+    pub fn apply_answering(&mut self, header: &TxnHeader, txn: &Txn<'_>, reply: &mut Vec<u8>) -> Prepared {
+        if header.zxid <= self.applied() {
+            return Prepared { err: ErrorCode::Ok, effects: Effects::default() };
+        }
+        self.open_frame(header);
+        let (mut effects, mut err) = (Effects::default(), ErrorCode::Ok);
+        let stamp = Stamp::new(header, self.head);
+        match txn {
+            Txn::Multi(parts) => self.apply_multi(&stamp, parts, &mut effects, Some(reply)),
+            Txn::Error { code } => err = ErrorCode::from_i32(*code),
+            txn => {
+                let cell = self.apply_one(&stamp, txn, &mut effects);
+                self.write_result(op::answered_as(txn), txn, cell, reply);
+            }
+        }
+        self.head = self.head.max(header.zxid);
+        Prepared { err, effects }
     }
 
     /// Compares the digest of the newest transaction with the tree's; `None` when not comparable. Where the digest of the image this tree
@@ -467,6 +488,12 @@ impl Tree {
             UndoOp::QuotaArmed(path) => assert!(self.quotas.disarm(&path), "armed before"),
             UndoOp::QuotaDisarmed(path) => assert!(self.quotas.arm(&path), "not armed before"),
         }
+    }
+}
+
+impl std::fmt::Debug for Tree {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tree({} of {})", self.applied(), self.head)
     }
 }
 

@@ -34,7 +34,8 @@ pub enum Input {
     Durable(Zxid),
     /// The epoch file is on stable storage, under its name.
     EpochWritten(EpochToken),
-    /// The log ends at this zxid, durably, and so does the tree (answer to `Output::Truncate`).
+    /// The log ends at this zxid, durably, and so does the tree (answer to `Output::Truncate`). Less than what was asked for: that zxid was
+    /// not in the log, and the next synchronisation will ask for everything.
     Truncated(Zxid),
     /// The image has been received whole, is durable and is the tree now; log and tree are at this zxid (answer to `Output::InstallSnapshot`).
     SnapshotInstalled(Zxid),

@@ -5,6 +5,7 @@
 #![doc(hidden)]
 
 pub mod config;
+pub mod election;
 pub mod election_link;
 pub mod input;
 pub mod membership;
@@ -14,90 +15,434 @@ pub mod quorum;
 pub mod vote;
 pub mod wire;
 
+mod broadcast;
+mod core;
+mod discovery;
+mod feed;
+mod leader;
+mod learner;
+mod local;
+mod pipeline;
+mod progress;
+mod sync;
+mod tail;
+mod waiting;
+
+use self::core::{Core, Leave};
+use crate::base::prng::Prng;
 use crate::base::{Instant, PeerId, SessionId, Zxid};
-use std::collections::VecDeque;
+use election::{Elected, Election, History};
+use leader::Leader;
+use learner::Learner;
+use waiting::WaitingRoom;
 
 pub use config::{Stored, ZabConfig};
 pub use input::{EpochToken, Input, LinkId};
+pub use leader::LearnerCounts;
 pub use membership::Membership;
 pub use message::{ForwardedRequest, LearnerInfo, Notification, Packet, Payload, ServerState, Vote};
 pub use output::{EpochFile, Output, Role};
 pub use quorum::Quorum;
 
+/// An observer waits a random part of this before it asks again who leads (`zookeeper.observer.election.DelayMs`).
+const OBSERVER_DELAY_MS: u64 = 200;
+
 /// One server's part in the ensemble.
 pub struct Zab {
-    config: ZabConfig,
-    stored: Stored,
-    outputs: VecDeque<Output>,
+    core: Core,
+    election: Election,
+    place: Place,
+    /// Learners that were quicker than our own election.
+    waiting: WaitingRoom,
+    /// Ask the next leader for an image.
+    wants_all: bool,
+    links: u64,
+    prng: Prng,
+}
+
+/// What this server is about.
+enum Place {
+    /// A role was left, or none was entered yet: nothing begins before everything given to the disk has come back (L4), nor before this.
+    Settling { not_before: Instant },
+    /// The election.
+    Electing,
+    /// Elected, or leading.
+    Leading(Leader),
+    /// Has a leader, or is finding it.
+    Learning(Learner),
 }
 
 impl Zab {
     /// A server that has just started: LOOKING, with what its disk holds.
     #[must_use]
-    pub fn new(config: ZabConfig, stored: Stored, _now: Instant) -> Zab {
-        Zab { config, stored, outputs: VecDeque::new() }
+    pub fn new(config: ZabConfig, stored: Stored, now: Instant) -> Zab {
+        let mut zab = Zab {
+            election: Election::new(&config),
+            waiting: WaitingRoom::new(config.membership.members.len()),
+            prng: Prng::new(config.seed),
+            core: Core::new(config, stored, now),
+            place: Place::Settling { not_before: now },
+            wants_all: false,
+            links: 1,
+        };
+        zab.begin_when_settled();
+        zab
     }
+
     /// Something happened.
-    pub fn handle(&mut self, _now: Instant, _input: Input) {}
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        self.core.now = self.core.now.max(now);
+        // Whatever happened while we were not running, the clock comes first (L13).
+        if let Place::Leading(leader) = &self.place
+            && let Err(leave) = leader.check_time(&self.core)
+        {
+            self.leave(leave);
+        }
+        let before = self.role();
+        if let Err(leave) = self.dispatch(input) {
+            self.leave(leave);
+        }
+        if self.role() != before {
+            self.announce_service();
+        }
+        self.begin_when_settled();
+    }
+    fn dispatch(&mut self, input: Input) -> Result<(), Leave> {
+        match input {
+            Input::Notification { from, message } => {
+                let mut out = Vec::new();
+                let elected = self.election.handle(self.core.now, from, &message, &mut out);
+                self.notify(out);
+                self.elected(elected)
+            }
+            Input::Timeout => self.timeout(),
+            Input::Accepted(link) => {
+                self.accepted(link);
+                Ok(())
+            }
+            Input::Connected(link) => match &mut self.place {
+                Place::Learning(learner) => learner.connected(&mut self.core, link),
+                _ => Ok(()),
+            },
+            Input::Disconnected(link) => self.disconnected(link),
+            Input::Packet(link, packet) => self.packet(link, packet),
+            Input::SnapshotSent(link) => {
+                if let Place::Leading(leader) = &mut self.place {
+                    leader.snapshot_sent(&self.core, link);
+                }
+                Ok(())
+            }
+            Input::Durable(zxid) => self.flushed(zxid),
+            Input::EpochWritten(token) => self.epoch_written(token),
+            Input::Truncated(end) => {
+                self.core.local.truncated(end);
+                match &mut self.place {
+                    Place::Learning(learner) => learner.truncated(&mut self.core, end),
+                    _ => Ok(()),
+                }
+            }
+            Input::SnapshotInstalled(zxid) => {
+                self.core.local.installed(zxid);
+                self.wants_all = false;
+                match &mut self.place {
+                    Place::Learning(learner) => learner.installed(&mut self.core),
+                    _ => Ok(()),
+                }
+            }
+            Input::SnapshotFailed(why) => {
+                self.core.local.installation_failed();
+                match &self.place {
+                    Place::Learning(_) => Leave::because(format!("the image could not be received: {why}")),
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
     /// The next order; to be called until there is none.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.core.poll_output()
     }
     /// When to give `Input::Timeout`, at the latest.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        let place = match &self.place {
+            Place::Settling { not_before } => self.core.local.is_settled().then_some(*not_before),
+            Place::Electing => self.election.poll_timeout(),
+            Place::Leading(leader) => Some(leader.poll_timeout()),
+            Place::Learning(learner) => learner.poll_timeout(),
+        };
+        [place, self.waiting.poll_timeout()].into_iter().flatten().min()
     }
+    fn timeout(&mut self) -> Result<(), Leave> {
+        for link in self.waiting.expired(self.core.now) {
+            self.core.put(Output::Close(link));
+        }
+        match &mut self.place {
+            Place::Settling { .. } => Ok(()),
+            Place::Electing => {
+                let mut out = Vec::new();
+                let elected = self.election.timeout(self.core.now, &mut out);
+                self.notify(out);
+                self.elected(elected)
+            }
+            Place::Leading(leader) => leader.timeout(&mut self.core),
+            Place::Learning(learner) => {
+                let links = &mut self.links;
+                learner.timeout(&mut self.core, || next_link(links))
+            }
+        }
+    }
+
+    fn accepted(&mut self, link: LinkId) {
+        match &mut self.place {
+            Place::Leading(leader) => leader.accepted(&mut self.core, link),
+            Place::Learning(_) => self.core.put(Output::Close(link)),
+            Place::Settling { .. } | Place::Electing => {
+                let until = self.core.now.plus_ms(self.core.init_ms());
+                if let Some(closed) = self.waiting.enter(link, until) {
+                    self.core.put(Output::Close(closed));
+                }
+            }
+        }
+    }
+    fn disconnected(&mut self, link: LinkId) -> Result<(), Leave> {
+        self.waiting.leave(link);
+        match &mut self.place {
+            Place::Leading(leader) => leader.disconnected(&mut self.core, link),
+            Place::Learning(learner) => return learner.disconnected(&self.core, link),
+            Place::Settling { .. } | Place::Electing => {}
+        }
+        Ok(())
+    }
+    fn packet(&mut self, link: LinkId, packet: Packet) -> Result<(), Leave> {
+        match &mut self.place {
+            Place::Leading(leader) => leader.packet(&mut self.core, link, packet),
+            Place::Learning(learner) => learner.packet(&mut self.core, link, packet),
+            Place::Settling { .. } | Place::Electing => {
+                if !self.waiting.keep(link, packet) {
+                    self.core.put(Output::Close(link));
+                }
+                Ok(())
+            }
+        }
+    }
+    fn flushed(&mut self, zxid: Zxid) -> Result<(), Leave> {
+        self.core.local.flushed(zxid);
+        match &mut self.place {
+            Place::Leading(leader) => leader.flushed(&mut self.core),
+            Place::Learning(learner) => {
+                learner.flushed(&mut self.core);
+                Ok(())
+            }
+            Place::Settling { .. } | Place::Electing => Ok(()),
+        }
+    }
+    fn epoch_written(&mut self, token: EpochToken) -> Result<(), Leave> {
+        let Some(file) = self.core.local.epoch_written(token) else { return Ok(()) };
+        match &mut self.place {
+            Place::Leading(leader) => leader.epoch_written(&mut self.core, file)?,
+            Place::Learning(learner) => learner.epoch_written(&mut self.core, file)?,
+            Place::Settling { .. } | Place::Electing => {}
+        }
+        Ok(())
+    }
+
+    /// Gives the role up: clients first, then links. What is on its way to the disk is waited for before anything else (A1, L4).
+    fn leave(&mut self, Leave(why): Leave) {
+        let mut not_before = self.core.now;
+        let established = self.role() != Role::Looking;
+        match &mut self.place {
+            Place::Settling { .. } | Place::Electing => return,
+            Place::Leading(leader) => {
+                self.core.note(format!("leading no longer: {why}"));
+                if established {
+                    self.core.put(Output::Role(Role::Looking));
+                }
+                leader.leave(&mut self.core);
+            }
+            Place::Learning(learner) => {
+                self.core.note(format!("leaving leader {}: {why}", learner.leader().0));
+                if established {
+                    self.core.put(Output::Role(Role::Looking));
+                }
+                self.wants_all = learner.leave(&mut self.core);
+                if self.core.config.is_observer {
+                    not_before = not_before.plus_ms(self.prng.below(OBSERVER_DELAY_MS));
+                }
+            }
+        }
+        self.election.withdraw();
+        self.place = Place::Settling { not_before };
+    }
+    /// Begins an election when the old role has left nothing behind: with the true end of the log, durable.
+    fn begin_when_settled(&mut self) {
+        let Place::Settling { not_before } = self.place else { return };
+        if !self.core.local.is_settled() || self.core.now < not_before {
+            return;
+        }
+        self.place = Place::Electing;
+        let local = &self.core.local;
+        let is_empty = local.accepted_epoch() == 0 && local.durable() == Zxid::ZERO;
+        let history = History { last_logged: local.durable(), current_epoch: local.current_epoch(), may_have_forgotten: is_empty };
+        let mut out = Vec::new();
+        self.election.begin(self.core.now, history, &mut out);
+        self.notify(out);
+    }
+    fn notify(&mut self, out: Vec<(PeerId, Notification)>) {
+        for (to, message) in out {
+            self.core.put(Output::Notify { to, message });
+        }
+    }
+    fn elected(&mut self, elected: Option<Elected>) -> Result<(), Leave> {
+        let Some(Elected { state, vote }) = elected else { return Ok(()) };
+        if state != ServerState::Leading {
+            let link = next_link(&mut self.links);
+            let observes = state == ServerState::Observing;
+            for link in self.waiting.close() {
+                self.core.put(Output::Close(link));
+            }
+            self.place = Place::Learning(Learner::new(&mut self.core, vote.leader, observes, self.wants_all, link));
+            return Ok(());
+        }
+        self.wants_all = false;
+        self.place = Place::Leading(Leader::new(&mut self.core));
+        for (link, packet) in self.waiting.open() {
+            self.accepted(link);
+            if let Some(packet) = packet {
+                self.packet(link, packet)?;
+            }
+        }
+        Ok(())
+    }
+    /// From the start of service on, the announced vote names the new epoch: whoever looks for a leader finds all members agree.
+    fn announce_service(&mut self) {
+        match self.role() {
+            Role::Looking => {}
+            Role::Leading { epoch } => self.election.serving(epoch),
+            Role::Following { .. } | Role::Observing { .. } => {
+                if let Place::Learning(learner) = &self.place {
+                    self.election.serving(learner.epoch());
+                }
+            }
+        }
+    }
+
     /// What this server is for its clients.
     #[must_use]
     pub fn role(&self) -> Role {
-        Role::Looking
+        match &self.place {
+            Place::Leading(leader) => leader.role(),
+            Place::Learning(learner) => learner.role(),
+            Place::Settling { .. } | Place::Electing => Role::Looking,
+        }
     }
     /// What it is for its peers: following or leading as soon as the election has ended.
     #[must_use]
     pub fn state(&self) -> ServerState {
-        ServerState::Looking
+        self.election.state()
     }
     /// Whom it follows, or itself when it leads; known from the end of the election on.
     #[must_use]
     pub fn leader(&self) -> Option<PeerId> {
-        None
+        match &self.place {
+            Place::Leading(_) => Some(self.core.me()),
+            Place::Learning(learner) => Some(learner.leader()),
+            Place::Settling { .. } | Place::Electing => None,
+        }
     }
     /// The epoch of the history here (`currentEpoch`).
     #[must_use]
     pub fn current_epoch(&self) -> u32 {
-        self.stored.current_epoch
+        self.core.local.current_epoch()
     }
     /// The highest epoch promised (`acceptedEpoch`).
     #[must_use]
     pub fn accepted_epoch(&self) -> u32 {
-        self.stored.accepted_epoch
+        self.core.local.accepted_epoch()
     }
     /// The members it works with.
     #[must_use]
     pub fn membership(&self) -> &Membership {
-        &self.config.membership
+        &self.core.config.membership
+    }
+    /// Leading: its learners, counted.
+    #[must_use]
+    pub fn learner_counts(&self) -> LearnerCounts {
+        match &self.place {
+            Place::Leading(leader) => leader.counts(),
+            _ => LearnerCounts::default(),
+        }
+    }
+    /// Leading: until when this leadership is certain (B3, L13).
+    #[must_use]
+    pub fn quorum_deadline(&self) -> Option<Instant> {
+        match &self.place {
+            Place::Leading(leader) => leader.quorum_deadline(&self.core),
+            _ => None,
+        }
     }
     /// Leading: the zxid of the next proposal. `None`: not leading, or the counter is used up, and the leader is about to step down.
     #[must_use]
     pub fn next_zxid(&self) -> Option<Zxid> {
-        None
+        match &self.place {
+            Place::Leading(leader) => leader.next_zxid(),
+            _ => None,
+        }
     }
     /// Leading: broadcasts what the replica has applied to its head and appended to its log under the zxid of `next_zxid`.
-    pub fn propose(&mut self, _zxid: Zxid, _payload: Payload) {}
-    /// Following, observing: sends a client's write, or its sync, to the leader.
-    pub fn forward(&mut self, _request: ForwardedRequest) {}
-    /// Following, observing: asks the leader whether this session may go on here.
-    pub fn revalidate(&mut self, _session: SessionId, _timeout_ms: i32) {}
+    pub fn propose(&mut self, zxid: Zxid, payload: Payload) {
+        assert_eq!(self.next_zxid(), Some(zxid), "proposal out of turn");
+        if let Place::Leading(leader) = &mut self.place {
+            leader.propose(&mut self.core, zxid, payload);
+        }
+    }
+    /// Leading: the sync of a learner's client (`Output::Request`, op 9), when everything that learner sent before it has been proposed.
+    pub fn sync_for(&mut self, link: LinkId) {
+        if let Place::Leading(leader) = &mut self.place {
+            leader.sync_for(&mut self.core, link);
+        }
+    }
     /// Leading: the answer to `Output::Revalidate`.
-    pub fn revalidated(&mut self, _link: LinkId, _session: SessionId, _valid: bool) {}
+    pub fn revalidated(&mut self, link: LinkId, session: SessionId, valid: bool) {
+        if let Place::Leading(leader) = &mut self.place {
+            leader.revalidated(&mut self.core, link, session, valid);
+        }
+    }
+    /// Following, observing: sends a client's write, or its sync, to the leader.
+    pub fn forward(&mut self, request: ForwardedRequest) {
+        if let Place::Learning(learner) = &mut self.place {
+            learner.forward(&mut self.core, request);
+        }
+    }
+    /// Following, observing: asks the leader whether this session may go on here.
+    pub fn revalidate(&mut self, session: SessionId, timeout_ms: i32) {
+        if let Place::Learning(learner) = &mut self.place {
+            learner.revalidate(&mut self.core, session, timeout_ms);
+        }
+    }
     /// Following, observing: the answer to `Output::Ping`.
-    pub fn pinged(&mut self, _zxid: Zxid, _touched: Vec<(SessionId, i32)>) {}
-    /// Leading: a sync of an own client. `Output::Synced` once what is proposed so far is committed.
-    pub fn sync_own(&mut self) {}
-    /// Leading: until when this leadership is certain (B3, L13).
-    #[must_use]
-    pub fn quorum_deadline(&self) -> Option<Instant> {
-        None
+    pub fn pinged(&mut self, zxid: Zxid, touched: Vec<(SessionId, i32)>) {
+        if let Place::Learning(learner) = &mut self.place {
+            learner.pinged(&mut self.core, zxid, touched);
+        }
+    }
+    /// Following, observing: the replica has found that its state is not the leader's (L17). Leaves, and asks the next leader for an image;
+    /// votes go on telling the true end of the log.
+    pub fn resync(&mut self, why: &str) {
+        if matches!(self.place, Place::Learning(_)) {
+            self.leave(Leave(why.into()));
+            self.wants_all = true;
+            self.begin_when_settled();
+        }
     }
 }
+
+fn next_link(links: &mut u64) -> LinkId {
+    let link = LinkId(*links);
+    *links += 2;
+    link
+}
+
+#[cfg(test)]
+mod scripted_tests;

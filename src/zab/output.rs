@@ -92,10 +92,12 @@ pub enum Output {
     },
     /// Everything up to here is committed: publish it as soon as it is durable here. Never moves back.
     Commit(Zxid),
-    /// Remove everything above this zxid from log and tree, durably; report `Truncated`. A failure stops the process (ZK-3701).
+    /// Remove everything above this zxid from log and tree, durably; report `Truncated` with what is the end then. Appends that are given out
+    /// later wait for it. A failure stops the process (ZK-3701).
     Truncate(Zxid),
     /// Receive the image that follows on the link: into a file first, then, whole and durable, in place of log and tree. Report
-    /// `SnapshotInstalled` or `SnapshotFailed`. Until then no tree is served or snapshotted.
+    /// `SnapshotInstalled` or `SnapshotFailed`, exactly one of them, even when the link is closed or lost meanwhile: no other role begins
+    /// before (L4). A stream that brings no byte for `initLimit` ticks has failed. Until then no tree is served or snapshotted.
     InstallSnapshot {
         /// Where it comes from.
         link: LinkId,
@@ -106,7 +108,8 @@ pub enum Output {
     // ---- clients of the replica
     /// The role has changed. Leaving a role (`Looking`) comes before anything of the next one: cut the clients, forget what is forwarded.
     Role(Role),
-    /// Leading: a write of a learner's client. One transaction each, in the order given out per learner (A14).
+    /// Leading: a write of a learner's client. One transaction each, in the order given out per learner (A14). A sync (op 9) comes here too,
+    /// since its answer must not overtake those of earlier requests: `Zab::sync_for` when everything before it is proposed.
     Request {
         /// The learner.
         from: PeerId,
@@ -149,6 +152,8 @@ pub enum Output {
     },
     /// The membership in force has changed (text of `membership`).
     Config(Arc<str>),
+    /// Why a link or a role was given up: for the operator's log.
+    Note(String),
     /// A broken invariant: print and abort.
     Fatal(String),
 }

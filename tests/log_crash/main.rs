@@ -99,6 +99,7 @@ impl Server {
             LogAction::Mark { offset, bytes } => self.disk.write(self.mark, offset as usize, &bytes, rng),
             LogAction::Name { file, first_zxid } => self.jobs.push_back(Job::Name(file, first_zxid)),
             LogAction::Close { file, used_bytes } => self.jobs.push_back(Job::Close(file, used_bytes as usize)),
+            LogAction::Cut { .. } => panic!("nothing is cut here"),
         }
     }
 

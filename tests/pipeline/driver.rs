@@ -446,6 +446,7 @@ impl World {
                 Output::Snapshot(image) => self.snapshots.push(image),
                 Output::Fatal(why) => panic!("{why}"),
                 Output::Stopped => self.stopped = true,
+                _ => panic!("a server that stands alone speaks to nobody"),
             }
         }
         self.replica.reclaim();
@@ -521,6 +522,7 @@ impl Disk {
             }
             LogAction::Name { file, .. } => self.pending.push_back(Completion::Named(file)),
             LogAction::Close { .. } => self.closed += 1,
+            LogAction::Cut { .. } => panic!("a server that stands alone cuts nothing"),
         }
     }
 }
@@ -535,6 +537,7 @@ fn copy(message: &ToReplica) -> ToReplica {
         }
         ToReplica::Connect { conn, accepted, request } => ToReplica::Connect { conn: *conn, accepted: *accepted, request: request.clone() },
         ToReplica::Detach { conn, session, heard } => ToReplica::Detach { conn: *conn, session: *session, heard: *heard },
+        ToReplica::AllHeard { sessions } => ToReplica::AllHeard { sessions: sessions.clone() },
         ToReplica::Heard { conn, session, heard, at } => ToReplica::Heard { conn: *conn, session: *session, heard: *heard, at: *at },
     }
 }

@@ -97,7 +97,7 @@ impl Tree {
                 None
             }
             Txn::Multi(parts) => {
-                self.apply_multi(stamp, parts, effects);
+                self.apply_multi(stamp, parts, effects, None);
                 None
             }
             Txn::Error { .. } | Txn::Check { .. } => None,
@@ -145,14 +145,19 @@ impl Tree {
     }
 }
 
-/// The operation a request is answered as.
-pub(super) fn op_code(request: &Request<'_>) -> OpCode {
-    match request {
-        Request::Create(c) => c.op,
-        Request::SetData { .. } => OpCode::SetData,
-        Request::SetAcl { .. } => OpCode::SetAcl,
-        Request::Check { .. } => OpCode::Check,
-        Request::Reconfig { .. } => OpCode::Reconfig,
+/// The operation a transaction's client is answered as. It depends on the transaction alone, so that every server gives the same answer.
+pub(super) fn answered_as(txn: &Txn<'_>) -> OpCode {
+    match txn {
+        Txn::Create(c) => match c.kind {
+            CreateKind::Create { .. } => OpCode::Create,
+            CreateKind::Create2 { .. } => OpCode::Create2,
+            CreateKind::Container => OpCode::CreateContainer,
+            CreateKind::Ttl { .. } => OpCode::CreateTtl,
+        },
+        Txn::SetData { .. } => OpCode::SetData,
+        Txn::SetAcl { .. } => OpCode::SetAcl,
+        Txn::Check { .. } => OpCode::Check,
+        Txn::Reconfig { .. } => OpCode::Reconfig,
         _ => OpCode::Delete,
     }
 }

@@ -1,6 +1,6 @@
 //! multi: all or nothing, one zxid. Parts are judged and applied one after the other, so that later ones see earlier ones.
 
-use super::{Stamp, op_code, txn_type};
+use super::{Stamp, answered_as, txn_type};
 use crate::base::limits::TXN_PAYLOAD_MAX;
 use crate::base::{Reader, Writer};
 use crate::proto::response::{write_multi_end, write_multi_error};
@@ -64,18 +64,33 @@ impl Tree {
         payload[len_at..body].copy_from_slice(&len.to_be_bytes());
         let txn = Txn::read_body(kind, &mut Reader::new(&payload[body..])).expect("what was just built can be decoded (rule L11)");
         let cell = self.apply_one(stamp, &txn, effects);
-        self.write_part_result(op_code(part), &txn, cell, reply);
+        self.write_part_result(answered_as(&txn), &txn, cell, reply);
         Ok(())
     }
 
-    /// Applies all parts, or none when one of them is an error, or is nothing a multi can hold.
-    pub(super) fn apply_multi(&mut self, stamp: &Stamp, parts: &[SubTxn<'_>], effects: &mut Effects) {
+    /// Applies all parts, or none when one of them is an error, or is nothing a multi can hold. Appends the results to `reply`, as
+    /// `prepare_multi` does.
+    pub(in crate::tree) fn apply_multi(
+        &mut self,
+        stamp: &Stamp,
+        parts: &[SubTxn<'_>],
+        effects: &mut Effects,
+        mut reply: Option<&mut Vec<u8>>,
+    ) {
         let whole = parts.iter().all(|part| is_part(part.kind) && decode(part).is_some());
-        if !whole {
-            return;
+        if whole {
+            for txn in parts.iter().filter_map(decode) {
+                let cell = self.apply_one(stamp, &txn, effects);
+                if let Some(reply) = reply.as_deref_mut() {
+                    self.write_part_result(answered_as(&txn), &txn, cell, reply);
+                }
+            }
         }
-        for txn in parts.iter().filter_map(decode) {
-            self.apply_one(stamp, &txn, effects);
+        if let Some(reply) = reply {
+            if !whole {
+                parts.iter().for_each(|part| write_multi_error(reply, error_of(part)));
+            }
+            write_multi_end(reply);
         }
     }
 }
@@ -85,6 +100,14 @@ const ERROR_PART_BYTES: usize = 12;
 
 fn decode<'a>(part: &SubTxn<'a>) -> Option<Txn<'a>> {
     Txn::read_body(part.kind, &mut Reader::new(part.body)).ok()
+}
+
+/// What a part of a multi that failed is answered with.
+fn error_of(part: &SubTxn<'_>) -> ErrorCode {
+    match Txn::read_body(part.kind, &mut Reader::new(part.body)) {
+        Ok(Txn::Error { code }) => ErrorCode::from_i32(code),
+        _ => ErrorCode::Ok,
+    }
 }
 
 /// True for what a multi may carry out: changes of nodes, and checks. Errors, sessions and multis in multis are not among them.

@@ -1,0 +1,385 @@
+//! What a follower or observer does for its clients: it sends their writes to the leader, remembers in which order, and answers each from the
+//! transaction it has become; it asks the leader before a session goes on here, and tells it which sessions are alive.
+//!
+//! Invariants: a session's requests are answered in the order sent (P7): transactions come back in the order forwarded (A14), so the one
+//! that is the session's own matches the oldest that waits; what is answered here waits behind them; behind a sync everything waits until
+//! it is answered, so that nothing sent after it can be taken for what it must show (P9). Only the connection that owns a session is heard
+//! (A16).
+
+use super::Replica;
+use super::expiry::Owner;
+use super::password::derived_password;
+use crate::base::secret::same_secret;
+use crate::base::{Auth, ConnKey, Reader, SessionId, Writer, Xid, Zxid};
+use crate::handoff::{Control, ToReplica};
+use crate::proto::connect::ConnectRequest;
+use crate::proto::request::RequestHeader;
+use crate::proto::response::ReplyFrame;
+use crate::proto::{ErrorCode, OpCode, Request};
+use crate::record::{Txn, TxnHeader, TxnType};
+use crate::tree::{Effects, Prepared};
+use crate::zab::ForwardedRequest;
+use foldhash::fast::FixedState;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Everything that ends with the role.
+pub(super) struct Learner {
+    attached: BySession<Connecting>,
+    queues: BySession<VecDeque<Awaited>>,
+    /// Connections whose new session is being made.
+    creating: BySession<Connecting>,
+    /// Connections that ask for a session the leader must be asked about, oldest first.
+    revalidating: BySession<VecDeque<Connecting>>,
+    /// The session of each sync under way, oldest first; each has one at most.
+    syncs: VecDeque<SessionId>,
+    /// Heard from since the leader last asked.
+    touched: BTreeMap<SessionId, i32>,
+    /// Requests forwarded whose transaction has not come.
+    outstanding: usize,
+}
+
+type BySession<T> = HashMap<SessionId, T, FixedState>;
+
+/// A connection with its session, or on the way to it.
+#[derive(Clone, Copy)]
+struct Connecting {
+    owner: Owner,
+    timeout_ms: i32,
+}
+
+/// A request of a session, in the order sent.
+enum Awaited {
+    /// Forwarded; its transaction has not come.
+    Txn { conn: ConnKey, xid: Xid, closes: bool },
+    /// Forwarded; `due` when the leader has answered.
+    Sync { conn: ConnKey, xid: Xid, path: Box<str>, due: bool },
+    /// To be answered here, in its turn.
+    Ephemerals { conn: ConnKey, xid: Xid, prefix: Option<Box<str>> },
+    /// Behind a sync: not looked at yet.
+    Held(ToReplica),
+}
+
+/// A forwarded request whose transaction is here.
+struct Asked {
+    conn: ConnKey,
+    closes: bool,
+}
+
+impl Learner {
+    pub(super) fn new(seed: u64) -> Self {
+        Learner {
+            attached: HashMap::with_hasher(FixedState::with_seed(seed)),
+            queues: HashMap::with_hasher(FixedState::with_seed(seed)),
+            creating: HashMap::with_hasher(FixedState::with_seed(seed)),
+            revalidating: HashMap::with_hasher(FixedState::with_seed(seed)),
+            syncs: VecDeque::new(),
+            touched: BTreeMap::new(),
+            outstanding: 0,
+        }
+    }
+
+    /// Nothing is awaited any more, nobody is attached.
+    pub(super) fn clear(&mut self) {
+        self.attached.clear();
+        self.queues.clear();
+        self.creating.clear();
+        self.revalidating.clear();
+        self.syncs.clear();
+        self.touched.clear();
+        self.outstanding = 0;
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Sessions of connections of this server.
+    pub(super) fn attached(&self) -> usize {
+        self.attached.len()
+    }
+
+    /// Its number is being given to a new session.
+    pub(super) fn is_creating(&self, session: SessionId) -> bool {
+        self.creating.contains_key(&session)
+    }
+
+    fn owns(&self, session: SessionId, conn: ConnKey) -> bool {
+        self.attached.get(&session).is_some_and(|a| a.owner.conn == conn)
+    }
+
+    fn await_turn(&mut self, session: SessionId, awaited: Awaited) {
+        self.outstanding += usize::from(matches!(awaited, Awaited::Txn { .. } | Awaited::Sync { .. }));
+        self.queues.entry(session).or_default().push_back(awaited);
+    }
+
+    /// Something that only the leader's answer to a sync releases waits at the end of the queue.
+    fn is_behind_sync(&self, session: SessionId) -> bool {
+        let last = self.queues.get(&session).and_then(VecDeque::back);
+        matches!(last, Some(Awaited::Sync { .. } | Awaited::Held(_)))
+    }
+
+    /// The request this transaction is the outcome of, if it came from here. Requests before it have lost theirs, which a leader must not
+    /// let happen: their connections go to `orphans`.
+    fn take_asked(&mut self, header: &TxnHeader, orphans: &mut Vec<ConnKey>) -> Option<Asked> {
+        let queue = self.queues.get_mut(&header.session)?;
+        let ends = header.kind == TxnType::CloseSession as i32;
+        let is_outcome = |a: &Awaited| matches!(a, Awaited::Txn { xid, closes, .. } if *xid == header.cxid && (*closes || !ends));
+        let at = queue.iter().position(is_outcome)?;
+        for _ in 0..at {
+            match queue.pop_front() {
+                Some(Awaited::Txn { conn, .. }) => {
+                    self.outstanding -= 1;
+                    orphans.push(conn);
+                }
+                // Its turn was the one that was lost.
+                Some(Awaited::Ephemerals { conn, .. }) => orphans.push(conn),
+                _ => {}
+            }
+        }
+        let Some(Awaited::Txn { conn, closes, .. }) = queue.pop_front() else { return None };
+        self.outstanding -= 1;
+        Some(Asked { conn, closes })
+    }
+
+    /// What stands at the front of a session's queue and can be answered now.
+    fn take_due(&mut self, session: SessionId) -> Option<Awaited> {
+        let queue = self.queues.get_mut(&session)?;
+        let due = match queue.front() {
+            Some(Awaited::Ephemerals { .. } | Awaited::Sync { due: true, .. }) => queue.pop_front(),
+            _ => None,
+        };
+        self.outstanding -= usize::from(matches!(due, Some(Awaited::Sync { .. })));
+        if queue.is_empty() {
+            self.queues.remove(&session);
+        }
+        due
+    }
+
+    /// What waited behind the sync that has just been answered.
+    fn take_held(&mut self, session: SessionId) -> Vec<ToReplica> {
+        let held = self.queues.remove(&session).into_iter().flatten();
+        held.filter_map(|a| if let Awaited::Held(message) = a { Some(message) } else { None }).collect()
+    }
+
+    /// The connection serves the session no more; its sign of life still counts.
+    fn detach(&mut self, session: SessionId, conn: ConnKey) {
+        if self.owns(session, conn)
+            && let Some(gone) = self.attached.remove(&session)
+        {
+            self.touched.insert(session, gone.timeout_ms);
+        }
+    }
+}
+
+impl Replica {
+    pub(super) fn learner_message(&mut self, message: ToReplica) {
+        let Some(member) = &mut self.member else { return };
+        let learner = &mut member.learner;
+        match message {
+            ToReplica::Request { session, .. } | ToReplica::Failed { session, .. } if learner.is_behind_sync(session) => {
+                learner.await_turn(session, Awaited::Held(message));
+            }
+            ToReplica::Request { conn, session, frame, auth } => self.forward(conn, session, &frame, &auth),
+            // It takes its place in history by what the leader cannot decode either.
+            ToReplica::Failed { conn, session, xid, err: _, auth } if learner.owns(session, conn) => {
+                self.forward_as(conn, session, xid, OpCode::Multi, &[], &auth);
+            }
+            ToReplica::Connect { conn, accepted, request } => self.connect_through_leader(Owner { conn, accepted }, &request),
+            ToReplica::Detach { conn, session, .. } => learner.detach(session, conn),
+            ToReplica::AllHeard { sessions } => {
+                let Learner { attached, touched, .. } = learner;
+                touched.extend(sessions.into_iter().filter(|(session, _)| attached.contains_key(session)));
+            }
+            ToReplica::Failed { .. } | ToReplica::Heard { .. } => {}
+        }
+    }
+
+    fn forward(&mut self, conn: ConnKey, session: SessionId, frame: &[u8], auth: &Arc<Auth>) {
+        let Some(member) = self.member.as_mut().filter(|m| m.learner.owns(session, conn)) else { return };
+        let mut body = Reader::new(frame);
+        let header = RequestHeader::read(&mut body).ok();
+        let Some((header, op)) = header.and_then(|h| OpCode::from_i32(h.op).map(|op| (h, op))) else {
+            self.fatal = Some("a shard forwarded a request without a header".into());
+            return;
+        };
+        let rest = body.remaining();
+        match op {
+            OpCode::GetEphemerals => {
+                let Ok(Request::GetEphemerals { prefix }) = Request::decode(op, &mut body) else { return };
+                let prefix = prefix.map(Box::from);
+                member.learner.await_turn(session, Awaited::Ephemerals { conn, xid: header.xid, prefix });
+                self.answer_due(session);
+            }
+            OpCode::CloseSession => self.forward_as(conn, session, header.xid, op, &[], auth),
+            _ => self.forward_as(conn, session, header.xid, op, rest, auth),
+        }
+    }
+
+    fn forward_as(&mut self, conn: ConnKey, session: SessionId, xid: Xid, op: OpCode, body: &[u8], auth: &Arc<Auth>) {
+        let Some(member) = &mut self.member else { return };
+        let awaited = match op {
+            OpCode::Sync => {
+                let path = Reader::new(body).string().unwrap_or_default().into();
+                member.learner.syncs.push_back(session);
+                Awaited::Sync { conn, xid, path, due: false }
+            }
+            _ => Awaited::Txn { conn, xid, closes: op == OpCode::CloseSession },
+        };
+        member.learner.await_turn(session, awaited);
+        member.zab.forward(ForwardedRequest { session, cxid: xid, op: op as i32, body: body.into(), auth: Auth::clone(auth) });
+    }
+
+    /// Password first (S6, A16), then what the client has seen (P8), then the leader's word on the session.
+    fn connect_through_leader(&mut self, owner: Owner, request: &ConnectRequest) {
+        let timeout_ms = self.negotiated(request);
+        if request.last_zxid_seen > self.tree.applied().as_i64() {
+            return self.groups.control(owner.conn, Control::Cut { conn: owner.conn });
+        }
+        let connecting = Connecting { owner, timeout_ms };
+        if request.session != SessionId::NONE {
+            if !same_secret(&derived_password(request.session), &request.password) {
+                return self.groups.control(owner.conn, Control::Refused { conn: owner.conn });
+            }
+            let Some(member) = &mut self.member else { return };
+            member.learner.revalidating.entry(request.session).or_default().push_back(connecting);
+            return member.zab.revalidate(request.session, timeout_ms);
+        }
+        let session = self.next_session_id();
+        let Some(member) = &mut self.member else { return };
+        member.learner.creating.insert(session, connecting);
+        let body = timeout_ms.to_be_bytes().into();
+        member.zab.forward(ForwardedRequest { session, cxid: Xid(0), op: OpCode::CreateSession as i32, body, auth: Auth::default() });
+    }
+
+    /// The leader has said whether a session may go on here.
+    pub(super) fn revalidated(&mut self, session: SessionId, valid: bool) {
+        let Some(member) = &mut self.member else { return };
+        let Some(waiting) = member.learner.revalidating.get_mut(&session) else { return };
+        let connecting = waiting.pop_front();
+        if waiting.is_empty() {
+            member.learner.revalidating.remove(&session);
+        }
+        let Some(connecting) = connecting else { return };
+        let conn = connecting.owner.conn;
+        if !valid {
+            return self.groups.control(conn, Control::Refused { conn });
+        }
+        if let Some(other) = member.learner.attached.get(&session) {
+            if other.owner.accepted > connecting.owner.accepted {
+                // A newer connection has the session already; this one was overtaken.
+                return self.groups.control(conn, Control::Cut { conn });
+            }
+            self.groups.control(other.owner.conn, Control::Cut { conn: other.owner.conn });
+        }
+        self.attach_here(session, connecting);
+    }
+
+    fn attach_here(&mut self, session: SessionId, connecting: Connecting) {
+        let Some(member) = &mut self.member else { return };
+        member.learner.attached.insert(session, connecting);
+        self.tree.set_session_timeout(session, connecting.timeout_ms);
+        self.tell_attached(connecting.owner, session, connecting.timeout_ms);
+    }
+
+    /// The leader wants to know who is alive. What it gets is as of the shards' last answers; they are asked again for its next question.
+    pub(super) fn tell_touched(&mut self, zxid: Zxid) {
+        let Some(member) = &mut self.member else { return };
+        let touched = std::mem::take(&mut member.learner.touched).into_iter().collect();
+        member.zab.pinged(zxid, touched);
+        if !member.learner.attached.is_empty() {
+            self.groups.control_all(Control::AskAllHeard);
+        }
+    }
+
+    /// The oldest sync is due: everything committed before the leader answered is here.
+    pub(super) fn synced(&mut self) {
+        let Some(member) = &mut self.member else { return };
+        let Some(session) = member.learner.syncs.pop_front() else { return };
+        for awaited in member.learner.queues.entry(session).or_default() {
+            if let Awaited::Sync { due, .. } = awaited {
+                *due = true;
+            }
+        }
+        self.answer_due(session);
+    }
+
+    /// Answers what has come to the front of a session's queue.
+    fn answer_due(&mut self, session: SessionId) {
+        while let Some(due) = self.member.as_mut().and_then(|m| m.learner.take_due(session)) {
+            match due {
+                Awaited::Ephemerals { conn, xid, prefix } => self.answer_ephemerals(conn, session, xid, prefix.as_deref()),
+                Awaited::Sync { conn, xid, path, .. } => {
+                    let reply = self.answer_frame(conn, xid, |out| out.put_string(&path));
+                    self.groups.answer(reply);
+                    let held = self.member.as_mut().map(|m| m.learner.take_held(session)).unwrap_or_default();
+                    held.into_iter().for_each(|message| self.learner_message(message));
+                }
+                Awaited::Txn { .. } | Awaited::Held(_) => {}
+            }
+        }
+    }
+
+    /// Applies a transaction of the leader's and answers the client it came from, as the leader would have.
+    pub(super) fn apply_for_clients(&mut self, header: &TxnHeader, txn: &Txn<'_>) {
+        let Some(member) = &mut self.member else { return };
+        let mut cut = Vec::new();
+        let asked = member.learner.take_asked(header, &mut cut);
+        let mut reply = None;
+        let effects = match &asked {
+            None => self.tree.apply(header, txn),
+            Some(asked) => {
+                let bytes = self.groups.bytes();
+                let start = bytes.len();
+                let frame = ReplyFrame::begin(bytes, header.cxid, header.zxid);
+                let Prepared { err, effects } = self.tree.apply_answering(header, txn, bytes);
+                match err {
+                    ErrorCode::Ok => frame.finish(bytes),
+                    ErrorCode::SessionMoved => bytes.truncate(start),
+                    err => frame.fail(bytes, err),
+                }
+                if err == ErrorCode::SessionMoved {
+                    // Another server has the session now: as in ZooKeeper the connection is closed without a word.
+                    member.learner.detach(header.session, asked.conn);
+                    cut.push(asked.conn);
+                } else {
+                    reply = Some(self.groups.reply_since(start, asked.conn, err, asked.closes));
+                }
+                effects
+            }
+        };
+        self.groups.txn(header.zxid, &effects.events, reply, effects.closed_session);
+        self.after_session_change(header, txn, &effects, asked.filter(|a| a.closes).map(|a| a.conn), &mut cut);
+        cut.into_iter().for_each(|conn| self.groups.control(conn, Control::Cut { conn }));
+        self.answer_due(header.session);
+    }
+
+    /// A session that was made for a connection here, or one that has ended while a connection here has it.
+    fn after_session_change(
+        &mut self,
+        header: &TxnHeader,
+        txn: &Txn<'_>,
+        effects: &Effects,
+        closer: Option<ConnKey>,
+        cut: &mut Vec<ConnKey>,
+    ) {
+        let Some(member) = &mut self.member else { return };
+        if let Some(ended) = effects.closed_session.and_then(|session| member.learner.attached.remove(&session)) {
+            cut.extend(Some(ended.owner.conn).filter(|conn| Some(*conn) != closer));
+        }
+        match txn {
+            Txn::CreateSession { .. } => {
+                if let Some(connecting) = member.learner.creating.remove(&header.session) {
+                    self.attach_here(header.session, connecting);
+                }
+            }
+            Txn::Error { .. } if header.cxid == Xid(0) => {
+                if let Some(connecting) = member.learner.creating.remove(&header.session) {
+                    let conn = connecting.owner.conn;
+                    self.groups.control(conn, Control::Refused { conn });
+                }
+            }
+            _ => {}
+        }
+    }
+}

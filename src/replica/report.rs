@@ -1,0 +1,117 @@
+//! Plain numbers for admin commands.
+
+use super::Replica;
+use crate::base::{Instant, PeerId, SessionId, WallTime, Zxid};
+use crate::zab::ServerState;
+use crate::zab::membership::MemberKind;
+
+/// What the replica knows for admin commands.
+#[derive(Clone, Debug, Default)]
+pub struct ReplicaReport {
+    /// Last committed zxid.
+    pub last_zxid: Zxid,
+    /// Sizes of the tree.
+    pub tree: crate::tree::TreeCounts,
+    /// Transactions prepared and not published.
+    pub outstanding: u64,
+    /// (session, timeout ms, ms until expiry)
+    pub sessions: Vec<(SessionId, i32, u64)>,
+    /// Ephemeral paths by session.
+    pub ephemerals: Vec<(SessionId, Vec<String>)>,
+    /// (zxid, digest) for `hash`.
+    pub digest_history: Vec<(Zxid, u64)>,
+    /// The newest snapshot of this run.
+    pub last_snapshot: Option<(Zxid, WallTime)>,
+    /// Snapshots written in this run.
+    pub snapshots_taken: u64,
+    /// Snapshots that failed in this run.
+    pub snapshots_failed: u64,
+    /// Further counters under their `mntr` names.
+    pub counters: Vec<(&'static str, u64)>,
+    /// What only a member of an ensemble has.
+    pub member: Option<MemberReport>,
+}
+
+/// A member's place in its ensemble.
+#[derive(Clone, Debug)]
+pub struct MemberReport {
+    /// What it does for its peers.
+    pub state: ServerState,
+    /// It has a role and serves clients.
+    pub is_serving: bool,
+    /// Whom it follows, or itself.
+    pub leader: Option<PeerId>,
+    /// The epoch of its history.
+    pub epoch: u32,
+    /// The highest epoch promised.
+    pub accepted_epoch: u32,
+    /// The end of its log.
+    pub last_logged: Zxid,
+    /// What it knows to be committed.
+    pub committed: Zxid,
+    /// Servers in the ensemble that vote.
+    pub quorum_size: usize,
+    /// Learner: requests of its clients that the leader has and that are not here again.
+    pub forwarded: usize,
+    /// Learner: sessions of its own clients.
+    pub attached: usize,
+}
+
+impl Replica {
+    /// Everything admin commands want to know. Lists sessions and ephemerals: work and memory of their number.
+    #[must_use]
+    pub fn report(&self, now: Instant) -> ReplicaReport {
+        ReplicaReport {
+            sessions: self.known_sessions(now),
+            ephemerals: self.tree.ephemerals_by_session(),
+            digest_history: self.tree.digest_history(),
+            ..self.summary()
+        }
+    }
+
+    /// The report without its lists, for commands that are asked every few seconds (rule B2).
+    #[must_use]
+    pub fn summary(&self) -> ReplicaReport {
+        ReplicaReport {
+            last_zxid: self.tree.applied(),
+            tree: self.tree.counts(),
+            outstanding: self.groups.outstanding() as u64,
+            sessions: Vec::new(),
+            ephemerals: Vec::new(),
+            digest_history: Vec::new(),
+            last_snapshot: self.snapshots.last(),
+            snapshots_taken: self.snapshots.taken(),
+            snapshots_failed: self.snapshots.failed(),
+            counters: vec![
+                ("commit_count", self.groups.committed()),
+                ("proposal_count", self.groups.committed() + self.groups.outstanding() as u64),
+                ("stale_sessions_expired", self.expired),
+                ("snapshot_error_count", self.snapshots.failed()),
+            ],
+            member: self.member_report(),
+        }
+    }
+
+    /// A learner knows them all, but not when they expire.
+    fn known_sessions(&self, now: Instant) -> Vec<(SessionId, i32, u64)> {
+        if self.decides() { self.sessions.report(now) } else { self.tree.sessions().map(|(id, timeout_ms)| (id, timeout_ms, 0)).collect() }
+    }
+
+    fn member_report(&self) -> Option<MemberReport> {
+        let member = self.member.as_deref()?;
+        let zab = &member.zab;
+        let votes = zab.membership().members.values().filter(|m| m.kind == MemberKind::Participant);
+        Some(MemberReport {
+            state: zab.state(),
+            is_serving: member.is_serving(),
+            leader: zab.leader(),
+            epoch: zab.current_epoch(),
+            accepted_epoch: zab.accepted_epoch(),
+            last_logged: self.log.appended_zxid(),
+            committed: member.committed,
+            quorum_size: votes.count(),
+            forwarded: member.learner.outstanding(),
+            attached: member.learner.attached(),
+        })
+    }
+}

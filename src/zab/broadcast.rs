@@ -1,0 +1,89 @@
+//! Broadcast, as the leader does it: proposals to everybody who is fed, commits in order when a quorum has them on disk.
+
+use super::core::Core;
+use super::feed::send;
+use super::input::LinkId;
+use super::leader::{Leader, Refusal};
+use super::message::{Packet, Payload};
+use super::progress::{Kind, Step};
+use crate::base::{SessionId, Zxid};
+
+impl Leader {
+    /// Broadcasts what the replica has appended to its log.
+    pub fn propose(&mut self, core: &mut Core, zxid: Zxid, payload: Payload) {
+        let Some(pipeline) = &mut self.pipeline else { return };
+        pipeline.push(zxid, payload.clone());
+        core.local.append(zxid, payload.clone());
+        self.overdue.sent(zxid, core.now);
+        for (link, learner) in self.learners.iter_mut().filter(|(_, l)| l.is_fed() && l.kind == Kind::Follower) {
+            send(core, *link, learner, Packet::Proposal { zxid, payload: payload.clone() });
+            learner.sent = zxid;
+            if learner.step == Step::Serving {
+                learner.overdue.sent(zxid, core.now);
+            }
+        }
+        self.bound_queues(core);
+    }
+
+    /// A learner has everything up to here on its disk.
+    pub(super) fn acked(&mut self, core: &mut Core, link: LinkId, zxid: Zxid) -> Result<(), Refusal> {
+        let learner = self.learners.get_mut(&link).ok_or("unknown link")?;
+        if zxid.counter() == 0 {
+            if zxid.epoch() != self.epoch {
+                return Err("an ACK of another epoch");
+            }
+            // The second one, of UPTODATE, says nothing new.
+            return if learner.step == Step::Syncing { self.synced(core, link) } else { Ok(()) };
+        }
+        if learner.step < Step::Serving || learner.kind == Kind::Observer || zxid > learner.sent {
+            return Err("an ACK of what it was not asked for");
+        }
+        learner.acked = learner.acked.max(zxid);
+        learner.overdue.acked(learner.acked, learner.sent, core.now);
+        Ok(())
+    }
+
+    /// Commits what a quorum has, in order, and answers the syncs that waited for it.
+    pub(super) fn commit_reached(&mut self, core: &mut Core) {
+        let me = core.me();
+        let durable = core.local.durable();
+        let has = |id| {
+            if id == me { Some(durable) } else { self.voter(id).filter(|l| l.step >= Step::Synced).map(|l| l.acked) }
+        };
+        let (Some(reached), Some(pipeline)) = (core.quorum.level(has), &mut self.pipeline) else { return };
+        let mut committed = None;
+        while let Some((zxid, payload)) = pipeline.commit_next(reached) {
+            for (link, learner) in self.learners.iter_mut().filter(|(_, l)| l.is_fed()) {
+                let packet = match learner.kind {
+                    Kind::Follower => Packet::Commit { zxid },
+                    Kind::Observer => Packet::Inform { zxid, payload: payload.clone() },
+                };
+                send(core, *link, learner, packet);
+            }
+            while let Some(link) = pipeline.due_sync() {
+                core.send(link, Packet::Sync);
+            }
+            committed = Some(zxid);
+        }
+        if let Some(zxid) = committed {
+            core.commit(zxid);
+            self.bound_queues(core);
+        }
+    }
+
+    /// A learner's sync, when everything it sent before has been proposed.
+    pub fn sync_for(&mut self, core: &mut Core, link: LinkId) {
+        if let Some(pipeline) = &mut self.pipeline
+            && self.learners.contains_key(&link)
+            && pipeline.sync(link)
+        {
+            core.send(link, Packet::Sync);
+        }
+    }
+    /// The replica's answer about a session.
+    pub fn revalidated(&mut self, core: &mut Core, link: LinkId, session: SessionId, valid: bool) {
+        if self.learners.contains_key(&link) {
+            core.send(link, Packet::Revalidated { session, valid });
+        }
+    }
+}

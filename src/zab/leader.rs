@@ -1,0 +1,275 @@
+//! Leading: from the election on until this server steps down. Discovery is in `discovery.rs`, the history that learners are sent in
+//! `feed.rs`, proposals and commits in `broadcast.rs`; here is what holds them together: the learners' packets, and time.
+
+use super::core::{Core, Leave};
+use super::input::LinkId;
+use super::message::Packet;
+use super::output::{EpochFile, Output, Role};
+use super::pipeline::Pipeline;
+use super::progress::{AckWatch, Kind, Progress, Step};
+use crate::base::{Instant, PeerId, Zxid};
+use std::collections::BTreeMap;
+
+/// What is being waited for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Stage {
+    /// A quorum of learners, with the epochs they have promised.
+    Gathering,
+    /// Our own promise of the new epoch, on disk.
+    Accepting,
+    /// The promises of a quorum.
+    Promising,
+    /// Our own history's new epoch, on disk.
+    Adopting,
+    /// A quorum with our history.
+    Syncing,
+    /// Nothing: established.
+    Serving,
+}
+
+/// Why a learner's link is closed.
+pub type Refusal = &'static str;
+
+/// A leader, established or on the way.
+pub struct Leader {
+    pub(super) stage: Stage,
+    /// Until when the stage must have ended.
+    pub(super) deadline: Instant,
+    pub(super) epoch: u32,
+    /// The epoch and end of our history when we were elected: whoever has more must not follow us.
+    pub(super) rank: (u32, Zxid),
+    pub(super) learners: BTreeMap<LinkId, Progress>,
+    /// From the new epoch on.
+    pub(super) pipeline: Option<Pipeline>,
+    /// Our own log's slowness.
+    pub(super) overdue: AckWatch,
+    next_tick: Instant,
+    /// At most so many links that have not said who they are.
+    strangers_max: usize,
+}
+
+/// Counts for the operator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LearnerCounts {
+    /// Links of learners.
+    pub learners: u64,
+    /// Voters that follow.
+    pub synced_followers: u64,
+    /// Observers.
+    pub synced_observers: u64,
+    /// Followers without a vote.
+    pub synced_non_voting_followers: u64,
+    /// Syncs that wait for commits.
+    pub pending_syncs: u64,
+}
+
+/// Links beyond the members' own that may wait to say who they are.
+const STRANGERS_SPARE: usize = 16;
+
+impl Leader {
+    /// Elected just now, with a log that is durable whole.
+    pub fn new(core: &mut Core) -> Leader {
+        let mut leader = Leader {
+            stage: Stage::Gathering,
+            deadline: core.now.plus_ms(core.init_ms()),
+            epoch: 0,
+            rank: (core.local.current_epoch(), core.local.last()),
+            learners: BTreeMap::new(),
+            pipeline: None,
+            overdue: AckWatch::default(),
+            next_tick: core.now.plus_ms(core.config.tick_ms / 2),
+            strangers_max: core.config.membership.members.len() + STRANGERS_SPARE,
+        };
+        leader.gather(core);
+        leader
+    }
+    /// When the next turn is due.
+    pub fn poll_timeout(&self) -> Instant {
+        self.next_tick
+    }
+    /// The next zxid, once established.
+    pub fn next_zxid(&self) -> Option<Zxid> {
+        self.pipeline.as_ref().filter(|_| self.stage == Stage::Serving).and_then(Pipeline::next)
+    }
+    /// The epoch, once established.
+    pub fn role(&self) -> Role {
+        if self.stage == Stage::Serving { Role::Leading { epoch: self.epoch } } else { Role::Looking }
+    }
+    /// Counts.
+    pub fn counts(&self) -> LearnerCounts {
+        let serving = |kind, votes| {
+            self.learners.values().filter(|l| l.step == Step::Serving && l.kind == kind && (kind == Kind::Observer || l.votes == votes)).count() as u64
+        };
+        LearnerCounts {
+            learners: self.learners.values().filter(|l| l.step > Step::Unknown).count() as u64,
+            synced_followers: serving(Kind::Follower, true),
+            synced_observers: serving(Kind::Observer, false),
+            synced_non_voting_followers: serving(Kind::Follower, false),
+            pending_syncs: self.pipeline.as_ref().map_or(0, Pipeline::pending_syncs) as u64,
+        }
+    }
+
+    /// Is the time over until which this leadership could be trusted? Asked before anything else is done with an input (L13).
+    pub fn check_time(&self, core: &Core) -> Result<(), Leave> {
+        if self.stage != Stage::Serving {
+            return if core.now > self.deadline { Leave::because(format!("no quorum while {:?}", self.stage)) } else { Ok(()) };
+        }
+        if core.now > self.contact_deadline(core, |l| l.contact) {
+            return Leave::because("no quorum of followers has been heard of within syncLimit");
+        }
+        Ok(())
+    }
+    /// Until when it is certain that no other leader is established: `syncLimit` after a quorum was sent pings which it has answered.
+    pub fn quorum_deadline(&self, core: &Core) -> Option<Instant> {
+        (self.stage == Stage::Serving).then(|| self.contact_deadline(core, |l| l.contact.filter(|_| l.answered)))
+    }
+    fn contact_deadline(&self, core: &Core, contact: impl Fn(&Progress) -> Option<Instant>) -> Instant {
+        let of = |id| if id == core.me() { Some(Instant(u64::MAX)) } else { self.voter(id).and_then(&contact) };
+        core.quorum.level(of).map_or(Instant::default(), |contact| contact.plus_ms(core.sync_ms()))
+    }
+    /// The link of a voting follower.
+    pub(super) fn voter(&self, id: PeerId) -> Option<&Progress> {
+        self.learners.values().find(|l| l.votes && l.step > Step::Unknown && l.peer == id)
+    }
+
+    /// A learner has connected.
+    pub fn accepted(&mut self, core: &mut Core, link: LinkId) {
+        if self.learners.values().filter(|l| l.step == Step::Unknown).count() >= self.strangers_max {
+            core.put(Output::Close(link));
+            return;
+        }
+        self.learners.insert(link, Progress::new(core.now.plus_ms(core.init_ms())));
+    }
+    /// A link is gone.
+    pub fn disconnected(&mut self, core: &mut Core, link: LinkId) {
+        if let Some(learner) = self.learners.remove(&link) {
+            if let Some(pipeline) = &mut self.pipeline {
+                pipeline.forget(link);
+            }
+            if learner.step == Step::Serving {
+                core.put(Output::LearnerGone(link));
+            }
+        }
+    }
+    /// Closes a link; whoever is behind it may come again.
+    pub(super) fn refuse(&mut self, core: &mut Core, link: LinkId, why: Refusal) {
+        let Some(learner) = self.learners.get(&link) else { return };
+        if learner.step > Step::Unknown {
+            core.note(format!("closing the link of learner {}: {why}", learner.peer.0));
+        } else {
+            core.note(format!("closing a learner's link: {why}"));
+        }
+        core.put(Output::Close(link));
+        self.disconnected(core, link);
+    }
+    /// A packet. What is out of place costs its link, nothing else (S7).
+    pub fn packet(&mut self, core: &mut Core, link: LinkId, packet: Packet) -> Result<(), Leave> {
+        let Some(learner) = self.learners.get_mut(&link) else { return Ok(()) };
+        if learner.step == Step::Serving {
+            learner.deadline = Some(core.now.plus_ms(core.sync_ms()));
+        }
+        let step = learner.step;
+        let done = match packet {
+            Packet::FollowerInfo { zxid, info } if step == Step::Unknown => self.greeted(core, link, zxid.epoch(), info, Kind::Follower),
+            Packet::ObserverInfo { zxid, info } if step == Step::Unknown => self.greeted(core, link, zxid.epoch(), info, Kind::Observer),
+            Packet::AckEpoch { zxid, current_epoch } if step == Step::Told => self.promised(core, link, zxid, current_epoch),
+            Packet::Ack { zxid } if step >= Step::Syncing => self.acked(core, link, zxid),
+            packet if step == Step::Serving => self.served(core, link, packet),
+            _ => Err("a packet out of place"),
+        };
+        if let Err(why) = done {
+            self.refuse(core, link, why);
+        }
+        self.advance(core)
+    }
+    /// A packet of a learner that takes part.
+    fn served(&mut self, core: &mut Core, link: LinkId, packet: Packet) -> Result<(), Refusal> {
+        let learner = self.learners.get_mut(&link).ok_or("unknown link")?;
+        match packet {
+            Packet::Ping { zxid: _, touched } => {
+                learner.contact = Some(learner.answer().ok_or("an answer to no ping")?);
+                learner.answered = true;
+                core.put(Output::Touched { link, sessions: touched });
+            }
+            Packet::Request(request) => core.put(Output::Request { from: learner.peer, link, request }),
+            Packet::Revalidate { session, timeout_ms } => core.put(Output::Revalidate { link, session, timeout_ms }),
+            _ => return Err("a packet that no learner sends"),
+        }
+        Ok(())
+    }
+
+    /// Our log has been flushed.
+    pub fn flushed(&mut self, core: &mut Core) -> Result<(), Leave> {
+        if let Some(pipeline) = &self.pipeline {
+            self.overdue.acked(core.local.durable(), pipeline.last(), core.now);
+        }
+        self.advance(core)
+    }
+    /// Our epoch is written.
+    pub fn epoch_written(&mut self, core: &mut Core, file: EpochFile) -> Result<(), Leave> {
+        match (self.stage, file) {
+            (Stage::Accepting, EpochFile::Accepted) => self.enter(core, Stage::Promising),
+            (Stage::Adopting, EpochFile::Current) => self.enter(core, Stage::Syncing),
+            _ => return Leave::because(format!("{file:?} epoch written while {:?}", self.stage)),
+        }
+        self.advance(core)
+    }
+    /// Begins a stage, with its own time.
+    pub(super) fn enter(&mut self, core: &mut Core, stage: Stage) {
+        self.stage = stage;
+        self.deadline = core.now.plus_ms(core.init_ms());
+        match stage {
+            Stage::Promising => self.tell_epoch(core),
+            Stage::Syncing => self.feed_promised(core),
+            _ => {}
+        }
+    }
+    /// Whatever has become possible.
+    fn advance(&mut self, core: &mut Core) -> Result<(), Leave> {
+        match self.stage {
+            Stage::Gathering => self.gather(core),
+            Stage::Promising => self.adopt(core),
+            Stage::Syncing => self.establish(core),
+            Stage::Serving => self.commit_reached(core),
+            Stage::Accepting | Stage::Adopting => {}
+        }
+        Ok(())
+    }
+
+    /// Every half tick: pings, and whoever has taken too long.
+    pub fn timeout(&mut self, core: &mut Core) -> Result<(), Leave> {
+        if core.now < self.next_tick {
+            return Ok(());
+        }
+        self.next_tick = core.now.plus_ms(core.config.tick_ms / 2);
+        let sync_ms = core.sync_ms();
+        let late = |l: &Progress| l.deadline.is_some_and(|deadline| core.now > deadline);
+        let slow = |l: &Progress| l.step == Step::Serving && l.overdue.is_overdue(core.now, sync_ms);
+        let silent: Vec<LinkId> = self.learners.iter().filter(|(_, l)| late(l)).map(|(link, _)| *link).collect();
+        let behind: Vec<LinkId> = self.learners.iter().filter(|(_, l)| slow(l)).map(|(link, _)| *link).collect();
+        for link in silent {
+            self.refuse(core, link, "it has been silent for too long");
+        }
+        for link in behind {
+            self.refuse(core, link, "its log is too slow");
+        }
+        if self.overdue.is_overdue(core.now, sync_ms) {
+            return Leave::because("our own log has not answered within syncLimit");
+        }
+        if self.stage == Stage::Serving && self.pipeline.as_ref().is_some_and(|p| p.next().is_none()) {
+            return Leave::because("the counter of the epoch is used up");
+        }
+        let pinged: Vec<LinkId> = self.learners.iter().filter(|(_, l)| l.step >= Step::Synced).map(|(link, _)| *link).collect();
+        for link in pinged {
+            self.ping(core, link);
+        }
+        core.local.trim(core.config.tail_count_min, core.config.tail_bytes_max);
+        self.check_time(core)
+    }
+    /// Closes every link.
+    pub fn leave(&mut self, core: &mut Core) {
+        for link in std::mem::take(&mut self.learners).into_keys() {
+            core.put(Output::Close(link));
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! Following and observing: from the election on until this server leaves its leader. Any packet that is not what the protocol has at this
+//! point ends the role (L3): nothing is guessed, the next synchronisation sets things right.
+
+use super::core::{Core, Leave, PROTOCOL_VERSION};
+use super::input::LinkId;
+use super::message::{ForwardedRequest, LearnerInfo, Packet, Payload};
+use super::output::{EpochFile, Output, Role};
+use super::tail::follows;
+use crate::base::{Instant, PeerId, SessionId, Zxid};
+use std::collections::VecDeque;
+
+/// How often a learner dials before it asks for another leader.
+const DIALS_MAX: u32 = 5;
+/// The op code of a sync, the only request that is no transaction.
+const OP_SYNC: i32 = 9;
+
+/// What is being waited for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// The link.
+    Dialing,
+    /// The time to dial again.
+    Pausing(Instant),
+    /// LEADERINFO.
+    Greeting,
+    /// Our promise of the leader's epoch, on disk.
+    Accepting,
+    /// DIFF, TRUNC or SNAP.
+    Promised,
+    /// The log to be cut there.
+    Cutting(Zxid),
+    /// The image.
+    Installing(Zxid),
+    /// The history, up to NEWLEADER.
+    Syncing,
+    /// The history, up to here, to be on disk.
+    Settling(Zxid),
+    /// Its epoch to be on disk.
+    Adopting,
+    /// UPTODATE.
+    Acknowledged,
+    /// Nothing: in service.
+    Serving,
+}
+
+/// A follower or an observer, in service or on the way.
+pub struct Learner {
+    leader: PeerId,
+    observes: bool,
+    /// Ask for an image, whatever we have.
+    wants_all: bool,
+    link: LinkId,
+    dials: u32,
+    state: State,
+    /// When the leader's next word must have come; for a leader that cannot be reached, when to give up.
+    deadline: Option<Instant>,
+    epoch: u32,
+    /// Proposed, not yet committed.
+    uncommitted: VecDeque<Zxid>,
+    /// Logged for the broadcast, to be acknowledged one by one when durable.
+    unacknowledged: VecDeque<Zxid>,
+    /// Committed by the leader's word; told to the replica from UPTODATE on.
+    committed: Zxid,
+    /// Packets that came while the log was being cut.
+    waiting: VecDeque<Packet>,
+    waiting_bytes: usize,
+    pings: u32,
+    syncs: u32,
+}
+
+impl Learner {
+    /// After an election that this leader won.
+    pub fn new(core: &mut Core, leader: PeerId, observes: bool, wants_all: bool, link: LinkId) -> Learner {
+        core.put(Output::Connect { link, peer: leader });
+        Learner {
+            leader,
+            observes,
+            wants_all,
+            link,
+            dials: 1,
+            state: State::Dialing,
+            deadline: Some(core.now.plus_ms(core.init_ms())),
+            epoch: 0,
+            uncommitted: VecDeque::new(),
+            unacknowledged: VecDeque::new(),
+            committed: Zxid::ZERO,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            pings: 0,
+            syncs: 0,
+        }
+    }
+    /// Whom it follows.
+    pub fn leader(&self) -> PeerId {
+        self.leader
+    }
+    /// The leader's epoch.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+    /// What it is for clients.
+    pub fn role(&self) -> Role {
+        match (self.state, self.observes) {
+            (State::Serving, false) => Role::Following { leader: self.leader },
+            (State::Serving, true) => Role::Observing { leader: self.leader },
+            _ => Role::Looking,
+        }
+    }
+    /// The link to the leader.
+    pub fn link(&self) -> LinkId {
+        self.link
+    }
+    /// When the next turn is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Pausing(until) => Some(until),
+            _ => self.deadline,
+        }
+    }
+    /// Dials again, or gives up. `next` is the link to dial with.
+    pub fn timeout(&mut self, core: &mut Core, next: impl FnOnce() -> LinkId) -> Result<(), Leave> {
+        if self.deadline.is_some_and(|deadline| core.now > deadline) {
+            return Leave::because(format!("the leader has been silent for too long ({:?})", self.state));
+        }
+        if let State::Pausing(until) = self.state
+            && core.now >= until
+        {
+            (self.state, self.link, self.dials) = (State::Dialing, next(), self.dials + 1);
+            core.put(Output::Connect { link: self.link, peer: self.leader });
+        }
+        Ok(())
+    }
+
+    /// The link is up: say who we are.
+    pub fn connected(&mut self, core: &mut Core, link: LinkId) -> Result<(), Leave> {
+        if link != self.link || self.state != State::Dialing {
+            return Ok(());
+        }
+        self.state = State::Greeting;
+        self.await_leader(core, core.init_ms());
+        let zxid = Zxid::new(core.local.accepted_epoch(), 0);
+        let info = LearnerInfo { id: Some(core.me()), protocol_version: PROTOCOL_VERSION, config_version: core.config.membership.version };
+        let greeting = if self.observes { Packet::ObserverInfo { zxid, info } } else { Packet::FollowerInfo { zxid, info } };
+        core.send(self.link, greeting);
+        Ok(())
+    }
+    /// The link is gone, or could not be made.
+    pub fn disconnected(&mut self, core: &Core, link: LinkId) -> Result<(), Leave> {
+        if link != self.link {
+            return Ok(());
+        }
+        if self.state != State::Dialing || self.dials >= DIALS_MAX {
+            return Leave::because(format!("the link to the leader is gone ({:?})", self.state));
+        }
+        self.state = State::Pausing(core.now.plus_ms(core.config.connect_retry_ms));
+        Ok(())
+    }
+    fn await_leader(&mut self, core: &Core, ms: u64) {
+        self.deadline = Some(core.now.plus_ms(ms));
+    }
+
+    /// The leader says something.
+    pub fn packet(&mut self, core: &mut Core, link: LinkId, packet: Packet) -> Result<(), Leave> {
+        if link != self.link {
+            return Ok(());
+        }
+        if matches!(self.state, State::Cutting(_)) {
+            return self.keep(core, packet);
+        }
+        if self.deadline.is_some() {
+            let serving = matches!(self.state, State::Acknowledged | State::Serving);
+            self.await_leader(core, if serving { core.sync_ms() } else { core.init_ms() });
+        }
+        match (packet, self.state) {
+            (Packet::LeaderInfo { zxid, protocol_version }, State::Greeting) => self.epoch_proposed(core, zxid, protocol_version),
+            (Packet::Diff { .. }, State::Promised) if !self.wants_all => self.synchronise(core),
+            (Packet::Trunc { zxid }, State::Promised) if !self.wants_all => self.cut(core, zxid),
+            (Packet::Snap { zxid }, State::Promised) => self.install(core, zxid),
+            (Packet::Proposal { zxid, payload }, _) if self.takes_history() && !self.is_observing() => self.append(core, zxid, payload),
+            (Packet::Commit { zxid }, _) if self.takes_history() && !self.is_observing() => self.committed(core, zxid),
+            (Packet::Inform { zxid, payload }, _) if self.takes_history() && self.observes => {
+                self.append(core, zxid, payload)?;
+                self.committed(core, zxid)
+            }
+            (Packet::NewLeader { zxid, config: _ }, State::Syncing) => self.history_ends(core, zxid),
+            (Packet::UpToDate, State::Acknowledged) => self.serve(core),
+            (Packet::Ping { zxid, .. }, State::Serving) => {
+                self.pings += 1;
+                core.put(Output::Ping { zxid });
+                Ok(())
+            }
+            (Packet::Ping { .. }, _) if self.takes_history() => Ok(()), // it only keeps the link alive
+            (Packet::Revalidated { session, valid }, State::Serving) => {
+                core.put(Output::Revalidated { session, valid });
+                Ok(())
+            }
+            (Packet::Sync, State::Serving) if self.syncs > 0 => {
+                self.syncs -= 1;
+                core.put(Output::Synced);
+                Ok(())
+            }
+            (packet, state) => Leave::because(format!("the leader sent {} out of place ({state:?})", name(&packet))),
+        }
+    }
+    /// Between the opening of the stream and the end of the role.
+    fn takes_history(&self) -> bool {
+        matches!(self.state, State::Syncing | State::Settling(_) | State::Adopting | State::Acknowledged | State::Serving)
+    }
+    fn is_observing(&self) -> bool {
+        self.observes && self.state == State::Serving
+    }
+    fn keep(&mut self, core: &Core, packet: Packet) -> Result<(), Leave> {
+        if let Packet::Proposal { payload, .. } | Packet::Inform { payload, .. } = &packet {
+            self.waiting_bytes += payload.len();
+        }
+        self.waiting_bytes += super::core::PACKET_BYTES;
+        if self.waiting_bytes > core.config.learner_bytes_max {
+            return Leave::because("too much arrived while the log was being cut");
+        }
+        self.waiting.push_back(packet);
+        Ok(())
+    }
+
+    /// The leader's epoch: ours from now on, once that is on disk.
+    fn epoch_proposed(&mut self, core: &mut Core, zxid: Zxid, protocol_version: i32) -> Result<(), Leave> {
+        if protocol_version < PROTOCOL_VERSION {
+            return Leave::because("the leader's protocol is older than ZAB 1.0");
+        }
+        self.epoch = zxid.epoch();
+        match self.epoch.cmp(&core.local.accepted_epoch()) {
+            std::cmp::Ordering::Less => Leave::because(format!("the leader's epoch {} is older than one promised before", self.epoch)),
+            std::cmp::Ordering::Equal => {
+                self.promise(core, None);
+                Ok(())
+            }
+            std::cmp::Ordering::Greater => {
+                self.state = State::Accepting;
+                self.deadline = None;
+                core.write_epoch(EpochFile::Accepted, self.epoch);
+                Ok(())
+            }
+        }
+    }
+    /// An epoch file is written.
+    pub fn epoch_written(&mut self, core: &mut Core, file: EpochFile) -> Result<(), Leave> {
+        match (self.state, file) {
+            (State::Accepting, EpochFile::Accepted) => {
+                let current_epoch = i32::try_from(core.local.current_epoch()).ok();
+                self.promise(core, current_epoch);
+            }
+            (State::Adopting, EpochFile::Current) => self.acknowledge(core),
+            _ => return Leave::because(format!("{file:?} epoch written out of place ({:?})", self.state)),
+        }
+        Ok(())
+    }
+    /// Tells our history. Whoever asks for everything tells none, and none that would count.
+    fn promise(&mut self, core: &mut Core, current_epoch: Option<i32>) {
+        let (zxid, current_epoch) = if self.wants_all { (Zxid::ZERO, None) } else { (core.local.durable(), current_epoch) };
+        core.send(self.link, Packet::AckEpoch { zxid, current_epoch });
+        self.state = State::Promised;
+        self.await_leader(core, core.init_ms());
+    }
+
+    /// What we have is a part of the leader's history: it is committed when the leader says that it serves.
+    fn synchronise(&mut self, core: &mut Core) -> Result<(), Leave> {
+        self.state = State::Syncing;
+        self.committed = core.local.last();
+        self.await_leader(core, core.init_ms());
+        Ok(())
+    }
+    fn cut(&mut self, core: &mut Core, zxid: Zxid) -> Result<(), Leave> {
+        if zxid < core.local.known_committed() {
+            core.put(Output::Fatal(format!("told to cut the log to {zxid}, below {} which is committed", core.local.known_committed())));
+            return Leave::because("the leader would remove what is committed");
+        }
+        if zxid > core.local.last() || (zxid >= core.local.tail.base() && !core.local.tail.holds(zxid)) {
+            self.wants_all = true;
+            return Leave::because(format!("told to cut the log to {zxid}, which is not in it"));
+        }
+        core.local.truncate();
+        core.put(Output::Truncate(zxid));
+        self.state = State::Cutting(zxid);
+        self.deadline = None;
+        Ok(())
+    }
+    /// The log was cut.
+    pub fn truncated(&mut self, core: &mut Core, end: Zxid) -> Result<(), Leave> {
+        let State::Cutting(zxid) = self.state else { return Leave::because("the log was cut out of place") };
+        if end != zxid {
+            self.wants_all = true;
+            return Leave::because(format!("told to cut the log to {zxid}, but it held nothing after {end}"));
+        }
+        self.synchronise(core)?;
+        self.waiting_bytes = 0;
+        for packet in std::mem::take(&mut self.waiting) {
+            self.packet(core, self.link, packet)?;
+        }
+        Ok(())
+    }
+    fn install(&mut self, core: &mut Core, zxid: Zxid) -> Result<(), Leave> {
+        core.local.install();
+        core.put(Output::InstallSnapshot { link: self.link, zxid });
+        self.state = State::Installing(zxid);
+        self.deadline = None; // the shell watches the stream
+        Ok(())
+    }
+    /// The image is in place.
+    pub fn installed(&mut self, core: &mut Core) -> Result<(), Leave> {
+        if !matches!(self.state, State::Installing(_)) {
+            return Leave::because("an image was installed out of place");
+        }
+        self.wants_all = false;
+        self.synchronise(core)
+    }
+
+    /// A transaction of the leader's history, or of the broadcast: both go to the log as they come.
+    fn append(&mut self, core: &mut Core, zxid: Zxid, payload: Payload) -> Result<(), Leave> {
+        let last = core.local.last();
+        if !follows(last, zxid) || zxid.epoch() > self.epoch {
+            return Leave::because(format!("the leader sent {zxid} after {last}"));
+        }
+        core.local.append(zxid, payload.clone());
+        self.uncommitted.push_back(zxid);
+        if self.state != State::Syncing && !self.observes {
+            self.unacknowledged.push_back(zxid);
+        }
+        core.put(Output::Append { zxid, payload });
+        Ok(())
+    }
+    fn committed(&mut self, core: &mut Core, zxid: Zxid) -> Result<(), Leave> {
+        if self.uncommitted.front() != Some(&zxid) {
+            let expected = self.uncommitted.front();
+            return Leave::because(format!("the leader committed {zxid} where {expected:?} is next"));
+        }
+        self.uncommitted.pop_front();
+        self.committed = zxid;
+        if self.state == State::Serving {
+            core.commit(zxid);
+            core.local.trim(core.config.tail_count_min, core.config.tail_bytes_max);
+        }
+        Ok(())
+    }
+
+    /// NEWLEADER: the history is complete. First it, then its epoch, then the acknowledgement (L2).
+    fn history_ends(&mut self, core: &mut Core, zxid: Zxid) -> Result<(), Leave> {
+        if zxid != Zxid::new(self.epoch, 0) {
+            return Leave::because(format!("NEWLEADER of {zxid} in epoch {}", self.epoch));
+        }
+        if !self.observes {
+            self.unacknowledged = self.uncommitted.clone();
+        }
+        self.state = State::Settling(core.local.last());
+        self.deadline = None;
+        self.flushed(core);
+        Ok(())
+    }
+    /// The log has been flushed.
+    pub fn flushed(&mut self, core: &mut Core) {
+        let durable = core.local.durable();
+        match self.state {
+            State::Settling(end) if durable >= end => {
+                self.state = State::Adopting;
+                if core.local.current_epoch() == self.epoch {
+                    self.acknowledge(core);
+                } else {
+                    core.write_epoch(EpochFile::Current, self.epoch);
+                }
+            }
+            State::Serving => self.acknowledge_flushed(core),
+            _ => {}
+        }
+    }
+    fn acknowledge(&mut self, core: &mut Core) {
+        self.state = State::Acknowledged;
+        self.await_leader(core, core.sync_ms());
+        core.send(self.link, Packet::Ack { zxid: Zxid::new(self.epoch, 0) });
+    }
+    /// One ACK for each proposal, in order: that is how ZooKeeper's leaders count.
+    fn acknowledge_flushed(&mut self, core: &mut Core) {
+        while let Some(zxid) = self.unacknowledged.pop_front_if(|zxid| *zxid <= core.local.durable()) {
+            core.send(self.link, Packet::Ack { zxid });
+        }
+    }
+    /// UPTODATE: a quorum has the history, so it is committed.
+    fn serve(&mut self, core: &mut Core) -> Result<(), Leave> {
+        if self.committed < core.local.known_committed() {
+            let known = core.local.known_committed();
+            core.put(Output::Fatal(format!("the leader's history ends at {}, before {known} which is committed", self.committed)));
+            return Leave::because("the leader lacks what is committed");
+        }
+        core.send(self.link, Packet::Ack { zxid: Zxid::new(self.epoch, 0) });
+        self.state = State::Serving;
+        core.commit(self.committed);
+        core.put(Output::Role(self.role()));
+        self.acknowledge_flushed(core);
+        Ok(())
+    }
+
+    /// Sends a client's write or sync on.
+    pub fn forward(&mut self, core: &mut Core, request: ForwardedRequest) {
+        if self.state == State::Serving {
+            self.syncs += u32::from(request.op == OP_SYNC);
+            core.send(self.link, Packet::Request(request));
+        }
+    }
+    /// Asks about a session.
+    pub fn revalidate(&self, core: &mut Core, session: SessionId, timeout_ms: i32) {
+        if self.state == State::Serving {
+            core.send(self.link, Packet::Revalidate { session, timeout_ms });
+        }
+    }
+    /// Answers a ping.
+    pub fn pinged(&mut self, core: &mut Core, zxid: Zxid, touched: Vec<(SessionId, i32)>) {
+        if self.state == State::Serving && self.pings > 0 {
+            self.pings -= 1;
+            core.send(self.link, Packet::Ping { zxid, touched });
+        }
+    }
+    /// Closes the link. `true`: the next synchronisation is to ask for everything.
+    pub fn leave(&self, core: &mut Core) -> bool {
+        core.put(Output::Close(self.link));
+        self.wants_all
+    }
+}
+
+/// For messages.
+fn name(packet: &Packet) -> &'static str {
+    match packet {
+        Packet::Request(_) => "REQUEST",
+        Packet::Proposal { .. } => "PROPOSAL",
+        Packet::Ack { .. } => "ACK",
+        Packet::Commit { .. } => "COMMIT",
+        Packet::Ping { .. } => "PING",
+        Packet::Revalidate { .. } | Packet::Revalidated { .. } => "REVALIDATE",
+        Packet::Sync => "SYNC",
+        Packet::Inform { .. } => "INFORM",
+        Packet::CommitAndActivate { .. } => "COMMITANDACTIVATE (reconfiguration is not supported)",
+        Packet::InformAndActivate { .. } => "INFORMANDACTIVATE (reconfiguration is not supported)",
+        Packet::NewLeader { .. } => "NEWLEADER",
+        Packet::FollowerInfo { .. } => "FOLLOWERINFO",
+        Packet::ObserverInfo { .. } => "OBSERVERINFO",
+        Packet::LeaderInfo { .. } => "LEADERINFO",
+        Packet::AckEpoch { .. } => "ACKEPOCH",
+        Packet::UpToDate => "UPTODATE",
+        Packet::Diff { .. } => "DIFF",
+        Packet::Trunc { .. } => "TRUNC",
+        Packet::Snap { .. } => "SNAP",
+    }
+}

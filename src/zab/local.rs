@@ -1,0 +1,165 @@
+//! What this server has: its epochs and history, in memory and on its disk, and which of its disk's work is under way.
+//! A role is entered only when nothing is under way (L4).
+
+use super::config::Stored;
+use super::input::EpochToken;
+use super::message::Payload;
+use super::output::EpochFile;
+use super::tail::Tail;
+use crate::base::Zxid;
+
+/// Work of the disk that a role waits for. One at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum DiskWork {
+    Epoch(EpochToken, EpochFile, u32),
+    Truncation,
+    Installation,
+}
+
+/// This server's own state, whatever its role.
+pub struct Local {
+    accepted_epoch: u32,
+    current_epoch: u32,
+    last: Zxid,
+    durable: Zxid,
+    /// Committed for certain, as far as ever heard: no leader may take that away (L6).
+    known: Zxid,
+    /// What the replica was told: it publishes that, once durable.
+    committed: Zxid,
+    applied: Zxid,
+    /// The end of the history.
+    pub tail: Tail,
+    work: Option<DiskWork>,
+    tokens: u64,
+}
+
+impl Local {
+    /// As the disk has it. A recovered tree counts as applied whole: it is served only when a leader is established.
+    pub fn new(stored: Stored) -> Local {
+        let last = stored.last_logged;
+        assert!(stored.committed <= last, "committed {} is beyond the log's end {last}", stored.committed);
+        Local {
+            accepted_epoch: stored.accepted_epoch,
+            current_epoch: stored.current_epoch,
+            last,
+            durable: last,
+            known: stored.committed,
+            committed: stored.committed,
+            applied: last,
+            tail: Tail::new(stored.recent, last),
+            work: None,
+            tokens: 0,
+        }
+    }
+    /// The highest epoch promised, durably.
+    pub fn accepted_epoch(&self) -> u32 {
+        self.accepted_epoch
+    }
+    /// The epoch whose history is here, durably.
+    pub fn current_epoch(&self) -> u32 {
+        self.current_epoch
+    }
+    /// The end of the log.
+    pub fn last(&self) -> Zxid {
+        self.last
+    }
+    /// Up to where it is on stable storage.
+    pub fn durable(&self) -> Zxid {
+        self.durable
+    }
+    /// Up to where it is known to be committed: never to be cut below (L6).
+    pub fn known_committed(&self) -> Zxid {
+        self.known
+    }
+    /// Up to where the replica has published: an image can be made of that.
+    pub fn applied(&self) -> Zxid {
+        self.applied
+    }
+    /// Everything appended is durable, and nothing else is under way.
+    pub fn is_settled(&self) -> bool {
+        self.durable == self.last && self.work.is_none()
+    }
+
+    /// A transaction is going to the log.
+    pub fn append(&mut self, zxid: Zxid, payload: Payload) {
+        assert!(zxid > self.last, "{zxid} after {}", self.last);
+        self.last = zxid;
+        // A role checks that nothing is missing before it appends; should that ever fail, the tail is not what spreads it (L1).
+        let _ = self.tail.push(zxid, payload);
+    }
+    /// The log has been flushed up to here.
+    pub fn flushed(&mut self, zxid: Zxid) {
+        assert!(zxid <= self.last, "durable {zxid} beyond the log's end {}", self.last);
+        self.durable = self.durable.max(zxid);
+        self.publish();
+    }
+    /// Committed up to here. `false`: that was known.
+    pub fn commit(&mut self, zxid: Zxid) -> bool {
+        assert!(zxid <= self.last, "committed {zxid} beyond the log's end {}", self.last);
+        let news = zxid > self.committed;
+        self.committed = self.committed.max(zxid);
+        self.known = self.known.max(zxid);
+        self.publish();
+        news
+    }
+    fn publish(&mut self) {
+        self.applied = self.applied.max(self.committed.min(self.durable));
+    }
+    /// Forgets what no learner that is a little behind would need.
+    pub fn trim(&mut self, count_min: usize, bytes_max: usize) {
+        self.tail.trim(count_min, bytes_max, self.applied);
+    }
+
+    /// An epoch file is going to be written.
+    pub fn write_epoch(&mut self, file: EpochFile, epoch: u32) -> EpochToken {
+        self.tokens += 1;
+        let token = EpochToken(self.tokens);
+        self.begin(DiskWork::Epoch(token, file, epoch));
+        token
+    }
+    /// It is written: only now is it so in memory (L7).
+    pub fn epoch_written(&mut self, token: EpochToken) -> Option<EpochFile> {
+        let Some(DiskWork::Epoch(expected, file, epoch)) = self.work else { return None };
+        if expected != token {
+            return None;
+        }
+        self.work = None;
+        match file {
+            EpochFile::Accepted => self.accepted_epoch = epoch,
+            EpochFile::Current => self.current_epoch = epoch,
+        }
+        Some(file)
+    }
+    /// The log is going to be cut.
+    pub fn truncate(&mut self) {
+        self.begin(DiskWork::Truncation);
+    }
+    /// It ends here now.
+    pub fn truncated(&mut self, end: Zxid) {
+        assert_eq!(self.work, Some(DiskWork::Truncation));
+        assert!(self.known <= end && end <= self.last, "cut to {end}, between {} and {}", self.known, self.last);
+        self.tail.cut(end);
+        self.work = None;
+        (self.last, self.durable, self.applied) = (end, end, self.applied.min(end));
+    }
+    /// An image is going to take the place of everything.
+    pub fn install(&mut self) {
+        self.begin(DiskWork::Installation);
+    }
+    /// It has.
+    pub fn installed(&mut self, zxid: Zxid) {
+        assert_eq!(self.work, Some(DiskWork::Installation));
+        self.work = None;
+        self.tail = Tail::empty(zxid);
+        (self.last, self.durable, self.applied, self.committed) = (zxid, zxid, zxid, zxid);
+    }
+    /// It has not; everything is what it was (L5).
+    pub fn installation_failed(&mut self) {
+        assert_eq!(self.work, Some(DiskWork::Installation));
+        self.work = None;
+    }
+    fn begin(&mut self, work: DiskWork) {
+        assert!(self.work.is_none(), "{work:?} while {:?}", self.work);
+        self.work = Some(work);
+    }
+}

@@ -1,0 +1,142 @@
+//! A leader's outstanding proposals: broadcast, not yet committed. Committed strictly in order, and no zxid twice (A15).
+
+use super::input::LinkId;
+use super::message::Payload;
+use super::tail::follows;
+use crate::base::Zxid;
+use std::collections::VecDeque;
+
+/// The last counter given to a proposal. The one after it is the sign, in ZooKeeper, that a new epoch is needed.
+const COUNTER_MAX: u32 = u32::MAX - 1;
+
+/// Proposals in flight, and the syncs that wait for them.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// The end of what is committed: at first the end of the history of earlier epochs.
+    committed: Zxid,
+    /// The last zxid given; the epoch with counter 0 before the first.
+    last: Zxid,
+    outstanding: VecDeque<(Zxid, Payload)>,
+    /// What must be committed before the sync is answered, and who waits.
+    syncs: VecDeque<(Zxid, LinkId)>,
+}
+
+impl Pipeline {
+    /// Of this epoch, on a history that ends at `end`.
+    pub fn new(epoch: u32, end: Zxid) -> Pipeline {
+        assert!(end < Zxid::new(epoch, 1), "history up to {end} in epoch {epoch}");
+        Pipeline { committed: end, last: Zxid::new(epoch, 0), outstanding: VecDeque::new(), syncs: VecDeque::new() }
+    }
+    /// Committed up to here.
+    pub fn committed(&self) -> Zxid {
+        self.committed
+    }
+    /// The last zxid proposed.
+    pub fn last(&self) -> Zxid {
+        self.last
+    }
+    /// Oldest first.
+    pub fn outstanding(&self) -> impl Iterator<Item = &(Zxid, Payload)> {
+        self.outstanding.iter()
+    }
+    /// The next zxid; `None` when the counter is used up.
+    pub fn next(&self) -> Option<Zxid> {
+        self.last.next().filter(|zxid| zxid.counter() <= COUNTER_MAX)
+    }
+    /// Puts a proposal in.
+    pub fn push(&mut self, zxid: Zxid, payload: Payload) {
+        assert!(self.next() == Some(zxid) && follows(self.last, zxid), "proposal {zxid} after {}", self.last);
+        self.last = zxid;
+        self.outstanding.push_back((zxid, payload));
+    }
+    /// Commits the oldest proposal if the quorum has reached it.
+    pub fn commit_next(&mut self, reached: Zxid) -> Option<(Zxid, Payload)> {
+        let (zxid, payload) = self.outstanding.pop_front_if(|(zxid, _)| *zxid <= reached)?;
+        assert!(zxid > self.committed, "commit of {zxid} after {}", self.committed);
+        self.committed = zxid;
+        Some((zxid, payload))
+    }
+    /// A learner's sync, behind everything proposed. `true`: nothing is outstanding, it is due.
+    pub fn sync(&mut self, from: LinkId) -> bool {
+        if self.outstanding.is_empty() {
+            return true;
+        }
+        self.syncs.push_back((self.last, from));
+        false
+    }
+    /// The next sync that waited for nothing that is still outstanding.
+    pub fn due_sync(&mut self) -> Option<LinkId> {
+        let committed = self.committed;
+        self.syncs.pop_front_if(|(behind, _)| *behind <= committed).map(|(_, link)| link)
+    }
+    /// Forgets the syncs of a learner that is gone.
+    pub fn forget(&mut self, link: LinkId) {
+        self.syncs.retain(|(_, from)| *from != link);
+    }
+    /// Syncs that wait.
+    pub fn pending_syncs(&self) -> usize {
+        self.syncs.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payload() -> Payload {
+        Payload::from(vec![1])
+    }
+    fn filled() -> Pipeline {
+        let mut pipeline = Pipeline::new(2, Zxid::new(1, 7));
+        for counter in 1..=3 {
+            pipeline.push(Zxid::new(2, counter), payload());
+        }
+        pipeline
+    }
+
+    #[test]
+    fn commits_come_in_order_up_to_what_the_quorum_has() {
+        let mut pipeline = filled();
+        let mut committed = |reached| {
+            let mut zxids = Vec::new();
+            while let Some((zxid, _)) = pipeline.commit_next(reached) {
+                zxids.push(zxid.counter());
+            }
+            zxids
+        };
+        assert_eq!(committed(Zxid::new(1, 9)), []);
+        assert_eq!(committed(Zxid::new(2, 2)), [1, 2]);
+        assert_eq!(committed(Zxid::new(2, 1)), []);
+        assert_eq!(committed(Zxid::new(2, 3)), [3]);
+    }
+    #[test]
+    #[should_panic(expected = "proposal 0x200000003 after 0x200000003")]
+    fn no_zxid_is_proposed_twice_a15() {
+        filled().push(Zxid::new(2, 3), payload());
+    }
+    #[test]
+    fn the_last_counter_of_an_epoch_is_never_given() {
+        let mut pipeline = Pipeline::new(2, Zxid::ZERO);
+        pipeline.last = Zxid::new(2, u32::MAX - 2);
+        assert_eq!(pipeline.next(), Some(Zxid::new(2, u32::MAX - 1)));
+        pipeline.push(Zxid::new(2, u32::MAX - 1), payload());
+        assert_eq!(pipeline.next(), None);
+    }
+    #[test]
+    fn a_sync_waits_for_what_was_proposed_before_it() {
+        let mut pipeline = filled();
+        assert!(!pipeline.sync(LinkId(1)));
+        pipeline.push(Zxid::new(2, 4), payload());
+        assert!(!pipeline.sync(LinkId(2)) && !pipeline.sync(LinkId(3)));
+        for _ in 0..2 {
+            assert!(pipeline.commit_next(Zxid::new(2, 4)).is_some());
+            assert_eq!(pipeline.due_sync(), None);
+        }
+        assert!(pipeline.commit_next(Zxid::new(2, 4)).is_some());
+        assert_eq!((pipeline.due_sync(), pipeline.due_sync()), (Some(LinkId(1)), None));
+        pipeline.forget(LinkId(2));
+        assert!(pipeline.commit_next(Zxid::new(2, 4)).is_some());
+        assert_eq!((pipeline.due_sync(), pipeline.due_sync()), (Some(LinkId(3)), None));
+        assert!(pipeline.sync(LinkId(4)), "nothing is outstanding");
+    }
+}
