@@ -5,6 +5,7 @@
 #![doc(hidden)]
 
 pub mod config;
+pub mod election;
 pub mod election_link;
 pub mod input;
 pub mod membership;
@@ -15,6 +16,7 @@ pub mod vote;
 pub mod wire;
 
 pub use config::ZabConfig;
+pub use election::{Elected, Election, History};
 pub use input::{EpochToken, Input, LinkId};
 pub use membership::Membership;
 pub use message::{ForwardedRequest, LearnerInfo, Notification, Packet, Payload, ServerState, Vote};
