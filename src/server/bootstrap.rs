@@ -236,7 +236,7 @@ fn assemble(
     let file_id = file_id().map_err(|error| StartError::System { what: "no random numbers", error })?;
     let (settings, now) = (config.replica(seed(), file_id), clock::now());
     let replica = match (config.zab(seed()), stored) {
-        (Some(_zab), Some(_stored)) => unreachable!(), // XXX
+        (Some(zab), Some(stored)) => Replica::member(settings, tree, zab, stored, now),
         _ => Replica::new(settings, tree, now),
     };
     let peers = ports.members.and_then(|ports| member::peer_parts(config, ports, files, config.tree(seed())));
