@@ -17,6 +17,12 @@ impl Replica {
             return self.prepare(wall, &asker, Work::Error(ErrorCode::Unimplemented));
         };
         match op {
+            // It is no transaction, and has its place all the same: behind what that server sent before.
+            OpCode::Sync => {
+                if let Some(member) = &mut self.member {
+                    member.zab.sync_for(link);
+                }
+            }
             OpCode::CreateSession => {
                 let Some(timeout_ms) = body.i32().ok().filter(|_| !self.sessions.is_known(request.session)) else {
                     return self.prepare(wall, &asker, Work::Error(ErrorCode::Marshalling));

@@ -31,6 +31,8 @@ pub(super) struct Member {
     told_durable: Zxid,
     change: Option<Change>,
     digests: Digests,
+    /// A digest has not matched once in this run.
+    has_differed: bool,
     /// The time of the last input.
     now: Instant,
 }
@@ -67,6 +69,7 @@ impl Member {
             told_durable: head,
             change: None,
             digests: Digests::Compared(Zxid::ZERO),
+            has_differed: false,
             now,
         }
     }
@@ -116,7 +119,12 @@ impl Replica {
         use zab::Output as Order;
         let Some(member) = &mut self.member else { return };
         match order {
-            Order::Notify { .. } | Order::Connect { .. } | Order::Send { .. } | Order::Close(_) | Order::WriteEpoch { .. } => {
+            Order::Notify { .. }
+            | Order::Connect { .. }
+            | Order::Send { .. }
+            | Order::Close(_)
+            | Order::WriteEpoch { .. }
+            | Order::Note(_) => {
                 member.outbox.push_back(Output::Peer(order));
             }
             Order::SendSnapshot { link, zxid } => member.images.push_back((link, zxid)),
@@ -205,7 +213,13 @@ impl Replica {
         if !told || self.tree.digest_matches(digest) != Some(false) {
             return;
         }
-        self.fatal = Some(format!("after transaction {zxid} the tree is not the leader's"));
+        let why = format!("after transaction {zxid} the tree here is not the leader's");
+        if member.has_differed {
+            self.fatal = Some(why + ", for the second time");
+            return;
+        }
+        (member.has_differed, member.digests) = (true, Digests::Wrong);
+        member.zab.resync(&why);
     }
 
     /// Removes what is above `zxid` from tree and log. A tree that counts it as applied, which only one that was recovered does, is read again.

@@ -102,7 +102,7 @@ pub enum Output {
     Fatal(String),
     /// After `Stop`: everything is flushed and published, the log is closed.
     Stopped,
-    /// For the transports to the peers (`Notify`, `Connect`, `Send`, `Close`) and the epoch files (`WriteEpoch`); nothing else.
+    /// For the transports to the peers (`Notify`, `Connect`, `Send`, `Close`), the epoch files (`WriteEpoch`) and the log (`Note`); nothing else.
     Peer(zab::Output),
     /// Stream this image to a learner, before what is sent on the link later; report `SnapshotSent` by `Input::Peer`.
     SendSnapshot {

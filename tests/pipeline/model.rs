@@ -80,7 +80,7 @@ impl Model {
                     *owner = None;
                 }
             }
-            ToReplica::Heard { .. } => {}
+            ToReplica::Heard { .. } | ToReplica::AllHeard { .. } => {}
             ToReplica::Failed { conn, session, xid, err, .. } => {
                 if self.owns(*session, *conn) {
                     self.push(self.head().clone(), Txn { by: Some((*conn, *xid)), err: err.code(), ..Txn::default() });
