@@ -138,6 +138,7 @@ impl PeerIo {
             Output::Send { link, packet } => self.quorum.send(link, &packet),
             Output::Close(link) => self.quorum.close(link),
             Output::WriteEpoch { token, file, epoch } => self.epochs.push(EpochWrite { token, file, epoch }),
+            Output::Note(what) => tracing::info!("{what}"),
             other => panic!("an order for the replica came to the transports: {other:?}"),
         }
     }
