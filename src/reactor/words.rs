@@ -36,7 +36,7 @@ impl Admin {
 
     /// The text to send before the connection is closed. `own` makes the asking shard's report.
     pub async fn answer(&self, mesh: &Mesh, shard: ShardId, own: impl FnOnce(Extent) -> ShardReport, word: [u8; 4], arg: &[u8]) -> Vec<u8> {
-        let needs = four_letter::needs(word, &self.facts.whitelist);
+        let needs = four_letter::needs(word, &self.facts);
         let mut view = AdminView {
             facts: self.facts.clone(),
             serving: true,
@@ -48,6 +48,7 @@ impl Admin {
         if needs.shards || needs.replica {
             gather(&mut view, mesh, shard, own, needs).await;
         }
+        view.serving = self.facts.member.is_none() || view.replica.member.as_ref().is_some_and(|member| member.is_serving);
         if needs.process || needs.directories {
             (view.process, view.directories) = self.read_machine(needs).await;
         }

@@ -34,7 +34,7 @@ use removal::Removals;
 use snapshots::Snapshots;
 
 pub use password::derived_password;
-pub use report::{MemberReport, ReplicaReport};
+pub use report::{MemberReport, ProposalBytes, ReplicaReport};
 
 /// Settings of the replica; a small struct by value.
 #[derive(Clone, Debug)]

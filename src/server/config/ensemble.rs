@@ -3,6 +3,7 @@
 use super::error::ConfigError;
 use super::settings::{Setting, Settings, read_file};
 use super::values::{boolean, choice, number};
+use crate::admin::MemberFacts;
 use crate::base::{PeerId, limits};
 use crate::reactor::peer_io::PeerIoConfig;
 use crate::zab::membership::{Member, MemberKind};
@@ -74,6 +75,20 @@ impl EnsembleConfig {
     #[must_use]
     pub fn is_observer(&self) -> bool {
         self.own().kind == MemberKind::Observer
+    }
+
+    /// What `conf` says about it.
+    pub(super) fn facts(&self) -> MemberFacts {
+        let address = self.own().addresses.first();
+        MemberFacts {
+            server_id: self.me.0,
+            init_limit: self.times.init_limit,
+            sync_limit: self.times.sync_limit,
+            election_port: address.map_or(0, |a| a.election_port),
+            quorum_port: address.map_or(0, |a| a.quorum_port),
+            is_observer: self.is_observer(),
+            membership: self.membership.to_text(),
+        }
     }
 
     /// What the broadcast core needs.

@@ -397,7 +397,7 @@ impl ServerConfig {
             max_client_cnxns: self.net.max_client_cnxns.unwrap_or(0) as u64,
             min_session_timeout_ms: self.sessions.min_timeout_ms,
             max_session_timeout_ms: self.sessions.max_timeout_ms,
-            mode: "standalone",
+            member: self.ensemble.as_ref().map(EnsembleConfig::facts),
             sessionless_ms: self.net.sessionless_ms,
             whitelist: self.four_letter.whitelist.clone(),
         }
