@@ -130,7 +130,10 @@ impl Replica {
             | Order::Note(_) => {
                 member.outbox.push_back(Output::Peer(order));
             }
-            Order::SendSnapshot { link, zxid } => member.images.push_back((link, zxid)),
+            Order::SendSnapshot { link, zxid } => {
+                member.images.push_back((link, zxid));
+                member.outbox.push_back(Output::ExpectSnapshot { link });
+            }
             Order::Append { zxid, payload } => self.arrive(Arrival::Append(zxid, payload)),
             Order::Commit(zxid) => member.committed = member.committed.max(zxid),
             Order::Truncate(zxid) => self.truncate(zxid),

@@ -65,6 +65,8 @@ struct Out {
 enum ImageOut {
     #[default]
     None,
+    /// Will be given; what is queued until then goes behind it.
+    Expected,
     /// Comes when `bytes` are sent.
     Next(TaskEnd),
     UnderWay,
@@ -125,10 +127,18 @@ impl Link {
         out.waiting() <= self.limits.queued_bytes
     }
 
-    /// Queues an image; `SnapshotSent` is reported when its last byte has been given to the network. One at a time.
-    pub fn queue_image(&self, image: TaskEnd) {
+    /// What is queued from now on goes behind an image that is still to be given.
+    pub fn expect_image(&self) {
         let mut out = self.out.borrow_mut();
         assert!(matches!(out.image, ImageOut::None), "a learner gets one image at a time");
+        out.image = ImageOut::Expected;
+    }
+
+    /// Queues an image and the packet that announces it; `SnapshotSent` is reported when its last byte has been given to the network.
+    pub fn queue_image(&self, packet: &Packet, image: TaskEnd) {
+        let mut out = self.out.borrow_mut();
+        assert!(matches!(out.image, ImageOut::None | ImageOut::Expected), "a learner gets one image at a time");
+        packet::encode(packet, self.own_side(), &mut out.bytes);
         out.image = ImageOut::Next(image);
     }
 
@@ -138,8 +148,8 @@ impl Link {
         if out.busy {
             return Ok(false);
         }
-        out.send_now(&self.socket)?;
-        out.busy = out.waiting() > 0 || !matches!(out.image, ImageOut::None);
+        let all = out.send_now(&self.socket)?;
+        out.busy = !all || matches!(out.image, ImageOut::Next(_));
         Ok(out.busy)
     }
 
@@ -151,15 +161,13 @@ impl Link {
             }
             let image = {
                 let mut out = self.out.borrow_mut();
-                match std::mem::take(&mut out.image) {
-                    ImageOut::Next(image) if !self.closed.get() => {
-                        out.image = ImageOut::UnderWay;
-                        image
-                    }
-                    _ => {
-                        out.busy = false;
-                        return Ok(());
-                    }
+                if self.closed.get() || !matches!(out.image, ImageOut::Next(_)) {
+                    out.busy = false;
+                    return Ok(());
+                }
+                match std::mem::replace(&mut out.image, ImageOut::UnderWay) {
+                    ImageOut::Next(image) => image,
+                    _ => return Ok(()),
                 }
             };
             self.send_image(image).await?;

@@ -14,7 +14,7 @@ pub fn send_image(image: Image) -> io::Result<TaskEnd> {
         lower_priority();
         let zxid = image.zxid();
         if let Err(e) = write_image(image, thread) {
-            tracing::info!("the image at {zxid} for a learner was not sent to its end: {e}");
+            tracing::debug!("the image at {zxid} for a learner was not sent to its end: {e}");
         }
     })?;
     Ok(task)

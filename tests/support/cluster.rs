@@ -1,0 +1,148 @@
+//! An ensemble of real server processes on loopback.
+
+use crate::support::{PATIENCE, RawClient, ServerProcess, temp_dir, wait_until};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use zoo::base::SessionId;
+
+/// One member, running or not.
+pub struct Place {
+    pub id: usize,
+    pub client_port: u16,
+    pub quorum_port: u16,
+    pub election_port: u16,
+    pub process: Option<ServerProcess>,
+}
+
+/// Members 1 to N.
+pub struct Cluster {
+    dir: tempfile::TempDir,
+    pub members: Vec<Place>,
+    settings: Vec<String>,
+}
+
+/// Generous limits in time: a loaded machine is no reason for an election.
+const TIMES: [&str; 4] = ["tickTime=200", "initLimit=100", "syncLimit=40", "maxSessionTimeout=60000"];
+
+impl Cluster {
+    /// Chooses ports and makes directories; nobody runs yet.
+    pub fn prepare(count: usize, settings: &[&str]) -> Self {
+        // Held until all are chosen, so that no port is chosen twice.
+        let held: Vec<_> = (0..3 * count).map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a port")).collect();
+        let port = |n: usize| held[n].local_addr().expect("bound").port();
+        let place = |i: usize| Place {
+            id: i + 1,
+            client_port: port(3 * i),
+            quorum_port: port(3 * i + 1),
+            election_port: port(3 * i + 2),
+            process: None,
+        };
+        let cluster = Cluster {
+            dir: temp_dir(),
+            members: (0..count).map(place).collect(),
+            settings: TIMES.iter().chain(settings).map(|s| (*s).to_owned()).collect(),
+        };
+        for member in &cluster.members {
+            let data = cluster.data_dir(member.id);
+            std::fs::create_dir(&data).expect("a directory");
+            std::fs::write(data.join("myid"), member.id.to_string()).expect("written");
+        }
+        cluster
+    }
+
+    /// All of them, running.
+    pub fn start(count: usize, settings: &[&str]) -> Self {
+        let mut cluster = Self::prepare(count, settings);
+        (1..=count).for_each(|id| cluster.run(id));
+        cluster
+    }
+
+    /// Where a member keeps everything.
+    pub fn data_dir(&self, id: usize) -> PathBuf {
+        self.dir.path().join(id.to_string())
+    }
+
+    /// The line of every member.
+    pub fn server_lines(&self) -> Vec<String> {
+        self.members.iter().map(|m| format!("server.{}=127.0.0.1:{}:{}", m.id, m.quorum_port, m.election_port)).collect()
+    }
+
+    /// Starts a member.
+    pub fn run(&mut self, id: usize) {
+        let settings: Vec<String> = self.server_lines().into_iter().chain(self.settings.iter().cloned()).collect();
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        let (dir, port) = (self.data_dir(id), self.members[id - 1].client_port);
+        let started = ServerProcess::try_start(&dir, port, 1, &settings);
+        self.members[id - 1].process = Some(started.unwrap_or_else(|(status, log)| panic!("member {id} did not start ({status}):\n{log}")));
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self, id: usize) {
+        self.members[id - 1].process.take().expect("running").kill();
+    }
+
+    /// What a member has printed.
+    pub fn log(&self, id: usize) -> String {
+        self.members[id - 1].process.as_ref().map_or_else(String::new, ServerProcess::log)
+    }
+
+    fn logs(&self) -> String {
+        self.members.iter().map(|m| format!("--- member {}\n{}\n", m.id, self.log(m.id))).collect()
+    }
+
+    pub fn address(&self, id: usize) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.members[id - 1].client_port))
+    }
+
+    /// The answer to a word; empty when there is none.
+    pub fn word(&self, id: usize, word: &str) -> String {
+        let ask = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(self.address(id))?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.write_all(word.as_bytes())?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text)
+        };
+        ask().unwrap_or_default()
+    }
+
+    /// leader, follower or observer, while it serves.
+    pub fn mode(&self, id: usize) -> Option<String> {
+        self.word(id, "srvr").lines().find_map(|line| line.strip_prefix("Mode: ")).map(str::to_owned)
+    }
+
+    /// Waits until each of these serves, one of them as the leader; its id.
+    pub fn settled(&self, ids: &[usize]) -> usize {
+        let began = Instant::now();
+        loop {
+            let modes: Vec<_> = ids.iter().map(|id| self.mode(*id)).collect();
+            let leaders: Vec<usize> = ids.iter().zip(&modes).filter(|(_, m)| m.as_deref() == Some("leader")).map(|(id, _)| *id).collect();
+            if let ([leader], true) = (&leaders[..], modes.iter().all(Option::is_some)) {
+                return *leader;
+            }
+            assert!(began.elapsed() < PATIENCE, "{ids:?} do not settle: {modes:?}\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// A new session at a member, which may not serve yet.
+    pub fn client(&self, id: usize) -> RawClient {
+        let began = Instant::now();
+        loop {
+            if let Ok(Some(client)) = RawClient::try_attach(self.address(id), SessionId::NONE, [0; 16], 30_000) {
+                return client;
+            }
+            assert!(began.elapsed() < PATIENCE, "member {id} takes no clients:\n{}", self.logs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until a member shows this node.
+    pub fn shows(&self, id: usize, path: &str) {
+        let mut client = self.client(id);
+        wait_until(&format!("member {id} shows {path}"), || client.get(path, false).err == 0);
+    }
+}
