@@ -32,11 +32,13 @@ pub struct PersistedStat {
 }
 
 /// Bytes of a stat in a snapshot.
-const PERSISTED_STAT_BYTES: usize = 60;
+pub(super) const PERSISTED_STAT_BYTES: usize = 60;
 /// What stands in place of a path after the last node.
-const END_MARKER: &[u8] = b"/";
-/// Smallest session entry and smallest list entry.
-const ENTRY_BYTES_MIN: usize = 12;
+pub(super) const END_MARKER: &[u8] = b"/";
+/// Bytes of a session with its timeout.
+pub(super) const SESSION_BYTES: usize = 8 + 4;
+/// Number and count of a list, which may be empty.
+const LIST_BYTES_MIN: usize = 8 + 4;
 
 /// A reader of bodies; sections must be asked for in their order.
 #[derive(Clone, Debug)]
@@ -57,12 +59,12 @@ impl<'a> BodyReader<'a> {
     }
     /// Sessions with their timeouts in milliseconds.
     pub fn sessions(&mut self) -> Result<Vec<(SessionId, i32)>, DecodeError> {
-        let count = self.r.count(ENTRY_BYTES_MIN)?.unwrap_or(0);
+        let count = self.r.count(SESSION_BYTES)?.unwrap_or(0);
         (0..count).map(|_| Ok((SessionId(self.r.i64()?), self.r.i32()?))).collect()
     }
     /// Lists by number.
     pub fn acls(&mut self) -> Result<Vec<(i64, AclVec<'a>)>, DecodeError> {
-        let count = self.r.count(ENTRY_BYTES_MIN)?.unwrap_or(0);
+        let count = self.r.count(LIST_BYTES_MIN)?.unwrap_or(0);
         (0..count).map(|_| Ok((self.r.i64()?, AclVec::read(&mut self.r)?))).collect()
     }
     /// The next node; `None` at the end marker.
@@ -94,8 +96,8 @@ impl<'a> BodyReader<'a> {
     }
 
     fn skip(&mut self) -> Result<(), DecodeError> {
-        let sessions = self.r.count(ENTRY_BYTES_MIN)?.unwrap_or(0);
-        self.r.take(sessions * ENTRY_BYTES_MIN)?;
+        let sessions = self.r.count(SESSION_BYTES)?.unwrap_or(0);
+        self.r.take(sessions * SESSION_BYTES)?;
         self.acls()?;
         loop {
             if self.r.buffer()?.ok_or(DecodeError::Null)? == END_MARKER {

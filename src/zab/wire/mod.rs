@@ -1,10 +1,16 @@
-//! The bytes between servers of an ensemble: the election port (`notification`) and the quorum port (`packet`).
+//! The bytes between servers of an ensemble: the election port (`hello`, then `notification`) and the quorum port (`packet`).
 //!
 //! Decoding works on what has arrived so far: a whole value, or how many bytes there must be at least, or an error. Nothing is allocated
 //! by a length before the bytes are there (S1).
 
+pub mod hello;
 pub mod notification;
 pub mod packet;
+
+use crate::base::DecodeError;
+
+pub use hello::Hello;
+pub use packet::Side;
 
 /// What the bytes received so far are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +24,11 @@ pub enum Decoded<T> {
     },
     /// The beginning of one: not before this many bytes are there, in all, can it be whole.
     Need(usize),
+}
+
+/// A length of at least 1 and at most `max`.
+fn bounded_length(length: i32, max: usize) -> Result<usize, DecodeError> {
+    usize::try_from(length).ok().filter(|n| (1..=max).contains(n)).ok_or(DecodeError::BadLength(length))
 }
 
 #[cfg(test)]

@@ -1,84 +1,23 @@
-//! The election port: the initial message of the side that connects, then notifications, each with its length in front.
+//! Notifications: what goes over the election port after the initial message, each with its length in front.
 
-use super::Decoded;
+use super::{Decoded, bounded_length};
 use crate::base::{DecodeError, PeerId, Reader, Writer, Zxid};
-use crate::zab::membership::{split_host, write_host};
 use crate::zab::message::{Notification, ServerState, Vote};
 use std::sync::Arc;
 
 /// Longest message of the election port: a connection that announces a longer one is closed.
 pub const MESSAGE_BYTES_MAX: usize = 512 * 1024;
-/// Longest address part of an initial message: beyond it the connection is closed.
-pub const ADDRESS_BYTES_MAX: usize = 2048;
-
-/// First long of an initial message with one address.
-const HELLO_ONE_ADDRESS: i64 = -65_536;
-/// First long of an initial message with any number of addresses.
-const HELLO_ADDRESSES: i64 = -65_535;
-/// Version, id and length in front of the addresses.
-const HELLO_HEAD_BYTES: usize = 8 + 8 + 4;
-
 /// Sizes of the older forms of a notification; newer ones are longer.
 const WITHOUT_EPOCH_BYTES: usize = 28;
 const WITHOUT_VERSION_BYTES: usize = 40;
 /// The version we send: with configuration.
 pub const VERSION: i32 = 2;
 
-/// The initial message: who connects, and where it can be called back.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Hello {
-    /// Who.
-    pub peer: PeerId,
-    /// Host and election port, as configured there. Empty: the form before 3.5, which is the id alone.
-    pub addresses: Vec<(String, u16)>,
-    /// Sent with `multiAddress.enabled`; readers take both forms.
-    pub multi_address: bool,
-}
-
-impl Hello {
-    /// Reads the initial message; after an error the connection is of no use.
-    pub fn decode(bytes: &[u8]) -> Result<Decoded<Hello>, DecodeError> {
-        let mut r = Reader::new(bytes);
-        let Ok(first) = r.i64() else { return Ok(Decoded::Need(8)) };
-        if first >= 0 {
-            let hello = Hello { peer: PeerId(first), addresses: Vec::new(), multi_address: false };
-            return Ok(Decoded::Whole { value: hello, bytes: 8 });
-        }
-        if first != HELLO_ONE_ADDRESS && first != HELLO_ADDRESSES {
-            return Err(DecodeError::BadValue("version of an initial message", first));
-        }
-        let (Ok(peer), Ok(length)) = (r.i64(), r.i32()) else { return Ok(Decoded::Need(HELLO_HEAD_BYTES)) };
-        let length = bounded(length, ADDRESS_BYTES_MAX)?;
-        let Ok(addresses) = r.take(length) else { return Ok(Decoded::Need(HELLO_HEAD_BYTES + length)) };
-        let addresses = std::str::from_utf8(addresses).map_err(|_| DecodeError::NotUtf8)?;
-        let addresses = addresses.split('|').map(parse_address).collect::<Option<_>>();
-        let addresses = addresses.ok_or(DecodeError::BadValue("address in an initial message of server", peer))?;
-        let hello = Hello { peer: PeerId(peer), addresses, multi_address: first == HELLO_ADDRESSES };
-        Ok(Decoded::Whole { value: hello, bytes: HELLO_HEAD_BYTES + length })
-    }
-
-    /// Appends the initial message; to be sent in one piece, because Java servers read the addresses at once.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        if self.addresses.is_empty() {
-            return out.put_i64(self.peer.0);
-        }
-        let mut text = String::new();
-        for (n, (host, port)) in self.addresses.iter().enumerate() {
-            text.push_str(if n == 0 { "" } else { "|" });
-            write_host(&mut text, host);
-            text.push_str(&format!(":{port}"));
-        }
-        out.put_i64(if self.multi_address { HELLO_ADDRESSES } else { HELLO_ONE_ADDRESS });
-        out.put_i64(self.peer.0);
-        out.put_string(&text);
-    }
-}
-
 /// Splits off a message with its length; after an error the connection is of no use.
 pub fn decode_frame(bytes: &[u8]) -> Result<Decoded<&[u8]>, DecodeError> {
     let mut r = Reader::new(bytes);
     let Ok(length) = r.i32() else { return Ok(Decoded::Need(4)) };
-    let length = bounded(length, MESSAGE_BYTES_MAX)?;
+    let length = bounded_length(length, MESSAGE_BYTES_MAX)?;
     match r.take(length) {
         Ok(message) => Ok(Decoded::Whole { value: message, bytes: 4 + length }),
         Err(_) => Ok(Decoded::Need(4 + length)),
@@ -126,15 +65,6 @@ pub fn encode_frame(notification: &Notification, out: &mut Vec<u8>) {
     if with_config {
         out.put_string(config);
     }
-}
-
-fn bounded(length: i32, max: usize) -> Result<usize, DecodeError> {
-    usize::try_from(length).ok().filter(|n| (1..=max).contains(n)).ok_or(DecodeError::BadLength(length))
-}
-
-fn parse_address(text: &str) -> Option<(String, u16)> {
-    let (host, port) = split_host(text)?;
-    Some((host, port?.parse().ok()?))
 }
 
 fn state_of(number: i32) -> Result<ServerState, DecodeError> {
@@ -211,41 +141,6 @@ mod tests {
         assert_eq!(decode_frame(&bytes).expect("whole").whole(53), message(49, 2, b"hello"));
         for length in [0, -1, i32::MIN, MESSAGE_BYTES_MAX as i32 + 1] {
             assert_eq!(decode_frame(&length.to_be_bytes()), Err(DecodeError::BadLength(length)));
-        }
-    }
-
-    #[test]
-    fn the_initial_message_has_three_forms() {
-        let one = Hello { peer: PeerId(2), addresses: vec![("127.0.0.1".to_owned(), 22402)], multi_address: false };
-        let two = Hello { addresses: vec![("a".to_owned(), 1), ("0:0:0:0:0:0:0:1".to_owned(), 2)], multi_address: true, ..one.clone() };
-        let old = Hello { addresses: Vec::new(), ..one.clone() };
-        for (hello, length) in [(one, 35), (two, 20 + 3 + 1 + 19), (old, 8)] {
-            let mut bytes = Vec::new();
-            hello.encode(&mut bytes);
-            assert_eq!(bytes.len(), length);
-            for cut in 0..length {
-                assert!(matches!(Hello::decode(&bytes[..cut]), Ok(Decoded::Need(need)) if need > cut && need <= length), "{cut}");
-            }
-            assert_eq!(Hello::decode(&bytes).expect("valid").whole(length), hello);
-        }
-    }
-
-    #[test]
-    fn a_hostile_initial_message_is_refused() {
-        let hello = |version: i64, length: i32, text: &[u8]| {
-            let mut out = Vec::new();
-            out.put_i64(version);
-            out.put_i64(2);
-            out.put_i32(length);
-            out.put_raw(text);
-            Hello::decode(&out)
-        };
-        assert_eq!(hello(-1, 3, b"a:1"), Err(DecodeError::BadValue("version of an initial message", -1)));
-        for length in [0, -1, 2049] {
-            assert_eq!(hello(HELLO_ONE_ADDRESS, length, b"a:1"), Err(DecodeError::BadLength(length)));
-        }
-        for text in [&b"a"[..], b":1", b"a:x", b"a:1|", b"[::1:5", b"\xff:1", b"a:99999"] {
-            assert!(hello(HELLO_ONE_ADDRESS, text.len() as i32, text).is_err(), "{text:?}");
         }
     }
 }
