@@ -257,7 +257,8 @@ impl World {
         let Some(running) = server.running.take() else { return };
         let pending: Vec<Work> = running.work.into_iter().collect();
         server.platter.crash(&pending, &running.memory, &mut self.prng);
-        let links: Vec<(u64, usize)> = self.network.by_end.iter().filter(|((life, _), _)| *life == running.life).map(|(_, at)| *at).collect();
+        let links: Vec<(u64, usize)> =
+            self.network.by_end.iter().filter(|((life, _), _)| *life == running.life).map(|(_, at)| *at).collect();
         for (link, way) in links {
             self.close_end(link, way, silently);
         }
@@ -405,7 +406,12 @@ impl World {
         let before = server.platter.history.len();
         if let Work::Truncate(zxid) = &work {
             // Others may have committed more meanwhile, without this server's acknowledgement; `check_disks` sees to that.
-            assert!(running.committed <= *zxid, "server {:?} is cut to {zxid}, below {} which it knows is committed (L6)", life.0, running.committed);
+            assert!(
+                running.committed <= *zxid,
+                "server {:?} is cut to {zxid}, below {} which it knows is committed (L6)",
+                life.0,
+                running.committed
+            );
         }
         server.platter.finish(&work, &running.memory);
         let is_shorter = server.platter.history.len() < before;

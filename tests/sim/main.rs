@@ -2,8 +2,8 @@
 //! that flush late and lose what was not flushed, servers that crash, pause and come back. After every step the promises are checked.
 //! The same seed gives the same run: `SIM_SEED=n` repeats one, `SIM_RUNS=n` tries so many.
 
-mod check;
 mod chaos;
+mod check;
 mod cluster;
 mod disk;
 mod network;
