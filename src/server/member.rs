@@ -70,7 +70,7 @@ fn bind_once(on_all: bool, host: &str, port: u16) -> io::Result<TcpListener> {
 pub(super) fn stored(config: &ServerConfig, recovered: &mut Recovered) -> Result<Stored, RecoveryError> {
     let (accepted_epoch, current_epoch) = read_epochs(&config.storage.snapshot_version_dir(), recovered.last_zxid)?;
     let recent = std::mem::take(&mut recovered.recent);
-    Ok(Stored { accepted_epoch, current_epoch, last_logged: recovered.last_zxid, committed: recovered.committed, recent })
+    Ok(Stored { accepted_epoch, current_epoch, last_logged: recovered.last_zxid, snapshot: recovered.snapshot.unwrap_or(Zxid::ZERO), recent })
 }
 
 /// The way to the other servers.
@@ -93,7 +93,7 @@ impl History for Directory {
     fn install(&self, zxid: Zxid) -> io::Result<()> {
         self.files.install(zxid)
     }
-    fn reload(&self, end: Zxid) -> Result<Tree, String> {
-        recovery::reload(&self.config.storage, &self.tree, end).map_err(|e| e.to_string())
+    fn reload(&self) -> Result<Tree, String> {
+        recovery::reload(&self.config.storage, &self.tree).map_err(|e| e.to_string())
     }
 }

@@ -40,8 +40,6 @@ pub struct Recovered {
     pub replayed: u64,
     /// The end of the log, without a gap, oldest first; empty for a server that stands alone.
     pub recent: Vec<(Zxid, Payload)>,
-    /// Known to be committed, whatever becomes of the log's end: a snapshot of ours never holds more (A13).
-    pub committed: Zxid,
     /// What an operator may want to know, one line each.
     pub notes: Vec<String>,
     /// Held until the server ends.
@@ -177,32 +175,16 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig, purpose: Purpose) -
         snapshot: start.snapshot,
         replayed: end.replayed,
         recent: start.recent.entries.into(),
-        // Without a mark another server may have written it.
-        committed: start.exact_at.filter(|_| history.mark.is_some()).unwrap_or(Zxid::ZERO),
         notes: start.notes,
         locks,
     })
 }
 
-/// Reads the tree up to `end` after the log has been cut there, in the directory of this running server, which neither logs nor snapshots
-/// meanwhile. Snapshots above `end` go: a Java leader's may hold what has been cut. With nothing to begin from left, so does the rest, and the
-/// tree is empty: such a member is brought up to date from the beginning.
-pub fn reload(storage: &StorageConfig, config: &TreeConfig, end: Zxid) -> Result<Tree, RecoveryError> {
+/// Reads the tree in the directory of this running server, which neither logs nor snapshots meanwhile.
+pub fn reload(storage: &StorageConfig, config: &TreeConfig) -> Result<Tree, RecoveryError> {
     let dirs = Dirs::of(storage);
-    let mut history = dirs.scan()?;
-    let (above, kept) = history.snapshots.iter().partition(|(zxid, _)| *zxid > end);
-    history.snapshots = kept;
-    let names = |snapshots: Vec<(Zxid, Compression)>| snapshots.into_iter().map(|(zxid, kind)| FileKind::Snapshot(zxid, kind).name());
-    dir::remove(&dirs.snapshots, names(above)).map_err(io_error(|| format!("removing snapshots above {end}")))?;
-    let mut start = match Start::load(&dirs, &history, config, storage, Recent::new(Purpose::Standalone)) {
-        Err(RecoveryError::NoSnapshot { .. }) => {
-            let logs = history.logs.iter().rev().map(|log| FileKind::Log(*log).name());
-            dir::remove(&dirs.logs, logs).map_err(io_error(|| "removing logs that nothing precedes".to_owned()))?;
-            dir::remove(&dirs.snapshots, names(history.snapshots)).map_err(io_error(|| "removing unusable snapshots".to_owned()))?;
-            return Ok(Tree::new(config.clone()));
-        }
-        start => start?,
-    };
+    let history = dirs.scan()?;
+    let mut start = Start::load(&dirs, &history, config, storage, Recent::new(Purpose::Standalone))?;
     start.replay(&dirs, &history, storage.payload_bytes_max)?;
     Ok(start.tree)
 }
@@ -369,8 +351,6 @@ struct Start {
     /// Newer snapshots that could not be used.
     refused: Vec<(Zxid, String)>,
     notes: Vec<String>,
-    /// The zxid of the snapshot, when it says itself that it is exact there: ours do.
-    exact_at: Option<Zxid>,
     recent: Recent,
 }
 
@@ -415,8 +395,7 @@ impl Start {
                 Ok((tree, exact_from)) => {
                     let notes = refused.iter().map(|(_, why)| format!("{why}; an older snapshot is used")).collect();
                     let digests = Digests { exact_from, proven: false };
-                    let exact_at = exact_from.filter(|at| *at == zxid);
-                    return Ok(Start { tree, after: zxid, snapshot: Some(zxid), digests, refused, notes, exact_at, recent });
+                    return Ok(Start { tree, after: zxid, snapshot: Some(zxid), digests, refused, notes, recent });
                 }
                 Err(why) => refused.push((zxid, format!("{} {why}", FileKind::Snapshot(zxid, compression).name()))),
             }
@@ -431,7 +410,7 @@ impl Start {
         let after = if whole { Zxid::ZERO } else { history.logs.first().map_or(Zxid::ZERO, |first| Zxid(first.0.saturating_sub(1))) };
         let digests = Digests { exact_from: whole.then_some(Zxid::ZERO), proven: whole };
         let notes = refused.iter().map(|(_, why)| format!("{why}; the logs are read from their beginning")).collect();
-        Ok(Start { tree: Tree::new(config.clone()), after, snapshot: None, digests, refused, notes, exact_at: None, recent })
+        Ok(Start { tree: Tree::new(config.clone()), after, snapshot: None, digests, refused, notes, recent })
     }
 
     fn replay(&mut self, dirs: &Dirs, history: &History, payload_max: usize) -> Result<LogEnd, RecoveryError> {

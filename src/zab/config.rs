@@ -46,8 +46,9 @@ pub struct Stored {
     pub current_epoch: u32,
     /// The end of the log, durable.
     pub last_logged: Zxid,
-    /// Known to be committed: the newest snapshot of ours, or `Zxid::ZERO`.
-    pub committed: Zxid,
+    /// The newest snapshot, or `Zxid::ZERO`: the log cannot be cut below it. It need not be committed: it may be an image from a leader
+    /// that was never established.
+    pub snapshot: Zxid,
     /// The end of the log without a gap, oldest first.
     pub recent: Vec<(Zxid, Payload)>,
 }

@@ -93,7 +93,7 @@ mod tests {
     /// A log whose tail is 1:3 (base), 1:4, 1:5, 3:1, 3:2.
     fn local() -> Local {
         let recent: Vec<_> = [z(1, 3), z(1, 4), z(1, 5), z(3, 1), z(3, 2)].map(|zxid| (zxid, Payload::from(vec![0; 10]))).into();
-        Local::new(Stored { accepted_epoch: 3, current_epoch: 3, last_logged: z(3, 2), committed: Zxid::ZERO, recent })
+        Local::new(Stored { accepted_epoch: 3, current_epoch: 3, last_logged: z(3, 2), snapshot: Zxid::ZERO, recent })
     }
     fn decided(local: &Local, end: Zxid, peer: Zxid) -> (Opening, Vec<Zxid>) {
         let learner = Lagging { last: peer, is_sincere: true };
@@ -109,16 +109,16 @@ mod tests {
             (end, Diff(end), vec![]),
             (z(3, 1), Diff(end), vec![z(3, 2)]),
             (z(1, 3), Diff(end), vec![z(1, 4), z(1, 5), z(3, 1), z(3, 2)]),
-            (z(1, 2), Snap(end), vec![]),          // older than what is in memory
-            (z(3, 7), Trunc(end), vec![]),         // more of the same epoch
-            (z(4, 1), Snap(end), vec![]),          // more, of an epoch that never came to be
-            (z(1, 6), Snap(end), vec![]),          // not ours: an epoch's end that was never committed
-            (z(2, 1), Snap(end), vec![]),          // not ours
-            (Zxid::ZERO, Snap(end), vec![]),       // nothing
-            (ZXID_UNKNOWN, Snap(end), vec![]),       // nothing, and knows it
+            (z(1, 2), Snap(end), vec![]),                 // older than what is in memory
+            (z(3, 7), Trunc(end), vec![]),                // more of the same epoch
+            (z(4, 1), Snap(end), vec![]),                 // more, of an epoch that never came to be
+            (z(1, 6), Snap(end), vec![]),                 // not ours: an epoch's end that was never committed
+            (z(2, 1), Snap(end), vec![]),                 // not ours
+            (Zxid::ZERO, Snap(end), vec![]),              // nothing
+            (ZXID_UNKNOWN, Snap(end), vec![]),            // nothing, and knows it
             (z(3, 0), Diff(end), vec![z(3, 1), z(3, 2)]), // an image of the start of an epoch that came to be (B7)
-            (z(2, 0), Snap(end), vec![]),          // of one that did not
-            (z(1, 0), Snap(end), vec![]),          // of one that is too old
+            (z(2, 0), Snap(end), vec![]),                 // of one that did not
+            (z(1, 0), Snap(end), vec![]),                 // of one that is too old
         ] {
             assert_eq!(decided(&local(), end, peer), (opening, history), "{peer}");
         }

@@ -16,8 +16,8 @@ pub trait History: Send + Sync {
     fn receive(&self, zxid: Zxid, image: &ImageStream) -> Result<Tree, String>;
     /// Puts the image received last in place of what the snapshots said before.
     fn install(&self, zxid: Zxid) -> io::Result<()>;
-    /// Reads the tree from snapshot and logs again, which have been cut to `end`.
-    fn reload(&self, end: Zxid) -> Result<Tree, String>;
+    /// Reads the tree from snapshot and logs again.
+    fn reload(&self) -> Result<Tree, String>;
 }
 
 /// The task's side.
@@ -61,8 +61,8 @@ pub fn install(zxid: Zxid, history: Arc<dyn History>, control: Arc<Inbox<ToRepli
 
 /// Loads the tree again after its log has been cut. A failure ends the process (ZK-3701).
 pub fn reload(zxid: Zxid, history: Arc<dyn History>, control: Arc<Inbox<ToReplicaTask>>) {
-    let done = in_background(control, move || match history.reload(zxid) {
-        Ok(tree) if tree.head_zxid() <= zxid => ToReplicaTask::TreeLoaded(Box::new(tree)),
+    let done = in_background(control, move || match history.reload() {
+        Ok(tree) if tree.head_zxid() == zxid => ToReplicaTask::TreeLoaded(Box::new(tree)),
         Ok(tree) => fatal(&format!("the log was cut to {zxid} and is read back to {}", tree.head_zxid())),
         Err(why) => fatal(&format!("the log was cut to {zxid} and cannot be read back: {why}")),
     });

@@ -38,7 +38,7 @@ impl History for Received {
     fn install(&self, _: Zxid) -> io::Result<()> {
         Ok(())
     }
-    fn reload(&self, _: Zxid) -> Result<Tree, String> {
+    fn reload(&self) -> Result<Tree, String> {
         Err("not wanted".to_owned())
     }
 }

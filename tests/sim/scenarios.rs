@@ -1,0 +1,1 @@
+//! Situations that chaos meets too seldom.
