@@ -1,8 +1,8 @@
 //! Ensembles of real processes: elections, writes through every member, kill -9, members that come back, hostile bytes on their ports.
 
-mod support;
 #[path = "support/cluster.rs"]
 mod ensemble;
+mod support;
 
 use ensemble::Cluster;
 use rustix::process::Signal;
@@ -101,7 +101,12 @@ fn the_rest_goes_on_when_the_leader_is_killed_and_no_acknowledged_write_is_lost(
         cluster.shows(id, &format!("/w-{}", written() - 1));
         let mut client = cluster.client(id);
         for n in 0..written() {
-            assert_eq!(client.call(OpCode::Exists, &path_watch(&format!("/w-{n}"), false)).err, 0, "member {id} has lost /w-{n} of {}", written());
+            assert_eq!(
+                client.call(OpCode::Exists, &path_watch(&format!("/w-{n}"), false)).err,
+                0,
+                "member {id} has lost /w-{n} of {}",
+                written()
+            );
         }
     }
     assert!(!cluster.log(leader).contains("the leader's image"), "what it missed was enough:\n{}", cluster.log(leader));

@@ -21,7 +21,10 @@ pub fn read_epochs(dir: &Path, last: Zxid) -> Result<(u32, u32), RecoveryError> 
     if let (Some(accepted), Some(current)) = (accepted, current)
         && accepted < current
     {
-        let error = format!("{ACCEPTED_EPOCH_FILE} says {} and {CURRENT_EPOCH_FILE} says {}; the first is never the lower one", accepted.0, current.0);
+        let error = format!(
+            "{ACCEPTED_EPOCH_FILE} says {} and {CURRENT_EPOCH_FILE} says {}; the first is never the lower one",
+            accepted.0, current.0
+        );
         return Err(failed(dir, "the epoch files", io::Error::other(error)));
     }
     let least = StoredEpoch(0).max(of_log);

@@ -29,8 +29,12 @@ pub(super) struct Ports {
 pub(super) fn bind_ports(ensemble: &EnsembleConfig) -> Result<Ports, StartError> {
     let mut ports = Ports { election: Vec::new(), quorum: Vec::new() };
     for address in &ensemble.own().addresses {
-        ports.election.push(bind(ensemble, &address.host, address.election_port).map_err(|(address, error)| StartError::Election { address, error })?);
-        ports.quorum.push(bind(ensemble, &address.host, address.quorum_port).map_err(|(address, error)| StartError::Quorum { address, error })?);
+        ports.election.push(
+            bind(ensemble, &address.host, address.election_port).map_err(|(address, error)| StartError::Election { address, error })?,
+        );
+        ports
+            .quorum
+            .push(bind(ensemble, &address.host, address.quorum_port).map_err(|(address, error)| StartError::Quorum { address, error })?);
     }
     Ok(ports)
 }
@@ -70,7 +74,13 @@ fn bind_once(on_all: bool, host: &str, port: u16) -> io::Result<TcpListener> {
 pub(super) fn stored(config: &ServerConfig, recovered: &mut Recovered) -> Result<Stored, RecoveryError> {
     let (accepted_epoch, current_epoch) = read_epochs(&config.storage.snapshot_version_dir(), recovered.last_zxid)?;
     let recent = std::mem::take(&mut recovered.recent);
-    Ok(Stored { accepted_epoch, current_epoch, last_logged: recovered.last_zxid, snapshot: recovered.snapshot.unwrap_or(Zxid::ZERO), recent })
+    Ok(Stored {
+        accepted_epoch,
+        current_epoch,
+        last_logged: recovered.last_zxid,
+        snapshot: recovered.snapshot.unwrap_or(Zxid::ZERO),
+        recent,
+    })
 }
 
 /// The way to the other servers.

@@ -382,13 +382,7 @@ impl Recent {
 
 impl Start {
     /// The newest snapshot that loads. When none does: an empty tree, if the logs reach back to the beginning or the operator says so (D6).
-    fn load(
-        dirs: &Dirs,
-        history: &History,
-        config: &TreeConfig,
-        storage: &StorageConfig,
-        recent: Recent,
-    ) -> Result<Self, RecoveryError> {
+    fn load(dirs: &Dirs, history: &History, config: &TreeConfig, storage: &StorageConfig, recent: Recent) -> Result<Self, RecoveryError> {
         let mut refused: Vec<(Zxid, String)> = Vec::new();
         for &(zxid, compression) in &history.snapshots {
             match load_snapshot(dirs, zxid, compression, config) {

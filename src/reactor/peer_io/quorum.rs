@@ -31,20 +31,16 @@ pub struct QuorumIo {
 
 enum Slot {
     /// The task that connects; dropping it ends the attempt.
-    Connecting { _task: glommio::Task<()> },
+    Connecting {
+        _task: glommio::Task<()>,
+    },
     Up(Rc<Link>),
 }
 
 impl QuorumIo {
     /// No links yet.
     pub fn new(config: Rc<PeerIoConfig>, events: Rc<Events>) -> Rc<Self> {
-        Rc::new(QuorumIo {
-            config,
-            events,
-            links: RefCell::default(),
-            dirty: RefCell::default(),
-            accepted: Cell::new(0),
-        })
+        Rc::new(QuorumIo { config, events, links: RefCell::default(), dirty: RefCell::default(), accepted: Cell::new(0) })
     }
 
     /// Accepts learners until the task is dropped.
@@ -90,7 +86,8 @@ impl QuorumIo {
 
     fn up(self: &Rc<Self>, id: LinkId, socket: PeerSocket) {
         let config = &self.config;
-        let limits = LinkLimits { queued_bytes: config.link_bytes_max, packet_bytes: config.packet_bytes_max, silence: config.image_silence };
+        let limits =
+            LinkLimits { queued_bytes: config.link_bytes_max, packet_bytes: config.packet_bytes_max, silence: config.image_silence };
         let link = Link::new(id, socket, limits);
         let before = self.links.borrow_mut().insert(id, Slot::Up(link.clone()));
         // The slot of an attempt holds the very task that runs this: let it go when it has ended.

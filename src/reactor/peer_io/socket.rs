@@ -98,7 +98,12 @@ impl PeerSocket {
 }
 
 /// Connects to one of a member's ports: every address of every host in turn, each host resolved anew, all within `limit`.
-pub async fn connect_to_any(addresses: &[MemberAddress], port: impl Fn(&MemberAddress) -> u16, limit: Duration, keep_alive: bool) -> io::Result<PeerSocket> {
+pub async fn connect_to_any(
+    addresses: &[MemberAddress],
+    port: impl Fn(&MemberAddress) -> u16,
+    limit: Duration,
+    keep_alive: bool,
+) -> io::Result<PeerSocket> {
     let deadline = clock::now().plus_ms(limit.as_millis() as u64);
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the member has no address");
     for address in addresses {

@@ -236,7 +236,10 @@ fn packets_go_both_ways_and_the_end_of_a_link_is_reported_once() {
     run(|| async {
         let sides = servers(2, 1 << 20);
         let (here, there) = sides[0].connect(1, (&sides[1], 2)).await;
-        let info = Packet::FollowerInfo { zxid: Zxid::ZERO, info: LearnerInfo { id: Some(PeerId(1)), protocol_version: 0x10000, config_version: 0 } };
+        let info = Packet::FollowerInfo {
+            zxid: Zxid::ZERO,
+            info: LearnerInfo { id: Some(PeerId(1)), protocol_version: 0x10000, config_version: 0 },
+        };
         sides[0].send(here, info.clone());
         assert_eq!(sides[1].packet(there).await, info);
         for counter in 1..=50 {

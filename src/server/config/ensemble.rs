@@ -214,7 +214,10 @@ pub(super) fn ensemble(
     let me = my_id(data_dir)?;
     let Some(own) = listed.membership.members.get(&me) else {
         let why = format!("{} says {}, and there is no server.{}", data_dir.join(MYID_FILE).display(), me.0, me.0);
-        return Err(listed.line.as_ref().map_or_else(|| ConfigError::Incomplete(why.clone()), |line| ConfigError::refused(line, why.clone())));
+        return Err(listed
+            .line
+            .as_ref()
+            .map_or_else(|| ConfigError::Incomplete(why.clone()), |line| ConfigError::refused(line, why.clone())));
     };
     if let Some(setting) = settings.get("peerType").filter(|_| own.kind != kind) {
         warnings.push(format!("{}: peerType contradicts server.{}; the list of servers counts", setting.origin, me.0));
@@ -264,7 +267,10 @@ fn refuse_and_warn(settings: &Settings, warnings: &mut Vec<String>) -> Result<()
         ("learner.closeSocketAsync", "sockets are always closed without waiting"),
     ];
     if let Some(setting) = settings.get("reconfigEnabled").filter(|s| s.value.eq_ignore_ascii_case("true")) {
-        return Err(ConfigError::refused(setting, "reconfiguration of an ensemble is not supported yet, and its other members would rely on it"));
+        return Err(ConfigError::refused(
+            setting,
+            "reconfiguration of an ensemble is not supported yet, and its other members would rely on it",
+        ));
     }
     for (key, instead) in MISSING {
         if let Some(setting) = settings.get(key).filter(|s| s.value.eq_ignore_ascii_case("true")) {
