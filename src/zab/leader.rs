@@ -98,7 +98,10 @@ impl Leader {
     /// Counts.
     pub fn counts(&self) -> LearnerCounts {
         let serving = |kind, votes| {
-            self.learners.values().filter(|l| l.step == Step::Serving && l.kind == kind && (kind == Kind::Observer || l.votes == votes)).count() as u64
+            self.learners
+                .values()
+                .filter(|l| l.step == Step::Serving && l.kind == kind && (kind == Kind::Observer || l.votes == votes))
+                .count() as u64
         };
         LearnerCounts {
             learners: self.learners.values().filter(|l| l.step > Step::Unknown).count() as u64,

@@ -109,16 +109,16 @@ mod tests {
             (end, Diff(end), vec![]),
             (z(3, 1), Diff(end), vec![z(3, 2)]),
             (z(1, 3), Diff(end), vec![z(1, 4), z(1, 5), z(3, 1), z(3, 2)]),
-            (z(1, 2), Snap(end), vec![]),          // older than what is in memory
-            (z(3, 7), Trunc(end), vec![]),         // more of the same epoch
-            (z(4, 1), Snap(end), vec![]),          // more, of an epoch that never came to be
-            (z(1, 6), Snap(end), vec![]),          // not ours: an epoch's end that was never committed
-            (z(2, 1), Snap(end), vec![]),          // not ours
-            (Zxid::ZERO, Snap(end), vec![]),       // nothing
-            (ZXID_UNKNOWN, Snap(end), vec![]),       // nothing, and knows it
+            (z(1, 2), Snap(end), vec![]),                 // older than what is in memory
+            (z(3, 7), Trunc(end), vec![]),                // more of the same epoch
+            (z(4, 1), Snap(end), vec![]),                 // more, of an epoch that never came to be
+            (z(1, 6), Snap(end), vec![]),                 // not ours: an epoch's end that was never committed
+            (z(2, 1), Snap(end), vec![]),                 // not ours
+            (Zxid::ZERO, Snap(end), vec![]),              // nothing
+            (ZXID_UNKNOWN, Snap(end), vec![]),            // nothing, and knows it
             (z(3, 0), Diff(end), vec![z(3, 1), z(3, 2)]), // an image of the start of an epoch that came to be (B7)
-            (z(2, 0), Snap(end), vec![]),          // of one that did not
-            (z(1, 0), Snap(end), vec![]),          // of one that is too old
+            (z(2, 0), Snap(end), vec![]),                 // of one that did not
+            (z(1, 0), Snap(end), vec![]),                 // of one that is too old
         ] {
             assert_eq!(decided(&local(), end, peer), (opening, history), "{peer}");
         }

@@ -86,7 +86,8 @@ impl Tail {
     }
     /// Drops the oldest while there are more than `count_min` and more than `bytes_max`, but nothing above `keep_above`.
     pub fn trim(&mut self, count_min: usize, bytes_max: usize, keep_above: Zxid) {
-        while self.entries.len() > count_min && self.bytes > bytes_max && self.entries.front().is_some_and(|(zxid, _)| *zxid <= keep_above) {
+        while self.entries.len() > count_min && self.bytes > bytes_max && self.entries.front().is_some_and(|(zxid, _)| *zxid <= keep_above)
+        {
             if let Some((zxid, payload)) = self.entries.pop_front() {
                 self.bytes -= payload.len();
                 self.base = zxid;
@@ -123,7 +124,10 @@ mod tests {
         for hole in [Zxid::new(2, 4), Zxid::new(2, 2), Zxid::new(3, 2), Zxid::new(1, 9)] {
             let mut tail = tail();
             assert!(!tail.push(hole, Payload::from(vec![0])), "{hole}");
-            assert_eq!((tail.base(), tail.last(), tail.between(Zxid::new(1, 3), Zxid::MAX)), (hole, hole, if hole <= Zxid::new(1, 3) { Some(vec![]) } else { None }));
+            assert_eq!(
+                (tail.base(), tail.last(), tail.between(Zxid::new(1, 3), Zxid::MAX)),
+                (hole, hole, if hole <= Zxid::new(1, 3) { Some(vec![]) } else { None })
+            );
         }
     }
     #[test]
