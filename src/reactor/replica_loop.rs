@@ -312,7 +312,6 @@ impl ReplicaLoop {
 fn tell_peers(peers: &PeerIo, output: Output) {
     match output {
         Output::Peer(order) => peers.perform(order),
-        Output::ExpectSnapshot { link } => peers.expect_image(link),
         Output::SendSnapshot { link, image } => peers.send_image(link, image),
         Output::ReceiveSnapshot { link, zxid } => peers.receive_image(link, zxid),
         Output::InstallSnapshot { zxid } => peers.install_image(zxid),

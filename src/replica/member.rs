@@ -26,8 +26,7 @@ pub(super) struct Member {
     pub(super) learner: Learner,
     /// For the shell, before anything else: what goes to peers need not wait for our own disk.
     pub(super) outbox: VecDeque<Output>,
-    /// Images to be sent, each when exactly its zxid is applied.
-    pub(super) images: VecDeque<(LinkId, Zxid)>,
+    images: Vec<AwaitedImage>,
     /// What of the log `zab` knows to be durable.
     told_durable: Zxid,
     change: Option<Change>,
@@ -37,6 +36,14 @@ pub(super) struct Member {
     pub(super) proposal_bytes: Option<ProposalBytes>,
     /// The time of the last input.
     now: Instant,
+}
+
+/// An image that is to be sent when exactly its zxid is applied.
+struct AwaitedImage {
+    link: LinkId,
+    zxid: Zxid,
+    /// What is sent on the link behind it.
+    behind: Vec<zab::Output>,
 }
 
 /// A change of history that is not an append, under way.
@@ -67,7 +74,7 @@ impl Member {
             committed: Zxid::ZERO,
             learner: Learner::new(seed),
             outbox: VecDeque::new(),
-            images: VecDeque::new(),
+            images: Vec::new(),
             told_durable: head,
             change: None,
             digests: Digests::Compared(Zxid::ZERO),
@@ -122,18 +129,18 @@ impl Replica {
         use zab::Output as Order;
         let Some(member) = &mut self.member else { return };
         match order {
-            Order::Notify { .. }
-            | Order::Connect { .. }
-            | Order::Send { .. }
-            | Order::Close(_)
-            | Order::WriteEpoch { .. }
-            | Order::Note(_) => {
+            Order::Send { link, .. } => match member.images.iter_mut().find(|image| image.link == link) {
+                Some(image) => image.behind.push(order),
+                None => member.outbox.push_back(Output::Peer(order)),
+            },
+            Order::Close(link) => {
+                member.images.retain(|image| image.link != link);
                 member.outbox.push_back(Output::Peer(order));
             }
-            Order::SendSnapshot { link, zxid } => {
-                member.images.push_back((link, zxid));
-                member.outbox.push_back(Output::ExpectSnapshot { link });
+            Order::Notify { .. } | Order::Connect { .. } | Order::WriteEpoch { .. } | Order::Note(_) => {
+                member.outbox.push_back(Output::Peer(order));
             }
+            Order::SendSnapshot { link, zxid } => member.images.push(AwaitedImage { link, zxid, behind: Vec::new() }),
             Order::Append { zxid, payload } => self.arrive(Arrival::Append(zxid, payload)),
             Order::Commit(zxid) => member.committed = member.committed.max(zxid),
             Order::Truncate(zxid) => self.truncate(zxid),
@@ -314,9 +321,10 @@ impl Replica {
     pub(super) fn poll_image(&mut self) -> Option<Output> {
         let applied = self.tree.applied();
         let member = self.member.as_mut()?;
-        let at = member.images.iter().position(|(_, zxid)| *zxid <= applied)?;
-        let (link, zxid) = member.images.remove(at)?;
+        let at = member.images.iter().position(|image| image.zxid <= applied)?;
+        let AwaitedImage { link, zxid, behind } = member.images.remove(at);
         if zxid == applied {
+            member.outbox.extend(behind.into_iter().map(Output::Peer));
             return Some(Output::SendSnapshot { link, image: self.tree.begin_image() });
         }
         member.zab.handle(member.now, zab::Input::Disconnected(link));
@@ -327,7 +335,7 @@ impl Replica {
     pub(super) fn limit(&self) -> Zxid {
         let durable = self.log.durable_zxid();
         let Some(member) = &self.member else { return durable };
-        member.images.iter().map(|(_, zxid)| *zxid).fold(durable.min(member.committed), Zxid::min)
+        member.images.iter().map(|image| image.zxid).fold(durable.min(member.committed), Zxid::min)
     }
 
     pub(super) fn zab_timeout(&mut self, now: Instant) {

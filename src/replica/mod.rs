@@ -104,11 +104,6 @@ pub enum Output {
     Stopped,
     /// For the transports to the peers (`Notify`, `Connect`, `Send`, `Close`), the epoch files (`WriteEpoch`) and the log (`Note`); nothing else.
     Peer(zab::Output),
-    /// What is sent on this link from now on goes behind an image that `SendSnapshot` brings, when it can be had.
-    ExpectSnapshot {
-        /// Which.
-        link: LinkId,
-    },
     /// Stream this image to a learner, before what is sent on the link later; report `SnapshotSent` by `Input::Peer`.
     SendSnapshot {
         /// Where.

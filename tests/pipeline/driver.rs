@@ -4,21 +4,26 @@
 //! its doorbell, so a wake-up that is missing shows as a reply or an event that never comes (rule A8).
 #![allow(dead_code)]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
+use zoo::base::limits::TXN_PAYLOAD_MAX;
 use zoo::base::{ConnId, Instant, Reader, SessionId, ShardId, WallTime, Writer, Zxid};
 use zoo::handoff::{Batch, Bell, Inbox, Publisher, ToReplica, notify};
 use zoo::proto::OpCode;
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
+use zoo::record::TxnHeader;
+use zoo::record::frame::read_frame;
 use zoo::replica::{Input, Output, Replica, ReplicaConfig};
 use zoo::shard::{Close, Shard, ShardConfig};
+use zoo::storage::format::FILE_HEADER_BYTES;
 use zoo::storage::log::{FileId, LogAction, LogConfig, SyncToken};
 use zoo::tree::{Tree, TreeConfig};
+use zoo::zab::{Stored, ZabConfig};
 
 pub const TICK_MS: u64 = 2000;
 pub const TIMEOUT_MS: i32 = 10_000;
@@ -31,6 +36,8 @@ pub struct Setup {
     pub replica: ReplicaConfig,
     pub tree: TreeConfig,
     pub inbox_len: usize,
+    /// `None`: it stands alone.
+    pub member: Option<(ZabConfig, Stored)>,
 }
 
 impl Default for Setup {
@@ -67,6 +74,7 @@ impl Default for Setup {
             },
             tree: TreeConfig::default(),
             inbox_len: 1024,
+            member: None,
         }
     }
 }
@@ -83,6 +91,8 @@ pub struct World {
     pub clients: Vec<Client>,
     pub snapshots: Vec<zoo::tree::Image>,
     pub stopped: bool,
+    /// What a member of an ensemble wants done that is not done here.
+    pub orders: VecDeque<Output>,
     /// All shards look between the moment a batch is on the stream and the moment `applied` moves.
     pub look_before_applied: bool,
     /// What the replica has taken in, in order, for whoever wants to know (copies).
@@ -103,10 +113,12 @@ impl Wake for Flag {
     }
 }
 
-/// Completions the log awaits.
+/// Completions the log awaits, and what it has written.
 #[derive(Default)]
 pub struct Disk {
     pub pending: VecDeque<Completion>,
+    pub records: Vec<Record>,
+    named: BTreeSet<FileId>,
     pub syncs: u64,
     pub opened: u64,
     pub closed: u64,
@@ -115,8 +127,19 @@ pub struct Disk {
 
 #[derive(Clone, Copy, Debug)]
 pub enum Completion {
-    Synced(SyncToken),
+    /// What was written to the file up to this zxid when the flush was asked for.
+    Synced(SyncToken, FileId, Zxid),
     Named(FileId),
+    Cut(Zxid),
+}
+
+/// A transaction in the log.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub zxid: Zxid,
+    pub payload: Vec<u8>,
+    file: FileId,
+    synced: bool,
 }
 
 /// A socket and what its client has seen.
@@ -154,7 +177,15 @@ impl World {
     /// A server that has recovered this tree.
     pub fn over(setup: Setup, tree: Tree) -> World {
         let now = Instant(0).plus_ms(1_000_000);
-        let mut replica = Replica::new(setup.replica, tree, now);
+        Self::over_at(setup, tree, now)
+    }
+
+    /// The same at this time.
+    pub fn over_at(setup: Setup, tree: Tree, now: Instant) -> World {
+        let mut replica = match setup.member {
+            None => Replica::new(setup.replica, tree, now),
+            Some((zab, stored)) => Replica::member(setup.replica, tree, zab, stored, now),
+        };
         let publisher = Publisher::new();
         let inboxes: Vec<_> = (0..setup.shards).map(|_| Arc::new(Inbox::new(setup.inbox_len))).collect();
         let shards: Vec<_> = (0..setup.shards)
@@ -176,6 +207,7 @@ impl World {
             clients: Vec::new(),
             snapshots: Vec::new(),
             stopped: false,
+            orders: VecDeque::new(),
             look_before_applied: false,
             taken: Vec::new(),
         }
@@ -364,8 +396,18 @@ impl World {
     pub fn disk_step(&mut self) -> bool {
         let Some(completion) = self.disk.pending.pop_front() else { return false };
         let input = match completion {
-            Completion::Synced(token) => Input::LogSynced(token),
-            Completion::Named(file) => Input::LogOpened(file),
+            Completion::Synced(token, file, upto) => {
+                self.disk.records.iter_mut().filter(|r| r.file == file && r.zxid <= upto).for_each(|r| r.synced = true);
+                Input::LogSynced(token)
+            }
+            Completion::Named(file) => {
+                self.disk.named.insert(file);
+                Input::LogOpened(file)
+            }
+            Completion::Cut(above) => {
+                self.disk.records.retain(|r| r.zxid <= above);
+                Input::LogCut
+            }
         };
         self.input(input);
         true
@@ -446,11 +488,20 @@ impl World {
                 Output::Snapshot(image) => self.snapshots.push(image),
                 Output::Fatal(why) => panic!("{why}"),
                 Output::Stopped => self.stopped = true,
-                _ => panic!("a server that stands alone speaks to nobody"),
+                order => self.orders.push_back(order),
             }
         }
         self.replica.reclaim();
         did
+    }
+
+    /// Every shard gets a reader of the tree that has taken the place of the one before.
+    pub fn replace_tree(&mut self, generation: u64) {
+        for shard in 0..self.shards.len() {
+            let reader = self.replica.tree_mut().reader();
+            self.shards[shard].shard.replace_tree(self.now, generation, reader);
+            self.pump(shard);
+        }
     }
 
     /// What the reactor does after every call into a shard.
@@ -514,16 +565,40 @@ impl Disk {
     fn act(&mut self, action: LogAction) {
         match action {
             LogAction::Open { .. } => self.opened += 1,
-            LogAction::Write { bytes, .. } => self.written_bytes += bytes.len() as u64,
+            LogAction::Write { file, offset, bytes } => self.write(file, offset, &bytes),
             LogAction::Mark { .. } => {}
-            LogAction::Sync { token, .. } => {
+            LogAction::Sync { file, token } => {
                 self.syncs += 1;
-                self.pending.push_back(Completion::Synced(token));
+                let upto = self.records.iter().rev().find(|r| r.file == file).map_or(Zxid::ZERO, |r| r.zxid);
+                self.pending.push_back(Completion::Synced(token, file, upto));
             }
             LogAction::Name { file, .. } => self.pending.push_back(Completion::Named(file)),
             LogAction::Close { .. } => self.closed += 1,
-            LogAction::Cut { .. } => panic!("a server that stands alone cuts nothing"),
+            LogAction::Cut { above, .. } => self.pending.push_back(Completion::Cut(above)),
         }
+    }
+
+    fn write(&mut self, file: FileId, offset: u64, bytes: &[u8]) {
+        self.written_bytes += bytes.len() as u64;
+        let mut rest = if offset == 0 { &bytes[FILE_HEADER_BYTES..] } else { bytes };
+        while !rest.is_empty() {
+            let frame = read_frame(rest, TXN_PAYLOAD_MAX).expect("whole records are written");
+            let header = TxnHeader::read(&mut Reader::new(frame.payload)).expect("a transaction");
+            self.records.push(Record { zxid: header.zxid, payload: frame.payload.to_vec(), file, synced: false });
+            rest = &rest[frame.len()..];
+        }
+    }
+
+    /// The disk of a server that starts again.
+    pub fn with(records: Vec<(Zxid, Vec<u8>)>) -> Disk {
+        let earlier = FileId(0);
+        let records = records.into_iter().map(|(zxid, payload)| Record { zxid, payload, file: earlier, synced: true }).collect();
+        Disk { records, named: BTreeSet::from([earlier]), ..Disk::default() }
+    }
+
+    /// What a crash at this moment leaves for certain.
+    pub fn durable(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(|r| r.synced && self.named.contains(&r.file))
     }
 }
 

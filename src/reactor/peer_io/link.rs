@@ -65,8 +65,6 @@ struct Out {
 enum ImageOut {
     #[default]
     None,
-    /// Will be given; what is queued until then goes behind it.
-    Expected,
     /// Comes when `bytes` are sent.
     Next(TaskEnd),
     UnderWay,
@@ -127,17 +125,10 @@ impl Link {
         out.waiting() <= self.limits.queued_bytes
     }
 
-    /// What is queued from now on goes behind an image that is still to be given.
-    pub fn expect_image(&self) {
-        let mut out = self.out.borrow_mut();
-        assert!(matches!(out.image, ImageOut::None), "a learner gets one image at a time");
-        out.image = ImageOut::Expected;
-    }
-
     /// Queues an image and the packet that announces it; `SnapshotSent` is reported when its last byte has been given to the network.
     pub fn queue_image(&self, packet: &Packet, image: TaskEnd) {
         let mut out = self.out.borrow_mut();
-        assert!(matches!(out.image, ImageOut::None | ImageOut::Expected), "a learner gets one image at a time");
+        assert!(matches!(out.image, ImageOut::None), "a learner gets one image at a time");
         packet::encode(packet, self.own_side(), &mut out.bytes);
         out.image = ImageOut::Next(image);
     }

@@ -143,11 +143,6 @@ impl PeerIo {
         }
     }
 
-    /// What is sent on this link from now on goes behind the image that `send_image` will bring.
-    pub fn expect_image(&self, link: LinkId) {
-        self.quorum.expect_image(link);
-    }
-
     /// Sends an image and the packet that announces it.
     pub fn send_image(&self, link: LinkId, image: Image) {
         let packet = Packet::Snap { zxid: image.zxid() };

@@ -118,13 +118,6 @@ impl QuorumIo {
         self.lost(&link, Some(io::Error::other("it has taken too little for too long")));
     }
 
-    /// What is sent on this link from now on goes behind an image that is still to come.
-    pub fn expect_image(&self, id: LinkId) {
-        if let Some(link) = self.link(id) {
-            link.expect_image();
-        }
-    }
-
     /// Queues the packet that announces an image, and the image.
     pub fn send_image(&self, id: LinkId, packet: &Packet, image: pipe::TaskEnd) {
         let Some(link) = self.link(id) else { return };

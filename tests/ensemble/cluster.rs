@@ -1,0 +1,542 @@
+//! Several servers, their clients, a network and disks on one thread: everything but the reactor. A server is a `World` of the pipeline
+//! tests; what it wants of its peers and of the files besides the log is carried out here.
+
+use crate::driver::{self, Disk, Frame, Setup, World, new_session};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use zoo::base::{Instant, PeerId, Zxid};
+use zoo::proto::connect::{ConnectRequest, ConnectResponse};
+use zoo::record::txn::decode_payload;
+use zoo::replica::{Input, MemberReport, Output};
+use zoo::tree::{Image, Tree, TreeConfig, load_image};
+use zoo::zab::membership::{Member, MemberAddress, MemberKind};
+use zoo::zab::{self, EpochFile, LinkId, Membership, Notification, Packet, ServerState, Stored, ZabConfig};
+
+/// Time goes on in steps of this.
+const STEP_MS: u64 = 50;
+/// An election, discovery and synchronisation take less.
+pub const SOON_MS: u64 = 60_000;
+/// Transactions a server that starts keeps in memory.
+const RECENT: usize = 500;
+
+pub struct Cluster {
+    pub now: Instant,
+    pub nodes: Vec<Node>,
+    setup: Setup,
+    membership: Membership,
+    links: BTreeMap<(usize, LinkId), Link>,
+    accepted: u64,
+    notifications: VecDeque<(usize, usize, Notification)>,
+    /// Pairs that do not reach each other.
+    apart: BTreeSet<(usize, usize)>,
+    /// How synchronisations began, to whom.
+    pub openings: Vec<(usize, &'static str)>,
+    /// The digest of the next proposal to this server is changed on the way.
+    pub tamper: Option<usize>,
+    /// What servers have said about roles and links.
+    pub notes: Vec<(usize, String)>,
+    /// Servers that take no packets for the time being.
+    pub deaf: BTreeSet<usize>,
+}
+
+/// A server and its disk; `world` is `None` while it is down.
+pub struct Node {
+    pub world: Option<World>,
+    accepted_epoch: u32,
+    current_epoch: u32,
+    /// Its newest snapshot.
+    image: Option<(Zxid, Vec<u8>)>,
+    /// One that was received and has no name yet.
+    received: Option<Vec<u8>>,
+    /// Its log, as of its last crash.
+    log: Vec<(Zxid, Vec<u8>)>,
+}
+
+/// One end of a link.
+struct Link {
+    peer: (usize, LinkId),
+    incoming: VecDeque<Item>,
+    /// An image is being installed: nothing further is given.
+    installing: bool,
+}
+
+enum Item {
+    Packet(Packet),
+    Image(Vec<u8>),
+    Gone,
+}
+
+/// A client at one server.
+#[derive(Clone)]
+pub struct Client {
+    pub node: usize,
+    pub index: usize,
+    pub session: ConnectResponse,
+}
+
+impl Cluster {
+    /// `voters` servers that vote, then `observers` that do not; all down.
+    pub fn new(setup: Setup, voters: usize, observers: usize) -> Cluster {
+        let address =
+            |n: usize| MemberAddress { host: "localhost".into(), quorum_port: 40_000 + n as u16, election_port: 41_000 + n as u16 };
+        let member = |n: usize| {
+            let kind = if n < voters { MemberKind::Participant } else { MemberKind::Observer };
+            (peer(n), Member { addresses: vec![address(n)], kind, client: None })
+        };
+        let count = voters + observers;
+        let members = (0..count).map(member).collect();
+        let node = |_| Node { world: None, accepted_epoch: 0, current_epoch: 0, image: None, received: None, log: Vec::new() };
+        Cluster {
+            now: Instant(0).plus_ms(1_000_000),
+            nodes: (0..count).map(node).collect(),
+            setup,
+            membership: Membership { members, ..Membership::default() },
+            links: BTreeMap::new(),
+            accepted: 0,
+            notifications: VecDeque::new(),
+            apart: BTreeSet::new(),
+            openings: Vec::new(),
+            tamper: None,
+            notes: Vec::new(),
+            deaf: BTreeSet::new(),
+        }
+    }
+
+    /// All up, with a leader and everybody in its service.
+    pub fn started(setup: Setup, voters: usize, observers: usize) -> Cluster {
+        let mut cluster = Cluster::new(setup, voters, observers);
+        (0..voters + observers).for_each(|n| cluster.start(n));
+        cluster.until_all_serve();
+        cluster
+    }
+
+    // ---- servers ----
+
+    /// Starts a server from its disk.
+    pub fn start(&mut self, n: usize) {
+        let (tree, zab) = (self.recover(n, Zxid::MAX), self.zab_config(n));
+        let node = &mut self.nodes[n];
+        let recent = node.log.iter().rev().take(RECENT).rev().map(|(zxid, payload)| (*zxid, payload.as_slice().into())).collect();
+        let stored = Stored {
+            accepted_epoch: node.accepted_epoch,
+            current_epoch: node.current_epoch,
+            last_logged: tree.head_zxid(),
+            committed: node.image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid),
+            recent,
+        };
+        let mut setup = self.setup.clone();
+        setup.replica.server_id = peer(n).0;
+        setup.member = Some((zab, stored));
+        let mut world = World::over_at(setup, tree, self.now);
+        world.disk = Disk::with(std::mem::take(&mut node.log));
+        node.world = Some(world);
+    }
+
+    fn zab_config(&self, n: usize) -> ZabConfig {
+        ZabConfig {
+            me: peer(n),
+            membership: self.membership.clone(),
+            is_observer: self.membership.members[&peer(n)].kind == MemberKind::Observer,
+            tick_ms: driver::TICK_MS,
+            init_limit: 10,
+            sync_limit: 5,
+            notification_ms_min: 200,
+            notification_ms_max: 60_000,
+            finalize_ms: 200,
+            connect_retry_ms: 100,
+            tail_count_min: 500,
+            tail_bytes_max: 1 << 20,
+            learner_bytes_max: 64 << 20,
+            seed: n as u64 + 1,
+        }
+    }
+
+    /// Ends a server; its disk keeps what was durable.
+    pub fn kill(&mut self, n: usize) {
+        let node = &mut self.nodes[n];
+        let Some(world) = node.world.take() else { return };
+        node.log = world.disk.durable().map(|r| (r.zxid, r.payload.clone())).collect();
+        node.received = None;
+        self.links.retain(|(owner, _), _| *owner != n);
+        for link in self.links.values_mut().filter(|l| l.peer.0 == n) {
+            link.incoming.push_back(Item::Gone);
+        }
+        self.notifications.retain(|(from, to, _)| *from != n && *to != n);
+    }
+
+    /// Empties the disk of a server that is down.
+    pub fn wipe(&mut self, n: usize) {
+        assert!(self.nodes[n].world.is_none());
+        self.nodes[n] = Node { world: None, accepted_epoch: 0, current_epoch: 0, image: None, received: None, log: Vec::new() };
+    }
+
+    /// These servers and the rest do not reach each other any more. What was on the way is lost, and nobody is told.
+    pub fn separate(&mut self, some: &[usize]) {
+        let count = self.nodes.len();
+        for a in 0..count {
+            self.apart.extend((0..count).filter(|b| some.contains(&a) != some.contains(b)).map(|b| (a, b)));
+        }
+        let apart = self.apart.clone();
+        for ((owner, _), link) in &mut self.links {
+            if apart.contains(&(*owner, link.peer.0)) {
+                link.incoming.clear();
+            }
+        }
+        self.notifications.retain(|(from, to, _)| !apart.contains(&(*from, *to)));
+    }
+
+    /// Everybody reaches everybody again; connections from before are gone.
+    pub fn heal(&mut self) {
+        let apart = std::mem::take(&mut self.apart);
+        for ((owner, _), link) in &mut self.links {
+            if apart.contains(&(*owner, link.peer.0)) {
+                link.incoming.push_back(Item::Gone);
+            }
+        }
+    }
+
+    fn recover(&self, n: usize, upto: Zxid) -> Tree {
+        let node = &self.nodes[n];
+        let mut tree = match &node.image {
+            None => Tree::new(self.setup.tree.clone()),
+            Some((zxid, bytes)) => load(&self.setup.tree, *zxid, bytes),
+        };
+        let live: Vec<(Zxid, Vec<u8>)> = match &node.world {
+            None => node.log.clone(),
+            Some(world) => world.disk.durable().map(|r| (r.zxid, r.payload.clone())).collect(),
+        };
+        for (zxid, payload) in live.iter().filter(|(zxid, _)| *zxid <= upto) {
+            let (header, txn, digest) = decode_payload(payload).expect("what is logged decodes");
+            if *zxid > tree.applied() {
+                let _ = tree.apply(&header, &txn);
+                assert_ne!(tree.digest_matches(digest.as_ref()), Some(false), "{zxid} at {n}");
+                tree.commit(*zxid);
+            }
+        }
+        tree
+    }
+
+    pub fn world(&mut self, n: usize) -> &mut World {
+        self.nodes[n].world.as_mut().expect("it is up")
+    }
+
+    pub fn report(&self, n: usize) -> MemberReport {
+        let world = self.nodes[n].world.as_ref().expect("it is up");
+        world.replica.summary().member.expect("a member")
+    }
+
+    pub fn up(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|n| self.nodes[*n].world.is_some()).collect()
+    }
+
+    /// The server that leads and serves; of two the one of the later epoch.
+    pub fn leader(&self) -> Option<usize> {
+        let leads = |n: &usize| self.report(*n).is_serving && self.report(*n).state == ServerState::Leading;
+        self.up().into_iter().filter(leads).max_by_key(|n| self.report(*n).epoch)
+    }
+
+    pub fn followers(&self) -> Vec<usize> {
+        self.up().into_iter().filter(|n| self.report(*n).is_serving && self.report(*n).state != ServerState::Leading).collect()
+    }
+
+    pub fn until_all_serve(&mut self) {
+        self.until("all serve", |c| c.leader().is_some() && c.up().into_iter().all(|n| c.report(n).is_serving));
+    }
+
+    /// (zxid, digest) of what a server has applied.
+    pub fn state(&mut self, n: usize) -> (Zxid, u64) {
+        let image = self.world(n).replica.tree_mut().begin_image();
+        (image.zxid(), image.digest().expect("digests are on").digest)
+    }
+
+    /// All that are up have the same history and the same tree, and their shards show it.
+    pub fn assert_same(&mut self) {
+        self.pass(2 * driver::TICK_MS);
+        let states: Vec<_> = self.up().into_iter().map(|n| (n, self.state(n))).collect();
+        assert!(states.windows(2).all(|pair| pair[0].1 == pair[1].1), "{states:?}");
+        for (n, (zxid, _)) in states {
+            let world = self.world(n);
+            (0..world.shards.len()).for_each(|shard| {
+                world.shards[shard].shard.drain(world.now);
+                assert_eq!(world.shards[shard].shard.read_zxid(), zxid, "shard {shard} of {n}");
+            });
+        }
+    }
+
+    // ---- clients ----
+
+    pub fn connect(&mut self, node: usize) -> Client {
+        let (index, answer) = self.try_connect(node, 0, &new_session());
+        Client { node, index, session: answer.expect("a session") }
+    }
+
+    /// A client goes on with its session at another server.
+    pub fn connect_again(&mut self, node: usize, session: &ConnectResponse) -> Client {
+        let (index, answer) = self.try_connect(node, 0, &driver::again(session));
+        Client { node, index, session: answer.expect("the session goes on") }
+    }
+
+    /// `None`: the connection was closed without an answer.
+    pub fn try_connect(&mut self, node: usize, shard: usize, request: &ConnectRequest) -> (usize, Option<ConnectResponse>) {
+        let client = self.world(node).open(shard);
+        let mut bytes = Vec::new();
+        request.write_frame(&mut bytes);
+        self.world(node).send(client, &bytes);
+        self.settle();
+        match self.world(node).take(client).as_slice() {
+            [Frame::Connected(response)] => (client, Some(response.clone())),
+            [] => {
+                assert!(self.world(node).clients[client].closed, "neither answered nor closed");
+                (client, None)
+            }
+            other => panic!("no connect response but {other:?}"),
+        }
+    }
+
+    /// Sends a request, lets everything settle, and gives what the client has received since.
+    pub fn ask(&mut self, client: &Client, request: impl FnOnce(&mut World, usize) -> i32) -> Vec<Frame> {
+        request(self.world(client.node), client.index);
+        self.settle();
+        self.world(client.node).take(client.index)
+    }
+
+    /// The same for one that succeeds with one reply.
+    pub fn ok(&mut self, client: &Client, request: impl FnOnce(&mut World, usize) -> i32) -> Frame {
+        let frames = self.ask(client, request);
+        match frames.as_slice() {
+            [frame @ Frame::Reply { err: 0, .. }] => frame.clone(),
+            other => panic!("no good reply but {other:?}"),
+        }
+    }
+
+    pub fn is_closed(&mut self, client: &Client) -> bool {
+        self.world(client.node).clients[client.index].closed
+    }
+
+    // ---- steps ----
+
+    /// Runs until nothing moves.
+    pub fn settle(&mut self) {
+        let noted = self.notes.len();
+        loop {
+            let mut moved = false;
+            assert!(self.notes.len() < noted + 1000, "no end of it: {:?}", self.notes.split_off(noted + 990));
+            for n in self.up() {
+                self.world(n).settle();
+                moved |= self.carry_out(n);
+            }
+            moved |= self.deliver();
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    pub fn pass(&mut self, ms: u64) {
+        let end = self.now.plus_ms(ms);
+        while self.now < end {
+            self.tick();
+        }
+    }
+
+    fn tick(&mut self) {
+        self.now = self.now.plus_ms(STEP_MS);
+        for n in self.up() {
+            let now = self.now;
+            let world = self.world(n);
+            world.now = now;
+            world.timers();
+        }
+        self.settle();
+    }
+
+    pub fn until(&mut self, what: &str, done: impl Fn(&Cluster) -> bool) {
+        let end = self.now.plus_ms(SOON_MS);
+        self.settle();
+        while !done(self) {
+            assert!(self.now < end, "not within {SOON_MS} ms: {what}");
+            self.tick();
+        }
+    }
+
+    /// Carries out what a server wants of its peers and of its files; true when there was anything.
+    pub fn carry_out(&mut self, n: usize) -> bool {
+        let mut any = false;
+        while let Some(order) = self.world(n).orders.pop_front() {
+            any = true;
+            match order {
+                Output::Peer(order) => self.peer_order(n, order),
+                Output::SendSnapshot { link, image } => {
+                    let zxid = image.zxid();
+                    self.openings.extend(self.links.get(&(n, link)).map(|l| (l.peer.0, "SNAP")));
+                    self.put(n, link, Item::Packet(Packet::Snap { zxid }));
+                    self.put(n, link, Item::Image(bytes_of(image)));
+                    self.tell(n, zab::Input::SnapshotSent(link));
+                }
+                Output::ReceiveSnapshot { link, zxid } => self.receive_image(n, link, zxid),
+                Output::InstallSnapshot { zxid } => {
+                    let received = self.nodes[n].received.take().expect("it was received");
+                    self.nodes[n].image = Some((zxid, received));
+                    self.world(n).input(Input::SnapshotInstalled);
+                    self.links.iter_mut().filter(|((owner, _), _)| *owner == n).for_each(|(_, link)| link.installing = false);
+                }
+                Output::LoadTree { zxid } => {
+                    let tree = self.recover(n, zxid);
+                    self.world(n).input(Input::TreeLoaded(Box::new(tree)));
+                }
+                Output::TreeReplaced { generation, old } => {
+                    drop(old);
+                    self.world(n).replace_tree(generation);
+                }
+                _ => panic!("the world itself carries that out"),
+            }
+        }
+        for image in std::mem::take(&mut self.world(n).snapshots) {
+            any = true;
+            let zxid = image.zxid();
+            assert!(zxid <= self.report(n).committed, "{zxid} is in a snapshot and not committed (A13)");
+            self.nodes[n].image = Some((zxid, bytes_of(image)));
+            self.world(n).input(Input::SnapshotDone { zxid, ok: true });
+        }
+        any
+    }
+
+    fn peer_order(&mut self, n: usize, order: zab::Output) {
+        match order {
+            zab::Output::Notify { to, message } => {
+                let to = index(to);
+                if self.reaches(n, to) {
+                    self.notifications.push_back((n, to, message));
+                }
+            }
+            zab::Output::Connect { link, peer } => {
+                let to = index(peer);
+                if !self.reaches(n, to) {
+                    return self.tell(n, zab::Input::Disconnected(link));
+                }
+                self.accepted += 2;
+                let theirs = LinkId(self.accepted);
+                self.links.insert((n, link), Link { peer: (to, theirs), incoming: VecDeque::new(), installing: false });
+                self.links.insert((to, theirs), Link { peer: (n, link), incoming: VecDeque::new(), installing: false });
+                self.tell(to, zab::Input::Accepted(theirs));
+                self.tell(n, zab::Input::Connected(link));
+            }
+            zab::Output::Send { link, packet } => {
+                let opening = match &packet {
+                    Packet::Diff { .. } => Some("DIFF"),
+                    Packet::Trunc { .. } => Some("TRUNC"),
+                    _ => None,
+                };
+                self.openings.extend(opening.and_then(|o| self.links.get(&(n, link)).map(|l| (l.peer.0, o))));
+                self.put(n, link, Item::Packet(packet));
+            }
+            zab::Output::Close(link) => {
+                self.put(n, link, Item::Gone);
+                self.links.remove(&(n, link));
+            }
+            zab::Output::WriteEpoch { token, file, epoch } => {
+                match file {
+                    EpochFile::Accepted => self.nodes[n].accepted_epoch = epoch,
+                    EpochFile::Current => self.nodes[n].current_epoch = epoch,
+                }
+                self.tell(n, zab::Input::EpochWritten(token));
+            }
+            zab::Output::Note(note) => self.notes.push((n, note)),
+            other => panic!("the replica carries out {other:?}"),
+        }
+    }
+
+    fn reaches(&self, from: usize, to: usize) -> bool {
+        self.nodes[to].world.is_some() && !self.apart.contains(&(from, to))
+    }
+
+    fn tell(&mut self, n: usize, input: zab::Input) {
+        self.world(n).input(Input::Peer(input));
+    }
+
+    fn put(&mut self, n: usize, link: LinkId, item: Item) {
+        let Some(to) = self.links.get(&(n, link)).map(|l| l.peer).filter(|to| !self.apart.contains(&(n, to.0))) else { return };
+        let item = match item {
+            Item::Packet(Packet::Proposal { zxid, payload }) if self.tamper == Some(to.0) => {
+                self.tamper = None;
+                let mut bytes = payload.to_vec();
+                *bytes.last_mut().expect("a digest") ^= 1;
+                Item::Packet(Packet::Proposal { zxid, payload: bytes.into() })
+            }
+            item => item,
+        };
+        if let Some(other) = self.links.get_mut(&to) {
+            other.incoming.push_back(item);
+        }
+    }
+
+    /// One message of every link and every notification; true when there was any.
+    fn deliver(&mut self) -> bool {
+        let mut any = false;
+        for (from, to, message) in std::mem::take(&mut self.notifications) {
+            any = true;
+            if self.reaches(from, to) {
+                self.tell(to, zab::Input::Notification { from: peer(from), message });
+            }
+        }
+        let ends: Vec<(usize, LinkId)> = self.links.keys().copied().collect();
+        for end in ends {
+            let (n, link) = end;
+            if self.deaf.contains(&n) || !self.nodes[n].world.as_ref().is_some_and(|w| w.replica.admits_packets()) {
+                continue;
+            }
+            let Some(state) = self.links.get_mut(&end).filter(|l| !l.installing) else { continue };
+            match state.incoming.pop_front() {
+                None => continue,
+                Some(Item::Packet(packet)) => {
+                    state.installing = matches!(packet, Packet::Snap { .. });
+                    self.tell(n, zab::Input::Packet(link, packet));
+                }
+                Some(Item::Gone) => {
+                    self.links.remove(&end);
+                    self.tell(n, zab::Input::Disconnected(link));
+                }
+                Some(Item::Image(_)) => panic!("an image nobody waits for"),
+            }
+            any = true;
+        }
+        any
+    }
+
+    fn receive_image(&mut self, n: usize, link: LinkId, zxid: Zxid) {
+        let image = match self.links.get_mut(&(n, link)).and_then(|l| l.incoming.pop_front()) {
+            Some(Item::Image(bytes)) => bytes,
+            _ => return self.tell(n, zab::Input::SnapshotFailed("the link is gone".into())),
+        };
+        let tree = load(&self.setup.tree, zxid, &image);
+        self.nodes[n].received = Some(image);
+        self.world(n).input(Input::SnapshotReceived(Box::new(tree)));
+    }
+}
+
+pub fn peer(n: usize) -> PeerId {
+    PeerId(n as i64 + 1)
+}
+
+fn index(peer: PeerId) -> usize {
+    (peer.0 - 1) as usize
+}
+
+fn bytes_of(mut image: Image) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    image
+        .write(
+            &mut |part| {
+                bytes.extend_from_slice(part);
+                Ok(())
+            },
+            &mut || (),
+        )
+        .expect("memory is written");
+    bytes
+}
+
+fn load(config: &TreeConfig, zxid: Zxid, bytes: &[u8]) -> Tree {
+    let (tree, used) = load_image(config.clone(), zxid, bytes, None).expect("an image");
+    assert_eq!(used, bytes.len());
+    tree
+}
