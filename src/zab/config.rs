@@ -44,7 +44,7 @@ pub struct Stored {
     pub accepted_epoch: u32,
     /// `currentEpoch`.
     pub current_epoch: u32,
-    /// The end of the log, durable.
+    /// The end of the history, durable: of the log, or of the snapshot if that is later.
     pub last_logged: Zxid,
     /// The newest snapshot, or `Zxid::ZERO`: the log cannot be cut below it. It need not be committed: it may be an image from a leader
     /// that was never established.

@@ -41,7 +41,7 @@ impl Local {
         let last = stored.last_logged;
         assert!(stored.snapshot <= last, "the snapshot {} is beyond the log's end {last}", stored.snapshot);
         Local {
-            accepted_epoch: stored.accepted_epoch,
+            accepted_epoch: stored.accepted_epoch.max(stored.current_epoch),
             current_epoch: stored.current_epoch,
             last,
             durable: last,

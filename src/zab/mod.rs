@@ -443,6 +443,3 @@ fn next_link(links: &mut u64) -> LinkId {
     *links += 2;
     link
 }
-
-#[cfg(test)]
-mod scripted_tests;
