@@ -6,8 +6,9 @@ mod support;
 
 use ensemble::Cluster;
 use rustix::process::Signal;
-use std::io::Write;
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use support::{RawClient, create, path_watch, wait_until};
@@ -163,4 +164,34 @@ fn garbage_on_the_ports_for_other_servers_harms_nobody() {
         assert_eq!(cluster.client(id).create(&format!("/still-{id}"), b"", 0).err, 0);
     }
     assert_eq!(cluster.settled(&[1, 2, 3]), leader, "nobody had to elect again");
+}
+
+/// A port such that this and the others which `zoo ensemble` derives from it are free.
+fn base_port() -> u16 {
+    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let candidates = (0..100).filter_map(|_| TcpListener::bind(("127.0.0.1", 0)).ok()?.local_addr().ok()).map(|address| address.port());
+    let all_free = |base: &u16| *base < 63_000 && [0, 700, 1700].iter().all(|offset| (0..3).all(|i| free(base + offset + i)));
+    candidates.into_iter().find(all_free).expect("free ports")
+}
+
+#[test]
+fn the_ensemble_command_runs_members_says_what_they_are_and_stops_them() {
+    let dir = support::temp_dir();
+    let mut command = Command::new(std::env::var("ZOO_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_zoo").to_owned()));
+    command.args(["ensemble", "--servers", "3", "--port", &base_port().to_string(), "--dir"]).arg(dir.path().join("members"));
+    let mut process = command.arg("--zoo.shards=1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the zoo binary runs");
+    let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(lines.next().expect("a line").starts_with("3 members in "));
+    let mut serving = 0;
+    while serving < 3 {
+        let line = lines.next().expect("it goes on until all serve");
+        assert!(!line.contains("has ended"), "{line}");
+        serving += usize::from(line.ends_with("  leader") || line.ends_with("  follower"));
+    }
+    process.stdin.take().expect("piped").write_all(b"\n").expect("taken");
+    let table: Vec<_> = lines.by_ref().skip_while(|line| !line.starts_with("server   address")).take(4).collect();
+    assert_eq!(table.iter().filter(|line| line.contains(" leader ")).count(), 1, "{table:?}");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&process), Signal::INT).expect("alive");
+    assert_eq!(lines.last().as_deref(), Some("stopping"));
+    assert!(process.wait().expect("ends").success());
 }
