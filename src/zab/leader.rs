@@ -250,15 +250,7 @@ impl Leader {
         if core.now < self.next_tick {
             return Ok(());
         }
-        let half_tick_ms = core.config.tick_ms / 2;
-        let patience = core.now.plus_ms(half_tick_ms);
-        if core.now > self.next_tick.plus_ms(half_tick_ms) {
-            // It was we who were away: what learners said meanwhile may still be unread.
-            for deadline in self.learners.values_mut().filter_map(|l| l.deadline.as_mut()) {
-                *deadline = patience.max(*deadline);
-            }
-        }
-        self.next_tick = patience;
+        self.next_tick = core.now.plus_ms(core.config.tick_ms / 2);
         let sync_ms = core.sync_ms();
         let late = |l: &Progress| l.deadline.is_some_and(|deadline| core.now > deadline);
         let slow = |l: &Progress| l.step == Step::Serving && l.overdue.is_overdue(core.now, sync_ms);

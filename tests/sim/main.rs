@@ -6,8 +6,11 @@ mod chaos;
 mod check;
 mod cluster;
 mod disk;
+mod golden;
+mod leader_scripts;
+mod learner_scripts;
 mod network;
-mod scenarios;
+mod script;
 
 use chaos::{Chaos, run};
 

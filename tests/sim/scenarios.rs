@@ -1,1 +1,0 @@
-//! Situations that chaos meets too seldom.
