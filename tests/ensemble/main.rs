@@ -5,6 +5,7 @@
 mod driver;
 
 mod cluster;
+mod random;
 
 use cluster::{Client, Cluster};
 use driver::{Frame, Setup, TICK_MS, TIMEOUT_MS, again, data_of, new_session};
@@ -130,10 +131,12 @@ fn every_member_answers_the_same_request_alike() {
             c.ask(client, |w, i| w.request(i, OpCode::Multi, |b| b.put_i32(1))),
             c.ask(client, |w, i| w.request(i, OpCode::GetEphemerals, |b| b.put_string("/"))),
             c.ask(client, |w, i| w.request(i, OpCode::Sync, |b| b.put_string("/any"))),
-            c.ask(client, |w, i| w.request(i, OpCode::Reconfig, |b| {
-                (0..3).for_each(|_| b.put_i32(-1));
-                b.put_i64(-1);
-            })),
+            c.ask(client, |w, i| {
+                w.request(i, OpCode::Reconfig, |b| {
+                    (0..3).for_each(|_| b.put_i32(-1));
+                    b.put_i64(-1);
+                })
+            }),
         ];
         for frames in requests {
             let [Frame::Reply { err, body, .. }] = frames.as_slice() else { panic!("one reply: {frames:?}") };
