@@ -164,10 +164,10 @@ impl StreamScanner {
     fn match_signature(&mut self, chunk: &[u8]) -> Result<usize, DecodeError> {
         let left = &SIGNATURE[self.head_filled..];
         let bytes = left.len().min(chunk.len());
-        if left[..bytes] != chunk[..bytes] {
-            return Err(DecodeError::BadValue("signature behind a snapshot, after bytes", self.head_filled as i64));
+        self.head_filled += left.iter().zip(chunk).take_while(|(wanted, got)| wanted == got).count();
+        if self.head_filled < SIGNATURE.len() - left.len() + bytes {
+            return Err(DecodeError::BadValue("signature behind a snapshot, at byte", self.head_filled as i64));
         }
-        self.head_filled += bytes;
         if self.head_filled == SIGNATURE.len() {
             self.next = Field::End;
         }

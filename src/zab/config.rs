@@ -44,10 +44,11 @@ pub struct Stored {
     pub accepted_epoch: u32,
     /// `currentEpoch`.
     pub current_epoch: u32,
-    /// The end of the log, durable.
+    /// The end of the history, durable: of the log, or of the snapshot if that is later.
     pub last_logged: Zxid,
-    /// Known to be committed: the newest snapshot of ours, or `Zxid::ZERO`.
-    pub committed: Zxid,
+    /// The newest snapshot, or `Zxid::ZERO`: the log cannot be cut below it. It need not be committed: it may be an image from a leader
+    /// that was never established.
+    pub snapshot: Zxid,
     /// The end of the log without a gap, oldest first.
     pub recent: Vec<(Zxid, Payload)>,
 }

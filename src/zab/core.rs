@@ -84,8 +84,7 @@ impl Core {
     }
     /// Everything up to here is committed.
     pub fn commit(&mut self, zxid: Zxid) {
-        if self.local.commit(zxid) {
-            self.put(Output::Commit(zxid));
-        }
+        self.local.commit(zxid);
+        self.put(Output::Commit(zxid));
     }
 }

@@ -11,6 +11,9 @@ use super::progress::{Kind, Step};
 use super::vote::ZXID_UNKNOWN;
 use crate::base::Zxid;
 
+/// ACKEPOCH has room for no more, and votes are compared as signed numbers.
+const EPOCH_MAX: u32 = i32::MAX as u32 - 1;
+
 impl Leader {
     /// A learner says who it is.
     pub(super) fn greeted(
@@ -31,6 +34,9 @@ impl Leader {
         if info.config_version > core.config.membership.version {
             return Err("it knows a newer configuration");
         }
+        if accepted_epoch > EPOCH_MAX {
+            return Err("its epoch is beyond all bounds");
+        }
         let older = self.learners.iter().find(|(_, l)| l.step > Step::Unknown && l.peer == peer).map(|(older, _)| *older);
         if let Some(older) = older {
             self.refuse(core, older, "it has connected anew");
@@ -38,6 +44,7 @@ impl Leader {
         let votes = kind == Kind::Follower && core.config.membership.is_voter(peer);
         let learner = self.learners.get_mut(&link).ok_or("unknown link")?;
         learner.greeted(peer, kind, votes, accepted_epoch);
+        self.superseded |= votes && self.stage > Stage::Gathering && accepted_epoch > self.epoch;
         if self.stage >= Stage::Promising {
             self.tell(core, link);
         }

@@ -4,7 +4,7 @@
 //! both come to think they lead (one of them on votes that were changed since), and discovery, which needs a quorum behind it, settles that.
 //!
 //! Invariants:
-//! 1. While looking, the vote of a round changes only for a better one (L15).
+//! 1. Rounds only go up while the process lives, and the vote of a round changes only for a better one (L15).
 //! 2. The own vote is counted here and never sent to oneself.
 //! 3. Every answer is to a looking server, and looking servers are contradicted only by better votes or later rounds, so answers die out.
 
@@ -300,7 +300,8 @@ impl Election {
         }
         looking.working_ballots.insert(from, ballot);
         if self.is_established(looking, &looking.working_ballots, &ballot) {
-            self.round = vote.election_epoch;
+            // Never back to an older round: in the next election a vote of a round already voted in would be taken back.
+            self.round = self.round.max(vote.election_epoch);
             return Some(self.elected(vote));
         }
         None
@@ -362,6 +363,9 @@ impl Election {
     }
 }
 
+#[cfg(test)]
+#[path = "election_sim_tests.rs"]
+mod sim_tests;
 #[cfg(test)]
 #[path = "election_tests.rs"]
 mod tests;

@@ -44,6 +44,8 @@ pub struct Leader {
     /// Our own log's slowness.
     pub(super) overdue: AckWatch,
     next_tick: Instant,
+    /// A voter has promised a newer epoch than ours and cannot come back to it.
+    pub(super) superseded: bool,
     /// At most so many links that have not said who they are.
     strangers_max: usize,
 }
@@ -78,6 +80,7 @@ impl Leader {
             pipeline: None,
             overdue: AckWatch::default(),
             next_tick: core.now.plus_ms(core.config.tick_ms / 2),
+            superseded: false,
             strangers_max: core.config.membership.members.len() + STRANGERS_SPARE,
         };
         leader.gather(core);
@@ -229,6 +232,9 @@ impl Leader {
     }
     /// Whatever has become possible.
     fn advance(&mut self, core: &mut Core) -> Result<(), Leave> {
+        if self.superseded {
+            return Leave::because("a voter has promised a newer epoch, and only a still newer one can have it back");
+        }
         match self.stage {
             Stage::Gathering => self.gather(core),
             Stage::Promising => self.adopt(core),

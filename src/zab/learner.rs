@@ -106,10 +106,6 @@ impl Learner {
             _ => Role::Looking,
         }
     }
-    /// The link to the leader.
-    pub fn link(&self) -> LinkId {
-        self.link
-    }
     /// When the next turn is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
@@ -273,9 +269,10 @@ impl Learner {
             core.put(Output::Fatal(format!("told to cut the log to {zxid}, below {} which is committed", core.local.known_committed())));
             return Leave::because("the leader would remove what is committed");
         }
-        if zxid > core.local.last() || (zxid >= core.local.tail.base() && !core.local.tail.holds(zxid)) {
+        let (local, tail) = (&core.local, &core.local.tail);
+        if zxid > local.last() || zxid < local.snapshot() || (zxid >= tail.base() && !tail.holds(zxid)) {
             self.wants_all = true;
-            return Leave::because(format!("told to cut the log to {zxid}, which is not in it"));
+            return Leave::because(format!("told to cut the log to {zxid}, which is not in it as a record"));
         }
         core.local.truncate();
         core.put(Output::Truncate(zxid));

@@ -22,7 +22,9 @@ pub struct Local {
     current_epoch: u32,
     last: Zxid,
     durable: Zxid,
-    /// Committed for certain, as far as ever heard: no leader may take that away (L6).
+    /// The log cannot be cut below it.
+    snapshot: Zxid,
+    /// Committed for certain, as far as heard since the start: no leader may take that away (L6).
     known: Zxid,
     /// What the replica was told: it publishes that, once durable.
     committed: Zxid,
@@ -37,14 +39,15 @@ impl Local {
     /// As the disk has it. A recovered tree counts as applied whole: it is served only when a leader is established.
     pub fn new(stored: Stored) -> Local {
         let last = stored.last_logged;
-        assert!(stored.committed <= last, "committed {} is beyond the log's end {last}", stored.committed);
+        assert!(stored.snapshot <= last, "the snapshot {} is beyond the log's end {last}", stored.snapshot);
         Local {
-            accepted_epoch: stored.accepted_epoch,
+            accepted_epoch: stored.accepted_epoch.max(stored.current_epoch),
             current_epoch: stored.current_epoch,
             last,
             durable: last,
-            known: stored.committed,
-            committed: stored.committed,
+            snapshot: stored.snapshot,
+            known: Zxid::ZERO,
+            committed: Zxid::ZERO,
             applied: last,
             tail: Tail::new(stored.recent, last),
             work: None,
@@ -66,6 +69,10 @@ impl Local {
     /// Up to where it is on stable storage.
     pub fn durable(&self) -> Zxid {
         self.durable
+    }
+    /// What stands before it can be had only as an image.
+    pub fn snapshot(&self) -> Zxid {
+        self.snapshot
     }
     /// Up to where it is known to be committed: never to be cut below (L6).
     pub fn known_committed(&self) -> Zxid {
@@ -93,14 +100,12 @@ impl Local {
         self.durable = self.durable.max(zxid);
         self.publish();
     }
-    /// Committed up to here. `false`: that was known.
-    pub fn commit(&mut self, zxid: Zxid) -> bool {
-        assert!(zxid <= self.last, "committed {zxid} beyond the log's end {}", self.last);
-        let news = zxid > self.committed;
-        self.committed = self.committed.max(zxid);
+    /// Committed up to here.
+    pub fn commit(&mut self, zxid: Zxid) {
+        assert!(self.committed <= zxid && zxid <= self.last, "commit of {zxid} between {} and {}", self.committed, self.last);
+        self.committed = zxid;
         self.known = self.known.max(zxid);
         self.publish();
-        news
     }
     fn publish(&mut self) {
         self.applied = self.applied.max(self.committed.min(self.durable));
@@ -137,7 +142,7 @@ impl Local {
     /// It ends here now.
     pub fn truncated(&mut self, end: Zxid) {
         assert_eq!(self.work, Some(DiskWork::Truncation));
-        assert!(self.known <= end && end <= self.last, "cut to {end}, between {} and {}", self.known, self.last);
+        assert!(self.known.max(self.snapshot) <= end && end <= self.last, "cut to {end}: known {}, last {}", self.known, self.last);
         self.tail.cut(end);
         self.work = None;
         (self.last, self.durable, self.applied) = (end, end, self.applied.min(end));
@@ -151,7 +156,7 @@ impl Local {
         assert_eq!(self.work, Some(DiskWork::Installation));
         self.work = None;
         self.tail = Tail::empty(zxid);
-        (self.last, self.durable, self.applied, self.committed) = (zxid, zxid, zxid, zxid);
+        (self.last, self.durable, self.applied, self.committed, self.snapshot) = (zxid, zxid, zxid, zxid, zxid);
     }
     /// It has not; everything is what it was (L5).
     pub fn installation_failed(&mut self) {

@@ -31,12 +31,12 @@ mod waiting;
 use self::core::{Core, Leave};
 use crate::base::prng::Prng;
 use crate::base::{Instant, PeerId, SessionId, Zxid};
-use election::{Elected, Election, History};
 use leader::Leader;
 use learner::Learner;
 use waiting::WaitingRoom;
 
 pub use config::{Stored, ZabConfig};
+pub use election::{Elected, Election, History};
 pub use input::{EpochToken, Input, LinkId};
 pub use leader::LearnerCounts;
 pub use membership::Membership;
@@ -442,6 +442,3 @@ fn next_link(links: &mut u64) -> LinkId {
     *links += 2;
     link
 }
-
-#[cfg(test)]
-mod scripted_tests;

@@ -90,7 +90,8 @@ pub enum Output {
         /// Its bytes.
         payload: Payload,
     },
-    /// Everything up to here is committed: publish it as soon as it is durable here. Never moves back.
+    /// Everything up to here is committed: publish it as soon as it is durable here. Never moves back. One comes before every role that
+    /// serves, with the end of the history it begins with.
     Commit(Zxid),
     /// Remove everything above this zxid from log and tree, durably; report `Truncated` with what is the end then. Appends that are given out
     /// later wait for it. A failure stops the process (ZK-3701).

@@ -104,9 +104,9 @@ mod tests {
             }
             zxids
         };
-        assert_eq!(committed(Zxid::new(1, 9)), []);
+        assert_eq!(committed(Zxid::new(1, 9)), Vec::<u32>::new());
         assert_eq!(committed(Zxid::new(2, 2)), [1, 2]);
-        assert_eq!(committed(Zxid::new(2, 1)), []);
+        assert_eq!(committed(Zxid::new(2, 1)), Vec::<u32>::new());
         assert_eq!(committed(Zxid::new(2, 3)), [3]);
     }
     #[test]

@@ -93,7 +93,7 @@ mod tests {
     /// A log whose tail is 1:3 (base), 1:4, 1:5, 3:1, 3:2.
     fn local() -> Local {
         let recent: Vec<_> = [z(1, 3), z(1, 4), z(1, 5), z(3, 1), z(3, 2)].map(|zxid| (zxid, Payload::from(vec![0; 10]))).into();
-        Local::new(Stored { accepted_epoch: 3, current_epoch: 3, last_logged: z(3, 2), committed: Zxid::ZERO, recent })
+        Local::new(Stored { accepted_epoch: 3, current_epoch: 3, last_logged: z(3, 2), snapshot: Zxid::ZERO, recent })
     }
     fn decided(local: &Local, end: Zxid, peer: Zxid) -> (Opening, Vec<Zxid>) {
         let learner = Lagging { last: peer, is_sincere: true };

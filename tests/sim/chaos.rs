@@ -1,0 +1,174 @@
+//! Faults by dice: each run turns most of them off and some far up.
+
+use super::cluster::{Conditions, Event, World};
+use zoo::base::PeerId;
+use zoo::base::prng::Prng;
+use zoo::zab::Role;
+
+const SECOND: u64 = 1_000_000_000;
+/// How long things go wrong, and how long they may take to become right again.
+const CHAOS_S: u64 = 40;
+const HEALING_S: u64 = 60;
+
+/// What may go wrong in a run: how often in a hundred steps.
+#[derive(Clone, Debug)]
+pub struct Chaos {
+    pub voters: i64,
+    pub observers: i64,
+    pub conditions: Conditions,
+    pub step_ms: u64,
+    pub client_ms: u64,
+    pub crash: u64,
+    pub silent: bool,
+    pub crash_all: u64,
+    pub cut_way: u64,
+    pub isolate: u64,
+    pub heal: u64,
+    pub pause: u64,
+}
+
+impl Chaos {
+    pub fn of(seed: u64, voters: i64, observers: i64) -> Chaos {
+        let mut prng = Prng::new(seed ^ 0xC4A0_5EED);
+        let mut sometimes = |one_in: u64, max: u64| if prng.chance(1, one_in) { 1 + prng.below(max) } else { 0 };
+        let conditions = Conditions {
+            delay_ms: 1 + sometimes(2, 30) + sometimes(6, 150),
+            flush_ms: 1 + sometimes(2, 10) + sometimes(5, 400),
+            tail_count_min: 2 + sometimes(2, 40) as usize,
+            tail_bytes_max: sometimes(2, 2_000) as usize,
+            recent_max: 1 + sometimes(2, 60) as usize,
+            learner_bytes_max: if sometimes(5, 1) == 1 { 3_000 } else { 1 << 20 },
+            image_failures: sometimes(3, 60),
+        };
+        Chaos {
+            voters,
+            observers,
+            conditions,
+            step_ms: 50 + sometimes(2, 1_000),
+            client_ms: 1 + sometimes(2, 60),
+            crash: sometimes(2, 25),
+            silent: sometimes(2, 1) == 1,
+            crash_all: sometimes(4, 6),
+            cut_way: sometimes(3, 25),
+            isolate: sometimes(3, 20),
+            heal: 5 + sometimes(2, 40),
+            pause: sometimes(3, 15),
+        }
+    }
+}
+
+/// Runs it; the fingerprint of the run.
+pub fn run(seed: u64, chaos: &Chaos) -> u64 {
+    let mut world = World::new(seed, chaos.voters, chaos.observers, chaos.conditions.clone());
+    let dump = Dump(seed, chaos.clone());
+    world.after(chaos.step_ms, Event::Chaos);
+    world.after(chaos.client_ms, Event::Client);
+    let end = world.now + CHAOS_S * SECOND;
+    while let Some(event) = world.step_until(end) {
+        match event {
+            Event::Chaos => {
+                strike(&mut world, chaos);
+                world.after(chaos.step_ms, Event::Chaos);
+            }
+            _ => {
+                let ids = world.ids();
+                let id = ids[world.prng.below(ids.len() as u64) as usize];
+                let leader = world.leader().filter(|_| world.prng.chance(1, 2));
+                world.client(leader.unwrap_or(id));
+                world.after(chaos.client_ms, Event::Client);
+            }
+        }
+        world.network.sweep();
+    }
+    heal(&mut world);
+    converge(&mut world);
+    drop(dump);
+    world.trace
+}
+
+fn strike(world: &mut World, chaos: &Chaos) {
+    let ids = world.ids();
+    let one = |world: &mut World| ids[world.prng.below(ids.len() as u64) as usize];
+    let dice = |world: &mut World, percent| world.prng.chance(percent, 100);
+    if dice(world, chaos.crash) {
+        let victim = one(world);
+        world.crash(victim, chaos.silent);
+        let back = world.prng.below(4_000);
+        world.after(back, Event::Start(victim));
+    }
+    if dice(world, chaos.crash_all) {
+        for id in &ids {
+            world.crash(*id, chaos.silent);
+            let back = world.prng.below(500);
+            world.after(back, Event::Start(*id));
+        }
+    }
+    if dice(world, chaos.cut_way) {
+        let way = (one(world), one(world));
+        world.network.blocked.insert(way);
+    }
+    if dice(world, chaos.isolate) {
+        let alone = one(world);
+        for id in ids.iter().filter(|id| **id != alone) {
+            world.network.blocked.insert((alone, *id));
+            world.network.blocked.insert((*id, alone));
+        }
+    }
+    if dice(world, chaos.heal) {
+        world.network.blocked.clear();
+    }
+    if dice(world, chaos.pause) {
+        let (victim, ms) = (one(world), world.prng.below(3_000));
+        world.pause(victim, ms);
+    }
+}
+
+/// Nothing goes wrong any more.
+pub fn heal(world: &mut World) {
+    world.network.blocked.clear();
+    world.conditions.image_failures = 0;
+    world.conditions.learner_bytes_max = 1 << 20;
+    for id in world.ids() {
+        world.start(id);
+    }
+}
+
+/// Everybody serves, with one history, and it goes on.
+pub fn converge(world: &mut World) {
+    let end = world.now + HEALING_S * SECOND;
+    while world.now < end {
+        let until = world.now + SECOND;
+        while world.step_until(until).is_some() {}
+        let leader = world.leader();
+        if let Some(leader) = leader {
+            world.client(leader);
+        }
+        if is_whole(world) {
+            return;
+        }
+    }
+    panic!("not everybody is back: {:?}", roles(world));
+}
+fn is_whole(world: &mut World) -> bool {
+    let ids = world.ids();
+    let last = world.checker.last_committed();
+    let whole = |world: &mut World, id: PeerId| {
+        world.running(id).is_some_and(|r| r.role != Role::Looking && r.committed.epoch() == last.epoch() && r.memory[..r.applied].len() > 0)
+    };
+    let epochs: Vec<_> = ids.iter().map(|id| world.running(*id).map(|r| r.zab.current_epoch())).collect();
+    epochs.windows(2).all(|pair| pair[0] == pair[1]) && epochs[0] == Some(last.epoch()) && ids.iter().all(|id| whole(world, *id))
+}
+fn roles(world: &mut World) -> Vec<(PeerId, Option<Role>)> {
+    world.ids().into_iter().map(|id| (id, world.running(id).map(|r| r.role))).collect()
+}
+
+/// Says how to repeat a run that failed.
+struct Dump(u64, Chaos);
+
+impl Drop for Dump {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("SIM_SEED={} fails: {:?}", self.0, self.1);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! The promises, checked against what really happened.
+
+use super::disk::Entry;
+use std::collections::BTreeMap;
+use zoo::base::{PeerId, Zxid};
+
+/// What is known of the ensemble as a whole.
+#[derive(Default)]
+pub struct Checker {
+    /// Everything any server has published as committed, in order.
+    pub committed: Vec<Entry>,
+    leaders: BTreeMap<u32, PeerId>,
+    proposed: BTreeMap<Zxid, u64>,
+    proposals: u64,
+}
+
+impl Checker {
+    /// A leader invents a transaction.
+    pub fn proposal(&mut self, zxid: Zxid) -> Vec<u8> {
+        self.proposals += 1;
+        let twice = self.proposed.insert(zxid, self.proposals);
+        // Another leader cannot use the same epoch, so no zxid is ever given to two transactions.
+        assert_eq!(twice, None, "{zxid} is proposed twice (A15)");
+        self.proposals.to_be_bytes().to_vec()
+    }
+    /// A server shows its clients the first `count` of its history.
+    pub fn published(&mut self, who: PeerId, history: &[Entry], count: usize) {
+        for (n, entry) in history[..count].iter().enumerate().skip(self.committed.len().min(count).saturating_sub(8)) {
+            match self.committed.get(n) {
+                Some(known) => assert_eq!(known, entry, "server {who:?} published something else than others did (P1)"),
+                None => {
+                    let (zxid, payload) = entry;
+                    let number = u64::from_be_bytes(payload[..].try_into().expect("eight bytes"));
+                    assert_eq!(self.proposed.get(zxid), Some(&number), "server {who:?} published what nobody proposed");
+                    assert!(self.committed.last().is_none_or(|(last, _)| last < zxid), "{zxid} after {:?}", self.committed.last());
+                    self.committed.push(entry.clone());
+                }
+            }
+        }
+    }
+    /// A server takes up leadership.
+    pub fn leads(&mut self, who: PeerId, epoch: u32, history: &[Entry]) {
+        let first = *self.leaders.entry(epoch).or_insert(who);
+        assert_eq!(first, who, "two leaders of epoch {epoch}");
+        assert!(history.len() >= self.committed.len(), "leader {who:?} of epoch {epoch} lacks what is committed (P3)");
+        for (n, known) in self.committed.iter().enumerate() {
+            assert_eq!(&history[n], known, "leader {who:?} of epoch {epoch} has another history (P3)");
+        }
+    }
+    pub fn last_committed(&self) -> Zxid {
+        self.committed.last().map_or(Zxid::ZERO, |(last, _)| *last)
+    }
+}

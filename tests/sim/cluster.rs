@@ -1,0 +1,669 @@
+//! The servers, their disks and links, and what happens next. The shell of each broadcast core is modelled here: it appends to a log that
+//! is flushed late, publishes what is committed and durable, makes images and installs them.
+
+use super::check::Checker;
+use super::disk::{Entry, Platter, Work};
+use super::network::{Life, Message, Network};
+use std::collections::{BTreeMap, VecDeque};
+use zoo::base::prng::Prng;
+use zoo::base::{Instant, PeerId, SessionId, Xid, Zxid};
+use zoo::zab::membership::{Member, MemberAddress, MemberKind};
+use zoo::zab::{ForwardedRequest, Input, LinkId, Membership, Output, Packet, Payload, Role, Zab, ZabConfig};
+
+const OP_CREATE: i32 = 1;
+const OP_SYNC: i32 = 9;
+pub const TICK_MS: u64 = 200;
+
+/// Something that is going to happen.
+pub enum Event {
+    Wake(Life),
+    /// The link named by the output is up, or is not to be had.
+    Dialed(Life, LinkId, PeerId),
+    Deliver(u64, usize),
+    Notified(PeerId, PeerId),
+    DiskDone(Life),
+    SnapshotSent(Life, LinkId),
+    SnapshotFailed(Life, LinkId),
+    Start(PeerId),
+    Chaos,
+    Client,
+}
+
+/// How things go in this run.
+#[derive(Clone, Debug)]
+pub struct Conditions {
+    pub delay_ms: u64,
+    pub flush_ms: u64,
+    pub tail_count_min: usize,
+    pub tail_bytes_max: usize,
+    pub recent_max: usize,
+    pub learner_bytes_max: usize,
+    /// Of a hundred images sent, so many do not arrive.
+    pub image_failures: u64,
+}
+
+/// A running server.
+pub struct Running {
+    pub life: Life,
+    pub zab: Zab,
+    /// The log as appended; flushed up to what the platter holds.
+    pub memory: Vec<Entry>,
+    pub committed: Zxid,
+    pub applied: usize,
+    work: VecDeque<Work>,
+    wake: Option<u64>,
+    pub paused_until: u64,
+    pub role: Role,
+    installing: Option<(u64, usize, LinkId)>,
+    /// What must be committed here before the sync sent as number n is answered.
+    syncs: VecDeque<Zxid>,
+}
+
+pub struct Server {
+    pub platter: Platter,
+    pub running: Option<Running>,
+    lives: u64,
+}
+
+pub struct World {
+    pub now: u64,
+    pub prng: Prng,
+    pub conditions: Conditions,
+    pub membership: Membership,
+    pub servers: BTreeMap<PeerId, Server>,
+    pub network: Network,
+    pub checker: Checker,
+    events: BTreeMap<(u64, u64), Event>,
+    order: u64,
+    /// A fingerprint of everything that happened.
+    pub trace: u64,
+    /// Every zxid committed must be on a quorum of disks; off once a disk was wiped.
+    pub checks_disks: bool,
+    pub images: u64,
+    pub cuts: u64,
+}
+
+/// Members 1..=voters vote, the next ones observe.
+pub fn membership(voters: i64, observers: i64) -> Membership {
+    let member = |id: i64| Member {
+        addresses: vec![MemberAddress { host: format!("s{id}"), quorum_port: 1, election_port: 2 }],
+        kind: if id <= voters { MemberKind::Participant } else { MemberKind::Observer },
+        client: None,
+    };
+    Membership { members: (1..=voters + observers).map(|id| (PeerId(id), member(id))).collect(), ..Membership::default() }
+}
+
+impl World {
+    pub fn new(seed: u64, voters: i64, observers: i64, conditions: Conditions) -> World {
+        let membership = membership(voters, observers);
+        let server = || Server { platter: Platter::default(), running: None, lives: 0 };
+        let mut world = World {
+            now: 1_000_000_000,
+            prng: Prng::new(seed),
+            conditions,
+            servers: membership.members.keys().map(|id| (*id, server())).collect(),
+            membership,
+            network: Network::default(),
+            checker: Checker::default(),
+            events: BTreeMap::new(),
+            order: 0,
+            trace: 0,
+            checks_disks: true,
+            images: 0,
+            cuts: 0,
+        };
+        for id in world.ids() {
+            let delay = world.prng.below(500);
+            world.after(delay, Event::Start(id));
+        }
+        world
+    }
+    pub fn ids(&self) -> Vec<PeerId> {
+        self.servers.keys().copied().collect()
+    }
+    pub fn running(&mut self, id: PeerId) -> Option<&mut Running> {
+        self.servers.get_mut(&id)?.running.as_mut()
+    }
+    fn alive(&mut self, life: Life) -> Option<&mut Running> {
+        self.running(life.0).filter(|running| running.life == life)
+    }
+    pub fn leader(&self) -> Option<PeerId> {
+        let leads = |s: &Server| s.running.as_ref().is_some_and(|r| matches!(r.role, Role::Leading { .. }));
+        self.servers.iter().filter(|(_, s)| leads(s)).map(|(id, _)| *id).next_back()
+    }
+
+    pub fn after(&mut self, ms: u64, event: Event) {
+        let jitter = self.prng.below(1_000_000);
+        self.at(self.now + ms * 1_000_000 + jitter, event);
+    }
+    fn at(&mut self, time: u64, event: Event) {
+        self.order += 1;
+        self.events.insert((time, self.order), event);
+    }
+    fn note(&mut self, what: u64) {
+        self.trace = (self.trace ^ what ^ self.now).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(17);
+    }
+
+    /// The next event that is not of the world itself but of the test: chaos or clients. `None`: the time is over.
+    pub fn step_until(&mut self, end: u64) -> Option<Event> {
+        while let Some(((time, _), _)) = self.events.first_key_value() {
+            if *time > end {
+                break;
+            }
+            let ((time, _), event) = self.events.pop_first()?;
+            self.now = time;
+            match event {
+                Event::Chaos | Event::Client => return Some(event),
+                event => self.happen(event),
+            }
+        }
+        self.now = end;
+        None
+    }
+    /// Puts it off while its server is paused.
+    fn paused(&mut self, id: PeerId, event: impl FnOnce() -> Event) -> bool {
+        let now = self.now;
+        let Some(until) = self.running(id).map(|r| r.paused_until).filter(|until| *until > now) else { return false };
+        self.at(until, event());
+        true
+    }
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Wake(life) => {
+                if !self.paused(life.0, || Event::Wake(life)) {
+                    let now = self.now;
+                    if let Some(running) = self.alive(life) {
+                        if running.wake == Some(now) || running.wake.is_some_and(|at| at <= now) {
+                            running.wake = None;
+                        }
+                        self.input(life, Input::Timeout);
+                    }
+                }
+            }
+            Event::Dialed(life, link, to) => {
+                if !self.paused(life.0, || Event::Dialed(life, link, to)) {
+                    self.dialed(life, link, to);
+                }
+            }
+            Event::Deliver(link, way) => self.deliver(link, way),
+            Event::Notified(from, to) => self.notified(from, to),
+            Event::DiskDone(life) => {
+                if !self.paused(life.0, || Event::DiskDone(life)) {
+                    self.disk_done(life);
+                }
+            }
+            Event::SnapshotSent(life, link) => {
+                if !self.paused(life.0, || Event::SnapshotSent(life, link)) {
+                    self.input(life, Input::SnapshotSent(link));
+                }
+            }
+            Event::SnapshotFailed(life, link) => {
+                if self.alive(life).is_some_and(|r| r.installing.is_some_and(|(_, _, of)| of == link) && r.work.is_empty()) {
+                    self.image_done(life, false);
+                }
+            }
+            Event::Start(id) => self.start(id),
+            Event::Chaos | Event::Client => {}
+        }
+    }
+
+    // ---- servers
+
+    pub fn start(&mut self, id: PeerId) {
+        let seed = self.prng.next_u64();
+        let conditions = self.conditions.clone();
+        let membership = self.membership.clone();
+        let now = Instant(self.now);
+        let Some(server) = self.servers.get_mut(&id).filter(|s| s.running.is_none()) else { return };
+        server.lives += 1;
+        let is_observer = membership.members[&id].kind == MemberKind::Observer;
+        let config = ZabConfig {
+            me: id,
+            membership,
+            is_observer,
+            tick_ms: TICK_MS,
+            init_limit: 10,
+            sync_limit: 5,
+            notification_ms_min: 20,
+            notification_ms_max: 2_000,
+            finalize_ms: 20,
+            connect_retry_ms: 20,
+            tail_count_min: conditions.tail_count_min,
+            tail_bytes_max: conditions.tail_bytes_max,
+            learner_bytes_max: conditions.learner_bytes_max,
+            seed,
+        };
+        let zab = Zab::new(config, server.platter.stored(conditions.recent_max), now);
+        let life = (id, server.lives);
+        server.running = Some(Running {
+            life,
+            zab,
+            memory: server.platter.history.clone(),
+            committed: Zxid::ZERO,
+            applied: server.platter.history.len(),
+            work: VecDeque::new(),
+            wake: None,
+            paused_until: 0,
+            role: Role::Looking,
+            installing: None,
+            syncs: VecDeque::new(),
+        });
+        self.note(id.0 as u64);
+        self.pump(life);
+    }
+    /// The process dies; with its machine, if nobody is told.
+    pub fn crash(&mut self, id: PeerId, silently: bool) {
+        let Some(server) = self.servers.get_mut(&id) else { return };
+        let Some(running) = server.running.take() else { return };
+        let pending: Vec<Work> = running.work.into_iter().collect();
+        server.platter.crash(&pending, &running.memory, &mut self.prng);
+        let links: Vec<(u64, usize)> =
+            self.network.by_end.iter().filter(|((life, _), _)| *life == running.life).map(|(_, at)| *at).collect();
+        for (link, way) in links {
+            self.close_end(link, way, silently);
+        }
+    }
+    /// Its disk is new.
+    pub fn wipe(&mut self, id: PeerId) {
+        self.crash(id, false);
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.platter = Platter::default();
+        }
+        self.checks_disks = false;
+    }
+    pub fn pause(&mut self, id: PeerId, ms: u64) {
+        let until = self.now + ms * 1_000_000;
+        if let Some(running) = self.running(id) {
+            running.paused_until = until;
+        }
+    }
+
+    pub fn input(&mut self, life: Life, input: Input) {
+        let now = Instant(self.now);
+        if let Some(running) = self.alive(life) {
+            running.zab.handle(now, input);
+            self.pump(life);
+        }
+    }
+    /// Carries out what the core has ordered.
+    pub fn pump(&mut self, life: Life) {
+        while let Some(output) = self.alive(life).and_then(|r| r.zab.poll_output()) {
+            self.obey(life, output);
+        }
+        let Some(running) = self.alive(life) else { return };
+        let due = running.zab.poll_timeout().map(|at| at.0);
+        let Some(due) = due.filter(|due| running.wake.is_none_or(|wake| *due < wake)) else { return };
+        running.wake = Some(due);
+        let time = due.max(self.now + 1);
+        self.at(time, Event::Wake(life));
+    }
+    fn obey(&mut self, life: Life, output: Output) {
+        match output {
+            Output::Notify { to, message } => {
+                if self.network.notifications.insert((life.0, to), message).is_none() {
+                    let delay = self.prng.below(self.conditions.delay_ms + 1);
+                    self.after(delay, Event::Notified(life.0, to));
+                }
+            }
+            Output::Connect { link, peer } => {
+                let delay = self.prng.below(self.conditions.delay_ms + 1);
+                self.after(delay, Event::Dialed(life, link, peer));
+            }
+            Output::Send { link, packet } => self.send(life, link, Message::Packet(packet)),
+            Output::SendSnapshot { link, zxid } => self.send_image(life, link, zxid),
+            Output::Close(link) => {
+                if let Some((link, way)) = self.network.find(life, link) {
+                    self.close_end(link, way, false);
+                }
+                self.fail_image(life, link);
+            }
+            Output::WriteEpoch { token, file, epoch } => self.work(life, Work::Epoch(token, file, epoch)),
+            Output::Append { zxid, payload } => {
+                if let Some(running) = self.alive(life) {
+                    assert!(running.installing.is_none() && running.work.iter().all(|w| matches!(w, Work::Flush(_) | Work::Epoch(..))));
+                    running.memory.push((zxid, payload));
+                }
+                self.flush(life);
+            }
+            Output::Commit(zxid) => self.commit(life, zxid),
+            Output::Truncate(zxid) => {
+                self.cuts += 1;
+                self.work(life, Work::Truncate(zxid));
+            }
+            Output::InstallSnapshot { link, .. } => self.install(life, link),
+            Output::Role(role) => self.role(life, role),
+            Output::Request { link, request, .. } => self.request(life, link, &request),
+            Output::Revalidate { link, session, timeout_ms } => {
+                if let Some(running) = self.alive(life) {
+                    running.zab.revalidated(link, session, timeout_ms > 0);
+                }
+            }
+            Output::Ping { zxid } => {
+                if let Some(running) = self.alive(life) {
+                    running.zab.pinged(zxid, vec![(SessionId(life.0.0), 1_000)]);
+                }
+            }
+            Output::Synced => {
+                let applied = self.alive(life).map(|r| r.committed);
+                let needed = self.alive(life).and_then(|r| r.syncs.pop_front());
+                assert!(needed <= applied, "server {:?}: sync answered at {applied:?} instead of {needed:?} (P9)", life.0);
+            }
+            Output::Fatal(why) => panic!("server {:?}: {why}", life.0),
+            Output::Touched { .. } | Output::LearnerGone(_) | Output::Revalidated { .. } | Output::Config(_) => {}
+            Output::Note(text) => {
+                if std::env::var("SIM_NOTES").is_ok() {
+                    eprintln!("{:>12} {:?}: {text}", self.now / 1_000, life.0);
+                }
+            }
+        }
+    }
+    fn role(&mut self, life: Life, role: Role) {
+        self.note(0x100 + life.0.0 as u64);
+        if let Role::Leading { epoch } = role
+            && let Some(running) = self.alive(life)
+        {
+            let memory = running.memory.clone();
+            self.checker.leads(life.0, epoch, &memory);
+        }
+        if let Some(running) = self.alive(life) {
+            assert_ne!(running.role, role);
+            assert!(running.role == Role::Looking || role == Role::Looking, "{:?} follows {:?}", role, running.role);
+            running.role = role;
+            running.syncs.clear();
+        }
+        if std::env::var("SIM_NOTES").is_ok() {
+            eprintln!("{:>12} {:?}: {role:?}", self.now / 1_000, life.0);
+        }
+    }
+
+    // ---- log and disk
+
+    fn work(&mut self, life: Life, work: Work) {
+        let Some(running) = self.alive(life) else { return };
+        running.work.push_back(work);
+        if running.work.len() == 1 {
+            self.plan_disk(life);
+        }
+    }
+    fn plan_disk(&mut self, life: Life) {
+        let delay = self.prng.below(self.conditions.flush_ms + 1);
+        self.after(delay, Event::DiskDone(life));
+    }
+    /// Everything appended so far, unless a flush is waiting to start.
+    fn flush(&mut self, life: Life) {
+        let Some(server) = self.servers.get_mut(&life.0) else { return };
+        let Some(running) = server.running.as_mut() else { return };
+        let waiting = running.work.iter().any(|w| matches!(w, Work::Flush(_)));
+        if !waiting && running.memory.len() > server.platter.history.len() {
+            let upto = running.memory.len();
+            self.work(life, Work::Flush(upto));
+        }
+    }
+    fn disk_done(&mut self, life: Life) {
+        let Some(server) = self.servers.get_mut(&life.0) else { return };
+        let Some(running) = server.running.as_mut().filter(|r| r.life == life) else { return };
+        let Some(work) = running.work.pop_front() else { return };
+        let before = server.platter.history.len();
+        if let Work::Truncate(zxid) = &work {
+            // Others may have committed more meanwhile, without this server's acknowledgement; `check_disks` sees to that.
+            assert!(
+                running.committed <= *zxid,
+                "server {:?} is cut to {zxid}, below {} which it knows is committed (L6)",
+                life.0,
+                running.committed
+            );
+        }
+        server.platter.finish(&work, &running.memory);
+        let is_shorter = server.platter.history.len() < before;
+        let more = !running.work.is_empty();
+        if is_shorter {
+            self.check_disks();
+        }
+        let input = match work {
+            Work::Flush(_) => {
+                let last = self.servers[&life.0].platter.last();
+                self.publish(life);
+                Input::Durable(last)
+            }
+            Work::Epoch(token, ..) => Input::EpochWritten(token),
+            Work::Truncate(zxid) => {
+                let Some(running) = self.alive(life) else { return };
+                running.memory.retain(|(at, _)| *at <= zxid);
+                running.applied = running.applied.min(running.memory.len());
+                Input::Truncated(running.memory.last().map_or(Zxid::ZERO, |(at, _)| *at))
+            }
+            Work::Install(image) => {
+                let Some(running) = self.alive(life) else { return };
+                running.applied = image.len();
+                running.committed = Zxid::ZERO;
+                running.memory = image;
+                self.image_done(life, true);
+                self.plan_more(life, more);
+                return;
+            }
+        };
+        self.input(life, input);
+        self.flush(life);
+        self.plan_more(life, more);
+    }
+    fn plan_more(&mut self, life: Life, more: bool) {
+        if more && self.alive(life).is_some() {
+            self.plan_disk(life);
+        }
+    }
+    fn commit(&mut self, life: Life, zxid: Zxid) {
+        if let Some(running) = self.alive(life) {
+            assert!(running.committed <= zxid, "commit moves back to {zxid}");
+            assert!(running.memory.iter().rev().any(|(at, _)| *at == zxid) || zxid == Zxid::ZERO, "commit of {zxid}, which is not here");
+            running.committed = zxid;
+        }
+        self.publish(life);
+        self.check_disks();
+    }
+    /// Shows what is committed and durable.
+    fn publish(&mut self, life: Life) {
+        let Some(server) = self.servers.get_mut(&life.0) else { return };
+        let durable = server.platter.last();
+        let Some(running) = server.running.as_mut().filter(|r| r.life == life) else { return };
+        let upto = running.committed.min(durable);
+        let count = running.memory.partition_point(|(at, _)| *at <= upto);
+        if count > running.applied || running.committed > Zxid::ZERO && count > 0 {
+            running.applied = running.applied.max(count);
+            self.checker.published(life.0, &running.memory, count);
+            self.trace = self.trace.rotate_left(5) ^ upto.0;
+        }
+    }
+    /// What is committed is on the disks of a quorum, running or not (P3).
+    fn check_disks(&self) {
+        let last = self.checker.last_committed();
+        if self.checks_disks && last > Zxid::ZERO {
+            let quorum = self.membership.quorum();
+            assert!(quorum.reached(|id| self.servers[&id].platter.has(last)), "{last} is committed, but on no quorum of disks (P2, P3)");
+        }
+    }
+
+    // ---- images
+
+    fn send_image(&mut self, life: Life, link: LinkId, zxid: Zxid) {
+        let Some(running) = self.alive(life) else { return };
+        let at = running.applied.checked_sub(1).map_or(Zxid::ZERO, |last| running.memory[last].0);
+        assert_eq!(at, zxid, "an image is of what is applied, exactly (A12)");
+        let image = running.memory[..running.applied].to_vec();
+        self.images += 1;
+        self.send(life, link, Message::Image(zxid, image));
+        let delay = self.prng.below(self.conditions.delay_ms + 1);
+        self.after(delay, Event::SnapshotSent(life, link));
+    }
+    /// The image is the next message of the link; it arrives, or the link dies while it does.
+    fn install(&mut self, life: Life, link: LinkId) {
+        let Some((at, way)) = self.network.find(life, link) else { return };
+        let way = 1 - way;
+        let fails = self.prng.chance(self.conditions.image_failures, 100);
+        let Some(connection) = self.network.links.get_mut(&at) else { return };
+        connection.stalled[way] = Some(0);
+        let image = match connection.queues[way].pop_front() {
+            Some(Message::Image(_, image)) => image,
+            _ => panic!("no image behind SNAP"),
+        };
+        if let Some(running) = self.alive(life) {
+            running.installing = Some((at, way, link));
+        }
+        if fails {
+            let delay = self.prng.below(2_000);
+            self.after(delay, Event::SnapshotFailed(life, link));
+        } else {
+            self.work(life, Work::Install(image));
+        }
+    }
+    fn image_done(&mut self, life: Life, installed: bool) {
+        let Some(running) = self.alive(life) else { return };
+        let Some((at, way, _)) = running.installing.take() else { return };
+        let last = running.memory.last().map_or(Zxid::ZERO, |(at, _)| *at);
+        let input = if installed { Input::SnapshotInstalled(last) } else { Input::SnapshotFailed("the stream broke off".into()) };
+        self.input(life, input);
+        if let Some(link) = self.network.links.get_mut(&at)
+            && let Some(owed) = link.stalled[way].take()
+        {
+            for _ in 0..owed {
+                self.after(0, Event::Deliver(at, way));
+            }
+        }
+    }
+    /// The link is gone while its image was on the way: it fails, unless the disk has it already.
+    fn fail_image(&mut self, life: Life, link: LinkId) {
+        self.after(1, Event::SnapshotFailed(life, link));
+    }
+
+    // ---- links
+
+    fn send(&mut self, life: Life, link: LinkId, message: Message) {
+        let Some((at, way)) = self.network.find(life, link) else { return };
+        let delay = self.prng.below(self.conditions.delay_ms * 1_000_000 + 1);
+        let Some(link) = self.network.links.get_mut(&at).filter(|l| l.ends[way].is_open) else { return };
+        let time = (self.now + delay).max(link.planned[way] + 1);
+        link.planned[way] = time;
+        let messages = match message {
+            Message::Image(zxid, image) => vec![Message::Packet(Packet::Snap { zxid }), Message::Image(zxid, image)],
+            message => vec![message],
+        };
+        link.queues[way].extend(messages);
+        self.at(time, Event::Deliver(at, way));
+    }
+    fn close_end(&mut self, at: u64, way: usize, silently: bool) {
+        let Some(link) = self.network.links.get_mut(&at).filter(|l| l.ends[way].is_open) else { return };
+        if silently {
+            link.is_cut = [true, true];
+        } else {
+            let life = link.ends[way].life;
+            let own = link.ends[way].link;
+            self.send(life, own, Message::Closed);
+        }
+        if let Some(link) = self.network.links.get_mut(&at) {
+            link.ends[way].is_open = false;
+        }
+    }
+    fn dialed(&mut self, life: Life, link: LinkId, to: PeerId) {
+        if self.alive(life).is_none() {
+            return;
+        }
+        let blocked = self.network.is_blocked(life.0, to) || self.network.is_blocked(to, life.0);
+        let Some(other) = self.running(to).map(|r| r.life).filter(|_| !blocked) else {
+            return self.input(life, Input::Disconnected(link));
+        };
+        let at = self.network.link(life, link, other);
+        let accepted = self.network.links[&at].ends[1].link;
+        self.input(other, Input::Accepted(accepted));
+        self.input(life, Input::Connected(link));
+    }
+    fn deliver(&mut self, at: u64, way: usize) {
+        let Some(link) = self.network.links.get_mut(&at) else { return };
+        let (from, to) = (link.ends[way], link.ends[1 - way]);
+        if self.paused(to.life.0, || Event::Deliver(at, way)) {
+            return;
+        }
+        let blocked = self.network.is_blocked(from.life.0, to.life.0);
+        let Some(link) = self.network.links.get_mut(&at) else { return };
+        if let Some(owed) = &mut link.stalled[way]
+            && link.ends[1 - way].is_open
+        {
+            *owed += 1;
+            return;
+        }
+        link.is_cut[way] |= blocked;
+        let Some(message) = link.queues[way].pop_front() else { return };
+        if link.is_cut[way] || !to.is_open {
+            link.queues[way].clear();
+            return;
+        }
+        match message {
+            Message::Packet(packet) => self.input(to.life, Input::Packet(to.link, packet)),
+            Message::Image(..) => {} // nobody has asked for it
+            Message::Closed => {
+                self.network.links.entry(at).and_modify(|l| l.ends[1 - way].is_open = false);
+                self.input(to.life, Input::Disconnected(to.link));
+                self.fail_image(to.life, to.link);
+            }
+        }
+    }
+    fn notified(&mut self, from: PeerId, to: PeerId) {
+        if self.network.is_blocked(from, to) {
+            self.after(50, Event::Notified(from, to));
+        } else if !self.paused(to, || Event::Notified(from, to))
+            && let Some(message) = self.network.notifications.remove(&(from, to))
+            && let Some(life) = self.running(to).map(|r| r.life)
+        {
+            self.input(life, Input::Notification { from, message });
+        }
+    }
+
+    // ---- clients
+
+    /// A client of this server writes, or asks for a sync.
+    pub fn client(&mut self, id: PeerId) {
+        let now = self.now;
+        let sync = self.prng.chance(1, 4);
+        let committed = self.checker_committed_by_leader_of(id);
+        let Some(running) = self.running(id).filter(|r| r.paused_until <= now) else { return };
+        let life = running.life;
+        match running.role {
+            Role::Leading { .. } => self.propose(life),
+            Role::Following { .. } | Role::Observing { .. } => {
+                if sync {
+                    running.syncs.push_back(committed.unwrap_or(Zxid::ZERO).min(Zxid::MAX));
+                }
+                let op = if sync { OP_SYNC } else { OP_CREATE };
+                let request = ForwardedRequest { session: SessionId(1), cxid: Xid(1), op, body: Box::default(), auth: Default::default() };
+                running.zab.forward(request);
+                self.pump(life);
+            }
+            Role::Looking => {}
+        }
+    }
+    /// What the leader that this server follows has committed by now.
+    fn checker_committed_by_leader_of(&mut self, id: PeerId) -> Option<Zxid> {
+        let leader = self.running(id).and_then(|r| match r.role {
+            Role::Following { leader } | Role::Observing { leader } => Some(leader),
+            _ => None,
+        })?;
+        self.running(leader).filter(|r| matches!(r.role, Role::Leading { .. })).map(|r| r.committed)
+    }
+    fn propose(&mut self, life: Life) {
+        let Some(zxid) = self.alive(life).and_then(|r| r.zab.next_zxid()) else { return };
+        let payload: Payload = self.checker.proposal(zxid).into();
+        if let Some(running) = self.alive(life) {
+            running.memory.push((zxid, payload.clone()));
+            running.zab.propose(zxid, payload);
+        }
+        self.flush(life);
+        self.pump(life);
+    }
+    fn request(&mut self, life: Life, link: LinkId, request: &ForwardedRequest) {
+        if request.op == OP_SYNC {
+            if let Some(running) = self.alive(life) {
+                running.zab.sync_for(link);
+            }
+        } else {
+            self.propose(life);
+        }
+    }
+}

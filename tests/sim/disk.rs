@@ -1,0 +1,86 @@
+//! What a server's disk holds, and what a crash leaves of what was under way.
+
+use zoo::base::Zxid;
+use zoo::base::prng::Prng;
+use zoo::zab::{EpochFile, EpochToken, Payload, Stored};
+
+/// A transaction in a log.
+pub type Entry = (Zxid, Payload);
+
+/// On stable storage. The history is kept whole; `imaged` of it are in a snapshot, the rest in the log.
+#[derive(Clone, Default)]
+pub struct Platter {
+    pub accepted_epoch: u32,
+    pub current_epoch: u32,
+    pub history: Vec<Entry>,
+    pub imaged: usize,
+}
+
+/// Something on its way to the disk.
+#[derive(Clone)]
+pub enum Work {
+    /// The log up to so many entries.
+    Flush(usize),
+    Epoch(EpochToken, EpochFile, u32),
+    Truncate(Zxid),
+    Install(Vec<Entry>),
+}
+
+impl Platter {
+    pub fn last(&self) -> Zxid {
+        self.history.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid)
+    }
+    pub fn has(&self, zxid: Zxid) -> bool {
+        self.history.binary_search_by_key(&zxid, |(at, _)| *at).is_ok()
+    }
+    /// The work is done; `memory` is what the server's log holds, flushed or not.
+    pub fn finish(&mut self, work: &Work, memory: &[Entry]) {
+        match work {
+            Work::Flush(upto) => {
+                let from = self.history.len();
+                self.history.extend_from_slice(&memory[from.min(*upto)..*upto]);
+            }
+            Work::Epoch(_, EpochFile::Accepted, epoch) => self.accepted_epoch = *epoch,
+            Work::Epoch(_, EpochFile::Current, epoch) => self.current_epoch = *epoch,
+            Work::Truncate(zxid) => {
+                self.history.retain(|(at, _)| at <= zxid);
+                assert!(self.imaged <= self.history.len(), "a snapshot holds what is cut off");
+            }
+            Work::Install(image) => {
+                self.history.clone_from(image);
+                self.imaged = image.len();
+            }
+        }
+    }
+    /// Power is lost: of what was under way, some is there.
+    pub fn crash(&mut self, pending: &[Work], memory: &[Entry], prng: &mut Prng) {
+        for work in pending {
+            match work {
+                Work::Flush(_) => {}
+                whole => {
+                    if prng.chance(1, 2) {
+                        self.finish(whole, memory);
+                    }
+                    return; // nothing else is under way with it
+                }
+            }
+        }
+        let (durable, appended) = (self.history.len(), memory.len());
+        if appended > durable {
+            let kept = durable + prng.below((appended - durable) as u64 + 1) as usize;
+            self.history.extend_from_slice(&memory[durable..kept]);
+        }
+    }
+    /// What a starting server finds.
+    pub fn stored(&self, recent_max: usize) -> Stored {
+        let from = self.imaged.max(self.history.len().saturating_sub(recent_max));
+        let snapshot = self.imaged.checked_sub(1).map_or(Zxid::ZERO, |last| self.history[last].0);
+        Stored {
+            accepted_epoch: self.accepted_epoch,
+            current_epoch: self.current_epoch,
+            last_logged: self.last(),
+            snapshot,
+            recent: self.history[from..].to_vec(),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Whole ensembles on one thread, from one seed, in virtual time: several broadcast cores, a network that delays, stalls and cuts, disks
+//! that flush late and lose what was not flushed, servers that crash, pause and come back. After every step the promises are checked.
+//! The same seed gives the same run: `SIM_SEED=n` repeats one, `SIM_RUNS=n` tries so many.
+
+mod chaos;
+mod check;
+mod cluster;
+mod disk;
+mod golden;
+mod leader_scripts;
+mod learner_scripts;
+mod network;
+mod script;
+
+use chaos::{Chaos, run};
+
+const RUNS: u64 = 40;
+
+fn seeds() -> Vec<u64> {
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
+    match number("SIM_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("SIM_RUNS").unwrap_or(RUNS)).collect(),
+    }
+}
+
+#[test]
+fn three_servers_keep_their_promises() {
+    for seed in seeds() {
+        run(seed, &Chaos::of(seed, 3, 0));
+    }
+}
+
+#[test]
+fn five_servers_and_an_observer_keep_their_promises() {
+    for seed in seeds() {
+        run(seed, &Chaos::of(seed, 5, 1));
+    }
+}
+
+#[test]
+fn one_voter_with_an_observer_keeps_its_promises() {
+    for seed in seeds().into_iter().take(10) {
+        run(seed, &Chaos::of(seed, 1, 1));
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in [3, 4] {
+        let chaos = Chaos::of(seed, 3, 1);
+        assert_eq!(run(seed, &chaos), run(seed, &chaos));
+    }
+}
