@@ -429,7 +429,12 @@ fn a_wiped_server_helps_nobody_to_a_quorum_until_a_leader_is_established() {
         assert_eq!(one.election.poll_timeout(), Some(at(200)));
     }
 
-    // Where all are empty, an ensemble begins.
+    // Where nobody has a history of an ensemble, one begins: from nothing, or from what a standalone server has.
+    let mut two = Server::of_three(2);
+    two.begin(0, wiped);
+    two.hear(1, 1, &looking(1, 700, 0, 1));
+    assert_eq!(two.said(&[1, 3]).vote, looking(1, 700, 0, 1).vote);
+    assert_eq!(two.timeout(200).or_else(|| two.timeout(201)), elected(ServerState::Following, looking(1, 700, 0, 1).vote));
     let mut three = Server::of_three(3);
     three.begin(0, wiped);
     three.hear(1, 2, &looking(3, 0, 0, 1));
