@@ -335,11 +335,10 @@ impl Election {
         looking.wins_at = (agreed && looking.initial.zxid != ZXID_UNKNOWN).then_some(waits_until);
     }
 
+    /// A server without a vote does so in vain: quorums count voters only.
     fn count_own(&self, looking: &mut Looking) {
-        if self.membership.is_voter(self.me) {
-            let own = Ballot { vote: looking.proposal, state: ServerState::Looking, version: 0 };
-            looking.round_ballots.insert(self.me, own);
-        }
+        let own = Ballot { vote: looking.proposal, state: ServerState::Looking, version: 0 };
+        looking.round_ballots.insert(self.me, own);
     }
 
     fn elected(&self, vote: Vote) -> Elected {
