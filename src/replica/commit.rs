@@ -180,7 +180,12 @@ impl Groups {
         let waits_for_none = first.last_zxid <= self.released && !first.entries.is_empty();
         if !waits_for_none && self.silent > self.released {
             let to = limit.min(self.silent);
-            return (to > self.released).then(|| self.release(self.empty(to)));
+            if to <= self.released {
+                return None;
+            }
+            // What is ordered from now on comes after it.
+            self.open.last_zxid = self.open.last_zxid.max(to);
+            return Some(self.release(self.empty(to)));
         }
         let limit = limit.max(self.released);
         let whole = self.take_sealed(limit).or_else(|| self.take_open(limit));

@@ -285,7 +285,7 @@ impl Replica {
         self.stop == Stop::No
             && self.backlog.is_empty()
             && self.log.can_append()
-            && self.groups.outstanding().max(self.forwarded_outstanding()) < self.config.global_outstanding_limit.max(1)
+            && self.outstanding() < self.config.global_outstanding_limit.max(1)
     }
 
     /// False: leave packets of peers on their links (our own disk is behind). Ask again after every turn.
@@ -358,8 +358,12 @@ impl Replica {
         self.member.as_ref().is_none_or(|m| m.is_serving() && m.committed >= self.tree.applied())
     }
 
-    fn forwarded_outstanding(&self) -> usize {
-        self.member.as_ref().map_or(0, |m| m.learner.outstanding())
+    /// Requests of this server's clients under way; of a leader all there are.
+    fn outstanding(&self) -> usize {
+        match &self.member {
+            Some(member) if !self.decides() => member.learner.outstanding(),
+            _ => self.groups.outstanding(),
+        }
     }
 
     /// All sessions there are, their timers started afresh (P13).

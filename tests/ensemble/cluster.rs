@@ -15,6 +15,8 @@ use zoo::zab::{self, EpochFile, LinkId, Membership, Notification, Packet, Server
 const STEP_MS: u64 = 50;
 /// An election, discovery and synchronisation take less.
 pub const SOON_MS: u64 = 60_000;
+/// Nothing takes so many rounds of messages while time stands still.
+const ROUNDS_MAX: usize = 10_000;
 /// Transactions a server that starts keeps in memory.
 const RECENT: usize = 500;
 
@@ -47,6 +49,8 @@ pub struct Node {
     image: Option<(Zxid, Vec<u8>)>,
     /// One that was received and has no name yet.
     received: Option<Vec<u8>>,
+    /// Times it was started.
+    pub lives: u32,
     /// Its log, as of its last crash.
     log: Vec<(Zxid, Vec<u8>)>,
 }
@@ -84,7 +88,7 @@ impl Cluster {
         };
         let count = voters + observers;
         let members = (0..count).map(member).collect();
-        let node = |_| Node { world: None, accepted_epoch: 0, current_epoch: 0, image: None, received: None, log: Vec::new() };
+        let node = |_| Node { world: None, accepted_epoch: 0, current_epoch: 0, image: None, received: None, lives: 0, log: Vec::new() };
         Cluster {
             now: Instant(0).plus_ms(1_000_000),
             nodes: (0..count).map(node).collect(),
@@ -129,6 +133,7 @@ impl Cluster {
         let mut world = World::over_at(setup, tree, self.now);
         world.disk = Disk::with(std::mem::take(&mut node.log));
         node.world = Some(world);
+        node.lives += 1;
     }
 
     fn zab_config(&self, n: usize) -> ZabConfig {
@@ -166,7 +171,7 @@ impl Cluster {
     /// Empties the disk of a server that is down.
     pub fn wipe(&mut self, n: usize) {
         assert!(self.nodes[n].world.is_none());
-        self.nodes[n] = Node { world: None, accepted_epoch: 0, current_epoch: 0, image: None, received: None, log: Vec::new() };
+        self.nodes[n] = Node { world: None, accepted_epoch: 0, current_epoch: 0, image: None, received: None, lives: 0, log: Vec::new() };
     }
 
     /// These servers and the rest do not reach each other any more. What was on the way is lost, and nobody is told.
@@ -317,9 +322,10 @@ impl Cluster {
     /// Runs until nothing moves.
     pub fn settle(&mut self) {
         let noted = self.notes.len();
-        loop {
+        for round in 0.. {
             let mut moved = false;
-            assert!(self.notes.len() < noted + 1000, "no end of it: {:?}", self.notes.split_off(noted + 990));
+            let (notes, on_the_way) = (&self.notes[noted..], &self.notifications);
+            assert!(round < ROUNDS_MAX, "no end of it: {on_the_way:?}, {:?}", &notes[notes.len().saturating_sub(10)..]);
             for n in self.up() {
                 self.world(n).settle();
                 moved |= self.carry_out(n);
@@ -339,14 +345,54 @@ impl Cluster {
     }
 
     fn tick(&mut self) {
-        self.now = self.now.plus_ms(STEP_MS);
+        self.tick_by(STEP_MS);
+        self.settle();
+    }
+
+    /// Time passes; timers fire, and nothing else happens.
+    pub fn tick_by(&mut self, ms: u64) {
+        self.now = self.now.plus_ms(ms);
         for n in self.up() {
             let now = self.now;
             let world = self.world(n);
             world.now = now;
             world.timers();
+            self.carry_out(n);
         }
-        self.settle();
+    }
+
+    /// One thing happens inside a server.
+    pub fn small_step(&mut self, n: usize, choice: u64) {
+        let world = self.world(n);
+        let which = (choice >> 8) as usize;
+        match choice % 5 {
+            0 if !world.clients.is_empty() => drop(world.deliver(which % world.clients.len(), 1 + which % 97)),
+            0 | 1 => drop(world.disk_step()),
+            2 => drop(world.replica_step(1 + which % 3)),
+            3 => drop(world.shard_step(which % world.shards.len())),
+            _ => {}
+        }
+        self.carry_out(n);
+    }
+
+    /// One notification, or one packet of one link, arrives.
+    pub fn deliver_one(&mut self, choice: u64) {
+        if choice.is_multiple_of(4)
+            && let Some((from, to, message)) = self.notifications.pop_front()
+        {
+            if self.reaches(from, to) {
+                self.tell(to, zab::Input::Notification { from: peer(from), message });
+                self.carry_out(to);
+            }
+            return;
+        }
+        let waiting: Vec<(usize, LinkId)> = self.links.iter().filter(|(_, l)| !l.incoming.is_empty()).map(|(end, _)| *end).collect();
+        if let Some(end) = waiting.get((choice >> 8) as usize % waiting.len().max(1)) {
+            self.deliver_on(*end);
+            if self.nodes[end.0].world.is_some() {
+                self.carry_out(end.0);
+            }
+        }
     }
 
     pub fn until(&mut self, what: &str, done: impl Fn(&Cluster) -> bool) {
@@ -480,26 +526,30 @@ impl Cluster {
         }
         let ends: Vec<(usize, LinkId)> = self.links.keys().copied().collect();
         for end in ends {
-            let (n, link) = end;
-            if self.deaf.contains(&n) || !self.nodes[n].world.as_ref().is_some_and(|w| w.replica.admits_packets()) {
-                continue;
-            }
-            let Some(state) = self.links.get_mut(&end).filter(|l| !l.installing) else { continue };
-            match state.incoming.pop_front() {
-                None => continue,
-                Some(Item::Packet(packet)) => {
-                    state.installing = matches!(packet, Packet::Snap { .. });
-                    self.tell(n, zab::Input::Packet(link, packet));
-                }
-                Some(Item::Gone) => {
-                    self.links.remove(&end);
-                    self.tell(n, zab::Input::Disconnected(link));
-                }
-                Some(Item::Image(_)) => panic!("an image nobody waits for"),
-            }
-            any = true;
+            any |= self.deliver_on(end);
         }
         any
+    }
+
+    fn deliver_on(&mut self, end: (usize, LinkId)) -> bool {
+        let (n, link) = end;
+        if self.deaf.contains(&n) || !self.nodes[n].world.as_ref().is_some_and(|w| w.replica.admits_packets()) {
+            return false;
+        }
+        let Some(state) = self.links.get_mut(&end).filter(|l| !l.installing) else { return false };
+        match state.incoming.pop_front() {
+            None => return false,
+            Some(Item::Packet(packet)) => {
+                state.installing = matches!(packet, Packet::Snap { .. });
+                self.tell(n, zab::Input::Packet(link, packet));
+            }
+            Some(Item::Gone) => {
+                self.links.remove(&end);
+                self.tell(n, zab::Input::Disconnected(link));
+            }
+            Some(Item::Image(_)) => panic!("an image nobody waits for"),
+        }
+        true
     }
 
     fn receive_image(&mut self, n: usize, link: LinkId, zxid: Zxid) {

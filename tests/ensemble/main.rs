@@ -5,6 +5,7 @@
 mod driver;
 
 mod cluster;
+mod random;
 
 use cluster::{Client, Cluster};
 use driver::{Frame, Setup, TICK_MS, TIMEOUT_MS, again, data_of, new_session};
