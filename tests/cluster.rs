@@ -195,3 +195,35 @@ fn the_ensemble_command_runs_members_says_what_they_are_and_stops_them() {
     assert_eq!(lines.last().as_deref(), Some("stopping"));
     assert!(process.wait().expect("ends").success());
 }
+
+#[test]
+fn an_observer_serves_clients_and_votes_for_nobody() {
+    let mut cluster = Cluster::prepare(4, &["4lw.commands.whitelist=*"]);
+    cluster.observers = vec![4];
+    (1..=4).for_each(|id| cluster.run(id));
+    let leader = cluster.settled(&[1, 2, 3, 4]);
+    assert_eq!(cluster.mode(4).as_deref(), Some("observer"));
+    let mut client = cluster.client(4);
+    assert_eq!(client.create("/observed", b"", 0).err, 0);
+    assert_eq!(client.get("/observed", false).err, 0);
+    (1..=3).for_each(|id| cluster.shows(id, "/observed"));
+    assert!(cluster.word(leader, "mntr").contains("zk_synced_observers\t1"), "{}", cluster.word(leader, "mntr"));
+    // Two voters of three are gone: an observer is no replacement.
+    let gone = others(leader);
+    gone.iter().for_each(|id| cluster.kill(*id));
+    wait_until("nobody serves without a quorum", || cluster.mode(leader).is_none() && cluster.mode(4).is_none());
+    cluster.run(gone[0]);
+    cluster.settled(&[leader, gone[0], 4]);
+    cluster.shows(4, "/observed");
+}
+
+#[test]
+fn a_taken_election_port_ends_the_start_with_zookeepers_exit_code() {
+    let mut cluster = Cluster::prepare(3, &["electionPortBindRetry=1"]);
+    let taken = TcpListener::bind(("127.0.0.1", cluster.members[0].election_port)).expect("free");
+    let (status, log) = cluster.try_run(1).expect_err("the port is taken");
+    assert_eq!(status.code(), Some(14), "{log}");
+    assert!(log.contains("cannot listen for elections on 127.0.0.1:"), "{log}");
+    drop(taken);
+    cluster.run(1);
+}

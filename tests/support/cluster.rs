@@ -4,6 +4,7 @@ use crate::support::{PATIENCE, RawClient, ServerProcess, temp_dir, wait_until};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 use zoo::base::SessionId;
 
@@ -20,6 +21,8 @@ pub struct Place {
 pub struct Cluster {
     dir: tempfile::TempDir,
     pub members: Vec<Place>,
+    /// Members without a vote.
+    pub observers: Vec<usize>,
     settings: Vec<String>,
 }
 
@@ -42,6 +45,7 @@ impl Cluster {
         let cluster = Cluster {
             dir: temp_dir(),
             members: (0..count).map(place).collect(),
+            observers: Vec::new(),
             settings: TIMES.iter().chain(settings).map(|s| (*s).to_owned()).collect(),
         };
         for member in &cluster.members {
@@ -66,16 +70,24 @@ impl Cluster {
 
     /// The line of every member.
     pub fn server_lines(&self) -> Vec<String> {
-        self.members.iter().map(|m| format!("server.{}=127.0.0.1:{}:{}", m.id, m.quorum_port, m.election_port)).collect()
+        let kind = |id| if self.observers.contains(&id) { "observer" } else { "participant" };
+        self.members.iter().map(|m| format!("server.{}=127.0.0.1:{}:{}:{}", m.id, m.quorum_port, m.election_port, kind(m.id))).collect()
     }
 
     /// Starts a member.
     pub fn run(&mut self, id: usize) {
+        if let Err((status, log)) = self.try_run(id) {
+            panic!("member {id} did not start ({status}):\n{log}");
+        }
+    }
+
+    /// The same; `Err` has its exit status and what it printed.
+    pub fn try_run(&mut self, id: usize) -> Result<(), (ExitStatus, String)> {
         let settings: Vec<String> = self.server_lines().into_iter().chain(self.settings.iter().cloned()).collect();
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         let (dir, port) = (self.data_dir(id), self.members[id - 1].client_port);
-        let started = ServerProcess::try_start(&dir, port, 1, &settings);
-        self.members[id - 1].process = Some(started.unwrap_or_else(|(status, log)| panic!("member {id} did not start ({status}):\n{log}")));
+        self.members[id - 1].process = Some(ServerProcess::try_start(&dir, port, 1, &settings)?);
+        Ok(())
     }
 
     /// kill -9.

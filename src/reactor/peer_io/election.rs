@@ -15,9 +15,10 @@ use crate::zab::wire::{Decoded, Hello, hello, notification};
 use crate::zab::{Input, Notification};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::future::poll_fn;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
@@ -78,8 +79,7 @@ impl ElectionIo {
         let keep_alive = self.config.tcp_keep_alive;
         accept_all(listener, keep_alive, |socket| {
             if self.setting_up.get() >= SETTING_UP_MAX {
-                tracing::warn!("too many connections to the election port; closed the one from {}", socket.peer);
-                return;
+                return self.refused(socket.peer, &"there are too many that have not said who they are");
             }
             self.setting_up.set(self.setting_up.get() + 1);
             let election = self.clone();
@@ -89,8 +89,8 @@ impl ElectionIo {
                 election.setting_up.set(election.setting_up.get() - 1);
                 match hello {
                     Some(Ok((hello, input))) => election.admit(hello.peer, socket, input),
-                    Some(Err(e)) => tracing::warn!("closed a connection to the election port from {peer}: {e}"),
-                    None => tracing::warn!("closed a connection to the election port from {peer}: it did not say who it is in time"),
+                    Some(Err(e)) => election.refused(peer, &e),
+                    None => election.refused(peer, &"it did not say who it is in time"),
                 }
             })
             .detach();
@@ -102,8 +102,7 @@ impl ElectionIo {
     fn admit(self: &Rc<Self>, from: PeerId, socket: PeerSocket, input: InputBuffer) {
         let Some(peer) = self.peers.get(&from) else {
             let why = if from == self.config.me { "has the id of this server" } else { "is not in the configuration" };
-            tracing::warn!("closed a connection to the election port from {}: server {} {why}", socket.peer, from.0);
-            return;
+            return self.refused(socket.peer, &format_args!("server {} {why}", from.0));
         };
         match incoming(self.config.me, from) {
             Incoming::Keep => self.establish(from, peer, socket, input),
@@ -112,8 +111,12 @@ impl ElectionIo {
                 peer.close();
                 self.connect(from);
             }
-            Incoming::Refuse => tracing::warn!("closed a connection to the election port from {}: server {} may not", socket.peer, from.0),
+            Incoming::Refuse => self.refused(socket.peer, &format_args!("no server has the id {}", from.0)),
         }
+    }
+
+    fn refused(&self, peer: SocketAddr, why: &dyn Display) {
+        self.events.say(|| tracing::warn!("closed a connection to the election port from {peer}: {why}"));
     }
 
     /// Begins to connect, unless that is under way.

@@ -4,6 +4,7 @@
 //! turns: `calls` at once, `links` only while the replica takes packets; a reader goes on when its link's packets have been taken, so what a
 //! leader sends faster than our disk takes it waits in the sockets. No decision about votes, epochs or history is made here.
 
+mod chatter;
 mod election;
 mod epochs;
 mod link;
@@ -20,10 +21,12 @@ pub use socket::{resolve_blocking, within};
 
 use crate::base::{PeerId, Zxid};
 use crate::handoff::Inbox;
+use crate::reactor::clock;
 use crate::reactor::mesh::ToReplicaTask;
 use crate::tree::Image;
 use crate::zab::wire::Hello;
 use crate::zab::{Input, LinkId, Membership, Output, Packet};
+use chatter::Chatter;
 use election::ElectionIo;
 use epochs::EpochWrite;
 use glommio::TaskQueueHandle;
@@ -84,6 +87,14 @@ pub struct Events {
     calls: LocalQueue<Input>,
     /// Links and their packets, in the order of each link.
     links: LocalQueue<Input>,
+    chatter: Chatter,
+}
+
+impl Events {
+    /// Prints a line about other servers, unless there have been many.
+    fn say(&self, line: impl FnOnce()) {
+        self.chatter.say(clock::now(), line);
+    }
 }
 
 /// The other servers, as the replica's task sees them. Lives on its executor.
@@ -138,7 +149,7 @@ impl PeerIo {
             Output::Send { link, packet } => self.quorum.send(link, &packet),
             Output::Close(link) => self.quorum.close(link),
             Output::WriteEpoch { token, file, epoch } => self.epochs.push(EpochWrite { token, file, epoch }),
-            Output::Note(what) => tracing::info!("{what}"),
+            Output::Note(what) => self.events.say(|| tracing::info!("{what}")),
             other => panic!("an order for the replica came to the transports: {other:?}"),
         }
     }

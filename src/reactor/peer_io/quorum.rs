@@ -51,8 +51,7 @@ impl QuorumIo {
 
     fn admit(self: &Rc<Self>, socket: PeerSocket) {
         if self.links.borrow().len() >= LINKS_MAX {
-            tracing::warn!("too many connections to the quorum port; closed the one from {}", socket.peer);
-            return;
+            return self.events.say(|| tracing::warn!("too many connections to the quorum port; closed the one from {}", socket.peer));
         }
         // Even names are those of accepted links.
         self.accepted.set(self.accepted.get() + 2);
@@ -192,10 +191,10 @@ impl QuorumIo {
 
     fn lost(&self, link: &Rc<Link>, error: Option<io::Error>) {
         if self.link(link.id).is_some() {
-            match error {
+            self.events.say(|| match error {
                 Some(e) => tracing::info!("the connection to {} over the quorum port is closed: {e}", link.peer()),
                 None => tracing::info!("{} has closed its connection over the quorum port", link.peer()),
-            }
+            });
             link.close();
             self.gone(link.id);
         }

@@ -43,7 +43,10 @@ impl History for Received {
     }
 }
 
-fn port() -> (TcpListener, u16) {
+/// A listener and its port.
+type Port = (TcpListener, u16);
+
+fn port() -> Port {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     listener.set_nonblocking(true).expect("a socket");
     let port = listener.local_addr().expect("bound").port();
@@ -60,7 +63,7 @@ fn servers(count: i64, link_bytes_max: usize) -> Vec<Side> {
     };
     let members = ports.iter().zip(1..).map(|(((_, election), (_, quorum)), id)| (PeerId(id), member(*election, *quorum)));
     let membership = Membership { members: members.collect(), ..Membership::default() };
-    let start = |(((election, election_port), (quorum, quorum_port)), id): (((TcpListener, u16), (TcpListener, u16)), i64)| {
+    let start = |((election, election_port), (quorum, quorum_port)): (Port, Port), id: i64| {
         let epochs = tempfile::tempdir().expect("temp dir");
         let config = PeerIoConfig {
             me: PeerId(id),
@@ -80,7 +83,7 @@ fn servers(count: i64, link_bytes_max: usize) -> Vec<Side> {
         let io = PeerIo::start(parts, control.clone(), glommio::executor().current_task_queue());
         Side { io, election_port, quorum_port, control, history, epochs }
     };
-    ports.into_iter().zip(1..).map(start).collect()
+    ports.into_iter().zip(1..).map(|((election, quorum), id)| start((election, quorum), id)).collect()
 }
 
 fn run<F: Future<Output = ()> + 'static>(body: impl FnOnce() -> F + Send + 'static) {
@@ -320,7 +323,7 @@ fn an_image_arrives_whole_between_the_packets_around_it() {
         let (here, there) = sides[0].connect(1, (&sides[1], 2)).await;
         let mut tree = Tree::new(TreeConfig::default());
         let mut body: Vec<u8> = Vec::new();
-        tree.begin_image().write(&mut |piece| Ok(body.extend(piece)), &mut || ()).expect("written");
+        tree.begin_image().write(&mut |piece| io::Write::write_all(&mut body, piece), &mut || ()).expect("written");
         sides[1].io.perform(Output::Send { link: there, packet: Packet::LeaderInfo { zxid: Zxid::new(1, 0), protocol_version: 0x10000 } });
         sides[1].io.send_image(there, tree.begin_image());
         sides[1].send(there, Packet::UpToDate);
