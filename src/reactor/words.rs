@@ -7,13 +7,10 @@ use crate::base::{Instant, ShardId};
 use crate::handoff::Inbox;
 use crate::reactor::clock;
 use crate::reactor::mesh::{Extent, Mesh, Report, ToReplicaTask, ToShard};
+use crate::reactor::peer_io::within;
 use crate::shard::ShardReport;
-use glommio::timer::Timer;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 /// How long an answer waits for cores that are busy.
@@ -111,7 +108,7 @@ async fn gather(view: &mut AdminView, mesh: &Mesh, shard: ShardId, own: impl FnO
     let give_up = clock::now().plus_ms(GATHER.as_millis() as u64);
     while reports.len() < wanted {
         let left = Duration::from_nanos(give_up.since_ns(clock::now()));
-        if left.is_zero() || !ready_within(&answers, left).await {
+        if left.is_zero() || within(left, answers.ready()).await.is_none() {
             break;
         }
         answers.drain(&mut reports, wanted);
@@ -129,15 +126,4 @@ async fn gather(view: &mut AdminView, mesh: &Mesh, shard: ShardId, own: impl FnO
     by_shard.sort_by_key(|(id, _)| *id);
     view.shards_missing = if needs.shards { shards - by_shard.len() } else { 0 };
     view.shards = by_shard.into_iter().map(|(_, report)| report).collect();
-}
-
-/// True when the inbox got something in time.
-async fn ready_within<T>(inbox: &Inbox<T>, limit: Duration) -> bool {
-    let mut ready = pin!(inbox.ready());
-    let mut timer = pin!(Timer::new(limit));
-    poll_fn(|cx| match ready.as_mut().poll(cx) {
-        Poll::Ready(()) => Poll::Ready(true),
-        Poll::Pending => timer.as_mut().poll(cx).map(|_| false),
-    })
-    .await
 }
