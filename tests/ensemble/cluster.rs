@@ -124,7 +124,7 @@ impl Cluster {
             accepted_epoch: node.accepted_epoch,
             current_epoch: node.current_epoch,
             last_logged: tree.head_zxid(),
-            committed: node.image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid),
+            snapshot: node.image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid),
             recent,
         };
         let mut setup = self.setup.clone();
