@@ -258,7 +258,9 @@ impl Election {
     fn hear_candidate(&mut self, now: Instant, from: PeerId, message: &Notification, looking: &mut Looking, out: &mut Notifications) {
         looking.working_ballots.remove(&from);
         let vote = message.vote;
-        if vote.election_epoch < self.round {
+        // A server without a vote tells nobody better: it is answered whatever it says, and two such answers would follow each other for ever.
+        let votes = self.membership.is_voter(self.me);
+        if vote.election_epoch < self.round && votes {
             // It has to hear of the later round to be counted.
             out.push((from, self.notification(ServerState::Looking, looking.proposal)));
         }
@@ -277,7 +279,7 @@ impl Election {
         if looking.proposal != before {
             self.count_own(looking);
             self.send_all(looking.proposal, out);
-        } else if looking.proposal.is_better_than(&vote, &self.quorum) {
+        } else if votes && looking.proposal.is_better_than(&vote, &self.quorum) {
             out.push((from, self.notification(ServerState::Looking, looking.proposal)));
         }
         // While looking the format does not matter.
