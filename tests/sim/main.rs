@@ -10,6 +10,7 @@ mod golden;
 mod leader_scripts;
 mod learner_scripts;
 mod network;
+mod scenarios;
 mod script;
 
 use chaos::{Chaos, run};
