@@ -1,7 +1,7 @@
 //! Situations that chaos meets too seldom.
 
 use super::chaos::{converge, heal};
-use super::cluster::{Conditions, Event, World};
+use super::cluster::{Conditions, Event, World, membership};
 use zoo::base::PeerId;
 use zoo::zab::Role;
 
@@ -17,7 +17,7 @@ fn quiet(seed: u64, voters: i64) -> World {
         learner_bytes_max: 1 << 20,
         image_failures: 0,
     };
-    World::new(seed, voters, 0, conditions)
+    World::new(seed, membership(voters, 0), conditions)
 }
 fn wait(world: &mut World, seconds: u64) {
     let end = world.now + seconds * SECOND;
