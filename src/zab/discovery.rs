@@ -58,7 +58,7 @@ impl Leader {
         if !core.quorum.reached(counts) {
             return;
         }
-        let promised = self.learners.values().filter(|l| l.votes).map(|l| l.accepted_epoch).max().unwrap_or(0);
+        let promised = self.learners.values().map(|l| l.accepted_epoch).max().unwrap_or(0);
         self.epoch = promised.max(core.local.accepted_epoch()).saturating_add(1);
         self.enter(core, Stage::Accepting);
         core.write_epoch(EpochFile::Accepted, self.epoch);

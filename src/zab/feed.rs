@@ -7,7 +7,7 @@ use super::leader::{Leader, Refusal, Stage};
 use super::message::Packet;
 use super::output::{Output, Role};
 use super::progress::{Kind, Progress, Step};
-use super::sync::{self, Lagging, Opening};
+use super::sync::{self, Lagging, Leading, Opening};
 use crate::base::Zxid;
 
 /// A learner is pinged besides when so large a part of its queue's limit was sent since the last ping: its answer says what has arrived.
@@ -40,7 +40,8 @@ impl Leader {
         let (last, current_epoch) = learner.promise;
         let lagging = Lagging { last, is_sincere: current_epoch.is_some() || last != Zxid::ZERO };
         let end = pipeline.committed();
-        let stream = sync::decide(&core.local, end, self.stage == Stage::Serving, lagging, core.config.learner_bytes_max as u64 / 2)?;
+        let leading = Leading { end, epoch: self.epoch, is_established: self.stage == Stage::Serving };
+        let stream = sync::decide(&core.local, leading, lagging, core.config.learner_bytes_max as u64 / 2)?;
         let patience = core.init_ms() + core.sync_ms();
         learner.deadline = Some(core.now.plus_ms(patience));
         match stream.opening {

@@ -25,6 +25,17 @@ pub struct Stream {
     pub history: Vec<(Zxid, Payload)>,
 }
 
+/// The leader's side of the decision.
+#[derive(Clone, Copy, Debug)]
+pub struct Leading {
+    /// The end of the history that every learner must have: what is committed, or the whole log of a leader that is not established yet.
+    pub end: Zxid,
+    /// Its epoch.
+    pub epoch: u32,
+    /// It has a quorum.
+    pub is_established: bool,
+}
+
 /// A learner, as the decision sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Lagging {
@@ -34,15 +45,17 @@ pub struct Lagging {
     pub is_sincere: bool,
 }
 
-/// Decides. `end` is the end of the history that every learner must have: what is committed, or the whole log of a leader that is not
-/// established yet. SNAP is always right, and is the answer wherever it is doubtful what the learner has.
-pub fn decide(local: &Local, end: Zxid, established: bool, learner: Lagging, queue_max: u64) -> Result<Stream, &'static str> {
+/// Decides. SNAP is always right, and is the answer wherever it is doubtful what the learner has.
+pub fn decide(local: &Local, leading: Leading, learner: Lagging, queue_max: u64) -> Result<Stream, &'static str> {
+    let end = leading.end;
     let peer = if learner.last == ZXID_UNKNOWN { Zxid::ZERO } else { learner.last };
     if peer == end {
         return Ok(Stream { opening: Opening::Diff(end), history: Vec::new() });
     }
-    // Within an epoch there is one history: whoever is beyond the end in its epoch has the end itself. Across epochs that is not certain.
-    if peer > end && peer.epoch() == end.epoch() && peer.counter() != 0 && end.counter() != 0 && local.tail.holds(end) {
+    // Within an epoch there is one history: whoever is beyond the end in its epoch, or has proposals of ours, has the end itself. Across
+    // epochs that is not certain.
+    let has_end = [end.epoch(), leading.epoch].contains(&peer.epoch()) && peer.counter() != 0;
+    if peer > end && has_end && end.counter() != 0 && local.tail.holds(end) {
         return Ok(Stream { opening: Opening::Trunc(end), history: Vec::new() });
     }
     if peer < end && peer != Zxid::ZERO && has_prefix(local, peer) {
@@ -54,7 +67,7 @@ pub fn decide(local: &Local, end: Zxid, established: bool, learner: Lagging, que
             _ => {}
         }
     }
-    image(local, end, established, peer, learner.is_sincere)
+    image(local, leading, peer, learner.is_sincere)
 }
 
 /// Is everything the learner has, up to its end, on our history, so that only what follows is missing?
@@ -67,11 +80,11 @@ fn has_prefix(local: &Local, peer: Zxid) -> bool {
 }
 
 /// The image is of what is applied here; the rest of the history follows it.
-fn image(local: &Local, end: Zxid, established: bool, peer: Zxid, is_sincere: bool) -> Result<Stream, &'static str> {
-    let at = local.applied().min(end);
-    assert!(at == local.applied(), "applied {} beyond the end {end} of the history", local.applied());
+fn image(local: &Local, leading: Leading, peer: Zxid, is_sincere: bool) -> Result<Stream, &'static str> {
+    let (at, end) = (local.applied(), leading.end);
+    assert!(at <= end, "applied {at} beyond the end {end} of the history");
     // Until a quorum has the history, this learner's log may be the only other copy of what lies between: it must not be replaced by less.
-    if !established && at < end && (peer > at || !is_sincere) {
+    if !leading.is_established && at < end && (peer > at || !is_sincere) {
         return Err("no image of the whole history can be made yet");
     }
     let history = if at == end { Vec::new() } else { local.tail.between(at, end).ok_or("the recent history has a hole")? };
@@ -95,9 +108,12 @@ mod tests {
         let recent: Vec<_> = [z(1, 3), z(1, 4), z(1, 5), z(3, 1), z(3, 2)].map(|zxid| (zxid, Payload::from(vec![0; 10]))).into();
         Local::new(Stored { accepted_epoch: 3, current_epoch: 3, last_logged: z(3, 2), snapshot: Zxid::ZERO, recent })
     }
+    fn leading(end: Zxid) -> Leading {
+        Leading { end, epoch: 5, is_established: true }
+    }
     fn decided(local: &Local, end: Zxid, peer: Zxid) -> (Opening, Vec<Zxid>) {
         let learner = Lagging { last: peer, is_sincere: true };
-        let stream = decide(local, end, true, learner, 1_000).unwrap();
+        let stream = decide(local, leading(end), learner, 1_000).unwrap();
         (stream.opening, stream.history.iter().map(|(zxid, _)| *zxid).collect())
     }
 
@@ -112,6 +128,7 @@ mod tests {
             (z(1, 2), Snap(end), vec![]),                 // older than what is in memory
             (z(3, 7), Trunc(end), vec![]),                // more of the same epoch
             (z(4, 1), Snap(end), vec![]),                 // more, of an epoch that never came to be
+            (z(5, 1), Trunc(end), vec![]),                // more, and it is ours
             (z(1, 6), Snap(end), vec![]),                 // not ours: an epoch's end that was never committed
             (z(2, 1), Snap(end), vec![]),                 // not ours
             (Zxid::ZERO, Snap(end), vec![]),              // nothing
@@ -137,7 +154,7 @@ mod tests {
     #[test]
     fn a_difference_too_long_for_the_queue_becomes_an_image() {
         let learner = Lagging { last: z(1, 3), is_sincere: true };
-        let stream = decide(&local(), z(3, 2), true, learner, 39).unwrap();
+        let stream = decide(&local(), leading(z(3, 2)), learner, 39).unwrap();
         assert_eq!(stream.opening, Opening::Snap(z(3, 2)));
     }
     #[test]
@@ -158,8 +175,10 @@ mod tests {
             (Lagging { last: Zxid::ZERO, is_sincere: true }, false),
             (Lagging { last: z(1, 1), is_sincere: true }, false),
         ] {
-            assert_eq!(decide(&local, z(3, 3), false, learner, 1_000).is_err(), refused, "{learner:?}");
-            assert!(decide(&local, z(3, 3), true, learner, 1_000).is_ok(), "{learner:?}");
+            let established = leading(z(3, 3));
+            let alone = Leading { is_established: false, ..established };
+            assert_eq!(decide(&local, alone, learner, 1_000).is_err(), refused, "{learner:?}");
+            assert!(decide(&local, established, learner, 1_000).is_ok(), "{learner:?}");
         }
     }
     #[test]

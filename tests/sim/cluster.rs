@@ -94,8 +94,7 @@ pub fn membership(voters: i64, observers: i64) -> Membership {
 }
 
 impl World {
-    pub fn new(seed: u64, voters: i64, observers: i64, conditions: Conditions) -> World {
-        let membership = membership(voters, observers);
+    pub fn new(seed: u64, membership: Membership, conditions: Conditions) -> World {
         let server = || Server { platter: Platter::default(), running: None, lives: 0 };
         let mut world = World {
             now: 1_000_000_000,
@@ -270,6 +269,15 @@ impl World {
             server.platter = Platter::default();
         }
         self.checks_disks = false;
+    }
+    /// Its replica doubts its state.
+    pub fn resync(&mut self, id: PeerId) {
+        let now = self.now;
+        if let Some(running) = self.running(id).filter(|r| r.paused_until <= now) {
+            let life = running.life;
+            running.zab.resync("in doubt");
+            self.pump(life);
+        }
     }
     pub fn pause(&mut self, id: PeerId, ms: u64) {
         let until = self.now + ms * 1_000_000;

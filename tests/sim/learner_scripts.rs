@@ -31,7 +31,7 @@ fn the_promise_is_on_disk_before_it_is_given_a24() {
     let mut s = one();
     s.disk_waits = true;
     let link = s.follow();
-    assert_eq!(s.said(), [format!("connect 3"), format!("{link} FOLLOWERINFO 1:0 Some(1)")]);
+    assert_eq!(s.said(), ["connect 3".into(), format!("{link} FOLLOWERINFO 1:0 Some(1)")]);
     s.packet(link, leader_info(2));
     assert_eq!(s.said(), lines(["write Accepted 2"]));
     s.epoch_written();
@@ -171,7 +171,7 @@ fn the_next_election_waits_until_the_old_role_has_left_nothing_on_its_way_a1_l4(
     s.voted = None;
     s.packet(link, proposal(z(2, 1))).packet(link, proposal(z(2, 2)));
     s.give(Input::Disconnected(LinkId(link)));
-    assert_eq!(s.said(), [format!("append 2:1"), format!("append 2:2"), format!("looking"), format!("{link} close")]);
+    assert_eq!(s.said(), ["append 2:1".into(), "append 2:2".into(), "looking".into(), format!("{link} close")]);
     s.run(60_000);
     assert_eq!((s.voted, s.zab.poll_timeout()), (None, None), "it waits for the disk alone");
     s.give(Input::Durable(z(2, 1)));

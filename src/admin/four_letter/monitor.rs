@@ -2,7 +2,6 @@
 
 use crate::admin::report::AdminView;
 use crate::admin::{java_text, version};
-use crate::replica::ProposalBytes;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
@@ -37,10 +36,10 @@ fn member(out: &mut Lines, view: &AdminView) {
     out.line("synced_observers", counts.synced_observers);
     out.line("synced_non_voting_followers", counts.synced_non_voting_followers);
     out.line("pending_syncs", counts.pending_syncs);
-    let size = |of: fn(ProposalBytes) -> usize| member.proposal_bytes.map_or("-1".to_owned(), |bytes| of(bytes).to_string());
-    out.line("last_proposal_size", size(|bytes| bytes.last));
-    out.line("min_proposal_size", size(|bytes| bytes.min));
-    out.line("max_proposal_size", size(|bytes| bytes.max));
+    let (bytes, text) = (member.proposal_bytes, |size: Option<usize>| size.map_or("-1".to_owned(), |n| n.to_string()));
+    out.line("last_proposal_size", text(bytes.map(|b| b.last)));
+    out.line("min_proposal_size", text(bytes.map(|b| b.min)));
+    out.line("max_proposal_size", text(bytes.map(|b| b.max)));
 }
 
 fn latency(out: &mut Lines, view: &AdminView) {
