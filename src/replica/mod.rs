@@ -17,7 +17,7 @@ mod learner;
 mod member;
 mod password;
 mod removal;
-mod report;
+pub mod report;
 mod snapshots;
 
 use crate::base::prng::Prng;
@@ -34,7 +34,7 @@ use removal::Removals;
 use snapshots::Snapshots;
 
 pub use password::derived_password;
-pub use report::{MemberReport, ProposalBytes, ReplicaReport};
+pub use report::{MemberReport, ReplicaReport};
 
 /// Settings of the replica; a small struct by value.
 #[derive(Clone, Debug)]

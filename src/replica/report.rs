@@ -3,7 +3,8 @@
 use super::Replica;
 use crate::base::{Instant, PeerId, SessionId, WallTime, Zxid};
 use crate::zab::membership::MemberKind;
-use crate::zab::{LearnerCounts, ServerState};
+
+pub use crate::zab::{LearnerCounts, ServerState};
 
 /// What the replica knows for admin commands.
 #[derive(Clone, Debug, Default)]

@@ -1,15 +1,12 @@
 //! The text of every word, byte for byte, as a ZooKeeper 3.9.4 server lays it out.
 
 use super::*;
-use crate::admin::MemberFacts;
-use crate::admin::report::{DirectorySizes, ServerFacts};
+use crate::admin::report::{DirectorySizes, MemberFacts, ServerFacts};
 use crate::admin::version;
 use crate::base::{SessionId, WallTime, Zxid};
-use crate::replica::ReplicaReport;
-use crate::replica::{MemberReport, ProposalBytes};
+use crate::replica::report::{LearnerCounts, MemberReport, ProposalBytes, ReplicaReport, ServerState};
 use crate::shard::{ConnReport, ShardReport};
 use crate::tree::TreeCounts;
-use crate::zab::{LearnerCounts, ServerState};
 
 const ALICE: SessionId = SessionId(0x0100_0024_5f1c_0000);
 const BOB: SessionId = SessionId(0x0100_0024_5f1c_0001);
