@@ -5,6 +5,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use zoo::base::SessionId;
 
@@ -24,6 +26,23 @@ pub struct Cluster {
     /// Members without a vote.
     pub observers: Vec<usize>,
     settings: Vec<String>,
+    /// One at a time: many servers on few cores would be a test of the machine.
+    _turn: MutexGuard<'static, ()>,
+}
+
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A port nobody listens on, given out once. Below those that the kernel gives to clients: a member that is down must find its own free when it
+/// comes back.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 20_000 + ((std::process::id().wrapping_mul(61) + n) % 12_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Generous limits in time: a loaded machine is no reason for an election.
@@ -32,21 +51,15 @@ const TIMES: [&str; 4] = ["tickTime=200", "initLimit=100", "syncLimit=40", "maxS
 impl Cluster {
     /// Chooses ports and makes directories; nobody runs yet.
     pub fn prepare(count: usize, settings: &[&str]) -> Self {
-        // Held until all are chosen, so that no port is chosen twice.
-        let held: Vec<_> = (0..3 * count).map(|_| TcpListener::bind(("127.0.0.1", 0)).expect("a port")).collect();
-        let port = |n: usize| held[n].local_addr().expect("bound").port();
-        let place = |i: usize| Place {
-            id: i + 1,
-            client_port: port(3 * i),
-            quorum_port: port(3 * i + 1),
-            election_port: port(3 * i + 2),
-            process: None,
-        };
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let place =
+            |i: usize| Place { id: i + 1, client_port: free_port(), quorum_port: free_port(), election_port: free_port(), process: None };
         let cluster = Cluster {
             dir: temp_dir(),
             members: (0..count).map(place).collect(),
             observers: Vec::new(),
             settings: TIMES.iter().chain(settings).map(|s| (*s).to_owned()).collect(),
+            _turn: turn,
         };
         for member in &cluster.members {
             let data = cluster.data_dir(member.id);

@@ -283,7 +283,14 @@ impl Out {
     fn send_now(&mut self, socket: &PeerSocket) -> io::Result<bool> {
         while self.sent < self.bytes.len() {
             match socket.send_now(&self.bytes[self.sent..])? {
-                0 => return Ok(false),
+                0 => {
+                    // A peer that never catches up quite must not keep what it has taken.
+                    if self.sent >= KEPT_BYTES {
+                        self.bytes.drain(..self.sent);
+                        self.sent = 0;
+                    }
+                    return Ok(false);
+                }
                 n => self.sent += n,
             }
         }
