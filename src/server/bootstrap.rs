@@ -313,8 +313,12 @@ impl Purge {
 /// The one line that says that the server is ready.
 fn announce(config: &ServerConfig, address: SocketAddr, plan: &CorePlan, zxid: Zxid) {
     let host = if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() };
+    let member = config.ensemble.as_ref().map_or_else(String::new, |ensemble| {
+        tracing::warn!("servers of an ensemble do not authenticate each other: nobody else should reach their election and quorum ports");
+        format!("server {} of an ensemble of {}, ", ensemble.me.0, ensemble.membership.members.len())
+    });
     tracing::info!(
-        "zoo {} is ready: listening on {address}, data in {}, {} {}{}, at zxid {zxid}; try: zkCli.sh -server {host}:{}",
+        "zoo {} is ready: listening on {address}, {member}data in {}, {} {}{}, at zxid {zxid}; try: zkCli.sh -server {host}:{}",
         version::zoo_build(),
         config.storage.data_dir.display(),
         plan.cores.len(),

@@ -137,7 +137,8 @@ fn listen(settings: &Settings, own: Option<&Member>) -> Result<SocketAddr, Confi
         }
         (None, None) => return Err(ConfigError::Incomplete("clientPort is not set: there would be nothing to serve".to_owned())),
     };
-    let host = from_line.map(|(host, _)| host.as_str()).filter(|h| !h.is_empty());
+    // A line without a host means all addresses, and is shown like this.
+    let host = from_line.map(|(host, _)| host.as_str()).filter(|h| !h.is_empty() && *h != "0.0.0.0");
     match (address_key, host) {
         (Some(setting), _) => lookup(&setting.value, port).ok_or_else(|| ConfigError::value(setting, "an address of this machine")),
         (None, Some(host)) => lookup(host, port).ok_or_else(|| ConfigError::Incomplete(format!("cannot resolve client address {host:?}"))),
