@@ -403,7 +403,8 @@ impl Cluster {
         let end = self.now.plus_ms(SOON_MS);
         self.settle();
         while !done(self) {
-            assert!(self.now < end, "not within {SOON_MS} ms: {what}");
+            let last = &self.notes[self.notes.len().saturating_sub(10)..];
+            assert!(self.now < end, "not within {SOON_MS} ms: {what}; {last:?}");
             self.tick();
         }
     }
