@@ -274,3 +274,7 @@ fn shift(range: &mut Range<u32>, by: u32) {
 fn empty(last_zxid: Zxid) -> Batch {
     Batch { last_zxid, ..Batch::default() }
 }
+
+#[cfg(test)]
+#[path = "commit_tests.rs"]
+mod tests;

@@ -17,6 +17,8 @@ const STEP_MS: u64 = 50;
 pub const SOON_MS: u64 = 60_000;
 /// Nothing takes so many rounds of messages while time stands still.
 const ROUNDS_MAX: usize = 10_000;
+/// Roles and links given up while time stands still, after which it goes on.
+const TRIES_MAX: usize = 100;
 /// Transactions a server that starts keeps in memory.
 const RECENT: usize = 500;
 
@@ -324,8 +326,10 @@ impl Cluster {
         let noted = self.notes.len();
         for round in 0.. {
             let mut moved = false;
-            let (notes, on_the_way) = (&self.notes[noted..], &self.notifications);
-            assert!(round < ROUNDS_MAX, "no end of it: {on_the_way:?}, {:?}", &notes[notes.len().saturating_sub(10)..]);
+            if self.notes.len() > noted + TRIES_MAX {
+                return; // servers try again and again what can only go well later
+            }
+            assert!(round < ROUNDS_MAX, "there is no end of messages");
             for n in self.up() {
                 self.world(n).settle();
                 moved |= self.carry_out(n);
@@ -399,7 +403,8 @@ impl Cluster {
         let end = self.now.plus_ms(SOON_MS);
         self.settle();
         while !done(self) {
-            assert!(self.now < end, "not within {SOON_MS} ms: {what}");
+            let last = &self.notes[self.notes.len().saturating_sub(10)..];
+            assert!(self.now < end, "not within {SOON_MS} ms: {what}; {last:?}");
             self.tick();
         }
     }

@@ -260,13 +260,18 @@ fn run(seed: u64) -> (u64, Vec<(zoo::base::Zxid, u64)>) {
 
 /// PROPTEST_CASES overrides.
 fn cases() -> u64 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(64)
+    number("PROPTEST_CASES").unwrap_or(64)
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().and_then(|n| n.parse().ok())
 }
 
 #[test]
 fn whatever_happens_to_servers_and_links_clients_are_told_the_truth() {
     let mut answers = 0;
-    for seed in 0..cases() {
+    let first = number("ZOO_FUZZ_SEED").unwrap_or(0);
+    for seed in first..first + cases() {
         let told = std::panic::catch_unwind(|| run(seed)).unwrap_or_else(|_| panic!("seed {seed}"));
         answers += told.0;
     }
