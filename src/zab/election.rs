@@ -26,8 +26,8 @@ pub struct History {
     /// The epoch of that history.
     pub current_epoch: u32,
     /// The disk is empty, and nobody vouches that it always was: it may have acknowledged what it does not know any more (L21). Such a server
-    /// helps to begin an ensemble of empty servers; as soon as it hears of any history it stays out of the election and follows whom the
-    /// others have elected.
+    /// helps to begin an ensemble, from nothing or from the data of a standalone server; as soon as it hears of the history of an ensemble it
+    /// stays out of the election and follows whom the others have elected.
     pub may_have_forgotten: bool,
 }
 
@@ -74,7 +74,7 @@ struct Looking {
     /// The vote for the history here.
     initial: Vote,
     proposal: Vote,
-    /// Everything about this server's history is uncertain.
+    /// As in `History`.
     may_have_forgotten: bool,
     /// Ballots of this round, the own one included.
     round_ballots: BTreeMap<PeerId, Ballot>,
@@ -241,7 +241,7 @@ impl Election {
         if !self.membership.is_voter(vote.leader) {
             return None;
         }
-        if looking.may_have_forgotten && (vote.peer_epoch > 0 || vote.zxid != Zxid::ZERO) && looking.initial.zxid != ZXID_UNKNOWN {
+        if looking.may_have_forgotten && is_history_of_an_ensemble(vote) && looking.initial.zxid != ZXID_UNKNOWN {
             self.stand_aside(looking, out);
         }
         match message.state {
@@ -307,7 +307,7 @@ impl Election {
         None
     }
 
-    /// A history exists, and this server may have had a part in it that it does not know any more: from now on its votes do not count.
+    /// An ensemble has a history, and this server may have had a part in it that it does not know any more: from now on its votes do not count.
     fn stand_aside(&self, looking: &mut Looking, out: &mut Notifications) {
         looking.initial.zxid = ZXID_UNKNOWN;
         looking.proposal = looking.initial;
@@ -335,11 +335,10 @@ impl Election {
         looking.wins_at = (agreed && looking.initial.zxid != ZXID_UNKNOWN).then_some(waits_until);
     }
 
+    /// A server without a vote does so in vain: quorums count voters only.
     fn count_own(&self, looking: &mut Looking) {
-        if self.membership.is_voter(self.me) {
-            let own = Ballot { vote: looking.proposal, state: ServerState::Looking, version: 0 };
-            looking.round_ballots.insert(self.me, own);
-        }
+        let own = Ballot { vote: looking.proposal, state: ServerState::Looking, version: 0 };
+        looking.round_ballots.insert(self.me, own);
     }
 
     fn elected(&self, vote: Vote) -> Elected {
@@ -366,6 +365,11 @@ impl Election {
 #[cfg(test)]
 #[path = "election_sim_tests.rs"]
 mod sim_tests;
+/// Has a quorum ever acknowledged anything of it? Before its first epoch a history is that of a standalone server, or of nobody.
+fn is_history_of_an_ensemble(vote: &Vote) -> bool {
+    vote.peer_epoch > 0 || vote.zxid.epoch() > 0
+}
+
 #[cfg(test)]
 #[path = "election_tests.rs"]
 mod tests;

@@ -323,6 +323,38 @@ fn a_joiner_needs_the_leaders_own_word_and_a_quorum() {
     assert!(one.hear(14, 2, &following).is_some());
 }
 
+/// While a new epoch begins, its leader may announce it already and its followers not yet.
+#[test]
+fn in_the_own_round_the_leader_alone_decides_whether_servers_at_work_agree() {
+    let (following, leading) = (working(ServerState::Following, 3, 1, 1), working(ServerState::Leading, 3, 2, 1));
+    let mut one = Server::of_three(1);
+    one.begin(0, history(5, 1));
+    assert_eq!(one.hear(1, 2, &following), None);
+    assert_eq!(one.hear(2, 3, &leading), elected(ServerState::Following, leading.vote));
+
+    let mut one = Server::of_three(1);
+    one.begin(0, history(5, 1));
+    assert_eq!(one.hear(1, 2, &following), None);
+    one.hear(2, 2, &looking(2, 5, 1, 5));
+    assert_eq!(one.hear(3, 3, &working(ServerState::Leading, 3, 2, 5)), None, "what was said in an older round does not count in this one");
+}
+
+#[test]
+fn who_joined_an_older_round_tells_voters_of_that_and_others_of_its_own() {
+    let mut one = Server::of_three(1);
+    for now in 0..5 {
+        one.begin(now, history(5, 1));
+    }
+    let said = |state| working(state, 3, 1, 2);
+    one.hear(10, 2, &said(ServerState::Following));
+    assert!(one.hear(11, 3, &said(ServerState::Leading)).is_some());
+    for (from, round) in [(2, 2), (77, 5)] {
+        one.hear(12, from, &looking(2, 5, 1, 9));
+        assert_eq!(one.said(&[from]).vote, Vote { election_epoch: round, ..said(ServerState::Leading).vote });
+    }
+    assert_eq!(one.begin(20, history(5, 1))[0].1.vote.election_epoch, 6, "rounds do not go back");
+}
+
 #[test]
 fn a_server_that_others_follow_leads_only_in_its_own_round() {
     let mut one = Server::of_three(1);
@@ -341,7 +373,7 @@ fn observers_and_strangers_have_no_say_but_get_an_answer() {
     let mut one = Server::new(1, text);
     one.begin(0, history(5, 1));
     for from in [4, 77] {
-        assert_eq!(one.hear(1, from, &looking(4, 99, 9, 9)), None);
+        assert_eq!(one.hear(1, from, &looking(3, 99, 9, 9)), None);
         assert_eq!(one.said(&[from]).vote, looking(1, 5, 1, 1).vote);
         one.hear(1, from, &working(ServerState::Observing, 3, 1, 1));
         assert!(one.out.is_empty(), "or the two would answer each other for ever");
@@ -429,7 +461,12 @@ fn a_wiped_server_helps_nobody_to_a_quorum_until_a_leader_is_established() {
         assert_eq!(one.election.poll_timeout(), Some(at(200)));
     }
 
-    // Where all are empty, an ensemble begins.
+    // Where nobody has a history of an ensemble, one begins: from nothing, or from what a standalone server has.
+    let mut two = Server::of_three(2);
+    two.begin(0, wiped);
+    two.hear(1, 1, &looking(1, 700, 0, 1));
+    assert_eq!(two.said(&[1, 3]).vote, looking(1, 700, 0, 1).vote);
+    assert_eq!(two.timeout(200).or_else(|| two.timeout(201)), elected(ServerState::Following, looking(1, 700, 0, 1).vote));
     let mut three = Server::of_three(3);
     three.begin(0, wiped);
     three.hear(1, 2, &looking(3, 0, 0, 1));

@@ -1,6 +1,10 @@
 //! Quorums as arithmetic: majority, hierarchical (groups with weights), and several of them at once.
 
 use crate::base::PeerId;
+use smallvec::SmallVec;
+
+/// So many voters are counted without allocating.
+const VOTERS_USUAL: usize = 7;
 
 /// Decides which sets of servers are enough. Any two quorums of one configuration have a server in common.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,9 +55,8 @@ impl Quorum {
 
     /// The highest value that the members of some quorum have all reached: a commit point, a deadline. `None`: no quorum has any.
     pub fn level<T: Ord + Copy>(&self, of: impl Fn(PeerId) -> Option<T>) -> Option<T> {
-        let mut values: Vec<T> = self.rules.iter().flat_map(Rule::voters).filter_map(&of).collect();
-        values.sort_unstable_by(|a, b| b.cmp(a));
-        values.into_iter().find(|value| self.reached(|id| of(id).is_some_and(|has| has >= *value)))
+        let levels = self.rules.iter().map(|rule| rule.level(&of));
+        levels.min().flatten()
     }
 
     /// The weight of a server in elections: a server without any votes, but is never elected.
@@ -74,10 +77,13 @@ impl Rule {
         }
     }
 
-    fn voters(&self) -> Vec<PeerId> {
+    fn level<T: Ord + Copy>(&self, of: &impl Fn(PeerId) -> Option<T>) -> Option<T> {
         match self {
-            Rule::Majority(voters) => voters.clone(),
-            Rule::Hierarchical(groups) => groups.iter().flatten().map(|(id, _)| *id).collect(),
+            Rule::Majority(voters) => descending(voters.iter().copied(), of).get(voters.len() / 2).copied(),
+            Rule::Hierarchical(groups) => {
+                let values = descending(groups.iter().flatten().map(|(id, _)| *id), of);
+                values.into_iter().find(|value| self.reached(&|id| of(id).is_some_and(|has| has >= *value)))
+            }
         }
     }
 
@@ -87,6 +93,13 @@ impl Rule {
             Rule::Hierarchical(groups) => groups.iter().flatten().find(|(member, _)| *member == id).map_or(0, |(_, weight)| *weight),
         }
     }
+}
+
+/// What the servers have reached, best first.
+fn descending<T: Ord + Copy>(ids: impl Iterator<Item = PeerId>, of: &impl Fn(PeerId) -> Option<T>) -> SmallVec<[T; VOTERS_USUAL]> {
+    let mut values: SmallVec<[T; VOTERS_USUAL]> = ids.filter_map(of).collect();
+    values.sort_unstable_by(|a, b| b.cmp(a));
+    values
 }
 
 /// The weight of those members of a group for whom `has` holds.
