@@ -93,7 +93,10 @@ impl Leader {
         learner.promise = (last, current_epoch);
         learner.step = Step::Promised;
         learner.deadline = None;
-        if self.stage >= Stage::Syncing { self.feed(core, link) } else { Ok(()) }
+        if self.stage >= Stage::Syncing {
+            self.feed(core, link);
+        }
+        Ok(())
     }
 
     /// Takes the epoch as that of our history, once a quorum has promised it.

@@ -494,9 +494,11 @@ impl World {
 
     fn send_image(&mut self, life: Life, link: LinkId, zxid: Zxid) {
         let Some(running) = self.alive(life) else { return };
-        let at = running.applied.checked_sub(1).map_or(Zxid::ZERO, |last| running.memory[last].0);
-        assert_eq!(at, zxid, "an image is of what is applied, exactly (A12)");
-        let image = running.memory[..running.applied].to_vec();
+        let count = running.memory.partition_point(|(at, _)| *at <= zxid);
+        let end = count.checked_sub(1).map_or(Zxid::ZERO, |last| running.memory[last].0);
+        assert_eq!(end, zxid, "an image is as of a transaction, exactly (A12)");
+        assert!(running.role == Role::Looking || zxid <= running.committed, "an established leader gives away what is not committed");
+        let image = running.memory[..count].to_vec();
         self.images += 1;
         self.send(life, link, Message::Image(zxid, image));
         let delay = self.prng.below(self.conditions.delay_ms + 1);
