@@ -74,43 +74,82 @@ fn write_on(addresses: Vec<std::net::SocketAddr>, stop: &AtomicBool, acknowledge
     }
 }
 
+/// A client that writes to whichever member takes it, on a thread of its own.
+struct Writer {
+    stop: Arc<AtomicBool>,
+    acknowledged: Arc<AtomicUsize>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Writer {
+    fn start(cluster: &Cluster) -> Self {
+        let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let addresses: Vec<_> = cluster.members.iter().map(|member| cluster.address(member.id)).collect();
+        let thread = std::thread::spawn({
+            let (stop, acknowledged) = (stop.clone(), acknowledged.clone());
+            move || write_on(addresses, &stop, &acknowledged)
+        });
+        Writer { stop, acknowledged, thread }
+    }
+
+    fn written(&self) -> usize {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Waits for this many more.
+    fn goes_on(&self, what: &str, count: usize) {
+        let before = self.written();
+        wait_until(what, || self.written() >= before + count);
+    }
+
+    /// Ends it, and looks for everything it was promised at every member.
+    fn check(self, cluster: &Cluster) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the writer ends");
+        let written = self.acknowledged.load(Ordering::Relaxed);
+        for member in &cluster.members {
+            cluster.shows(member.id, &format!("/w-{}", written - 1));
+            let mut client = cluster.client(member.id);
+            for n in 0..written {
+                let found = client.call(OpCode::Exists, &path_watch(&format!("/w-{n}"), false));
+                assert_eq!(found.err, 0, "member {} has lost /w-{n} of {written}", member.id);
+            }
+        }
+    }
+}
+
 /// P2, P3, P15: the leader is killed under writes; the rest goes on; the killed one comes back by what it missed, with everything.
 #[test]
 fn the_rest_goes_on_when_the_leader_is_killed_and_no_acknowledged_write_is_lost() {
     let mut cluster = Cluster::start(3, &[]);
     let leader = cluster.settled(&[1, 2, 3]);
-    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let addresses: Vec<_> = (1..=3).map(|id| cluster.address(id)).collect();
-    let writer = std::thread::spawn({
-        let (stop, acknowledged) = (stop.clone(), acknowledged.clone());
-        move || write_on(addresses, &stop, &acknowledged)
-    });
-    let written = || acknowledged.load(Ordering::Relaxed);
-    wait_until("writes before the kill", || written() > 50);
+    let writer = Writer::start(&cluster);
+    writer.goes_on("writes before the kill", 50);
     cluster.kill(leader);
-    let before = written();
-    wait_until("writes after the kill", || written() > before + 50);
+    writer.goes_on("writes after the kill", 50);
     let next = cluster.settled(&others(leader));
     assert_ne!(next, leader);
     cluster.run(leader);
     cluster.settled(&[1, 2, 3]);
-    let back = written();
-    wait_until("writes with all three", || written() > back + 20);
-    stop.store(true, Ordering::Relaxed);
-    writer.join().expect("the writer ends");
-    for id in 1..=3 {
-        cluster.shows(id, &format!("/w-{}", written() - 1));
-        let mut client = cluster.client(id);
-        for n in 0..written() {
-            assert_eq!(
-                client.call(OpCode::Exists, &path_watch(&format!("/w-{n}"), false)).err,
-                0,
-                "member {id} has lost /w-{n} of {}",
-                written()
-            );
-        }
-    }
+    writer.goes_on("writes with all three", 20);
+    writer.check(&cluster);
     assert!(!cluster.log(leader).contains("the leader's image"), "what it missed was enough:\n{}", cluster.log(leader));
+}
+
+/// P3, L7: whoever is killed in whatever company, what was acknowledged is there when a majority is.
+#[test]
+fn members_killed_in_turn_together_and_all_at_once_lose_nothing() {
+    let mut cluster = Cluster::start(3, &["snapCount=60", "preAllocSize=256"]);
+    cluster.settled(&[1, 2, 3]);
+    let writer = Writer::start(&cluster);
+    for killed in [&[1][..], &[2], &[3], &[1, 2], &[2, 3], &[1, 2, 3]] {
+        writer.goes_on("writes before the kill", 30);
+        killed.iter().for_each(|id| cluster.kill(*id));
+        killed.iter().for_each(|id| cluster.run(*id));
+        cluster.settled(&[1, 2, 3]);
+    }
+    writer.goes_on("writes after all kills", 30);
+    writer.check(&cluster);
 }
 
 /// A member without its disk comes back as a learner, by an image.
@@ -225,4 +264,38 @@ fn a_taken_election_port_ends_the_start_with_zookeepers_exit_code() {
     assert!(log.contains("cannot listen for elections on 127.0.0.1:"), "{log}");
     drop(taken);
     cluster.run(1);
+}
+
+/// P13, S6: a session goes on at any member, for whoever has its password, and its ephemerals go with it everywhere.
+#[test]
+fn sessions_move_between_members_and_take_their_ephemerals_along() {
+    const EPHEMERAL: i32 = 1;
+    let cluster = Cluster::start(3, &[]);
+    cluster.settled(&[1, 2, 3]);
+    let mut first = cluster.client(1);
+    assert_eq!(first.create("/mine", b"", EPHEMERAL).err, 0);
+    let (session, password) = (first.session, first.password);
+    drop(first);
+    for (n, id) in [2, 3, 1, 2, 1].into_iter().enumerate() {
+        let mut moved = RawClient::attach(cluster.address(id), session, password, 30_000).expect("it goes on here");
+        assert_eq!(moved.session, session);
+        assert_eq!(moved.create(&format!("/move-{n}"), b"", 0).err, 0);
+        assert_eq!(moved.get("/mine", false).err, 0, "its own write is behind this one");
+    }
+    assert!(RawClient::attach(cluster.address(3), session, [7; 16], 30_000).is_none(), "the wrong password");
+    let gone = |path: &str| {
+        for id in 1..=3 {
+            let mut client = cluster.client(id);
+            wait_until(&format!("{path} is gone from member {id}"), || client.get(path, false).err == -101);
+        }
+    };
+    RawClient::attach(cluster.address(3), session, password, 30_000).expect("it goes on here").close();
+    gone("/mine");
+    // A client that falls silent at any member is expired by the leader.
+    for id in 1..=3 {
+        let brief = RawClient::try_attach(cluster.address(id), SessionId::NONE, [0; 16], 1_000).expect("an answer");
+        let mut brief = brief.expect("a new session");
+        assert_eq!(brief.create("/brief", b"", EPHEMERAL).err, 0);
+        gone("/brief");
+    }
 }
