@@ -316,8 +316,8 @@ impl Replica {
 
     /// The next image that can be sent. One whose zxid is no more to be had is given up with its link; the learner comes again.
     pub(super) fn poll_image(&mut self) -> Option<Output> {
-        let applied = self.tree.applied();
         let member = self.member.as_mut()?;
+        let applied = self.tree.applied();
         let at = member.images.iter().position(|image| image.zxid <= applied)?;
         let AwaitedImage { link, zxid, behind } = member.images.remove(at);
         if zxid == applied {
