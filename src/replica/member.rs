@@ -328,11 +328,14 @@ impl Replica {
         Some(Output::Peer(zab::Output::Close(link)))
     }
 
-    /// Up to where transactions may be published.
+    /// Up to where transactions may be published. A leader that is not established yet serves nobody, and lets its tree go on to the end of
+    /// its history where it has to send an image of that.
     pub(super) fn limit(&self) -> Zxid {
         let durable = self.log.durable_zxid();
         let Some(member) = &self.member else { return durable };
-        member.images.iter().map(|image| image.zxid).fold(durable.min(member.committed), Zxid::min)
+        let Some(image) = member.images.iter().map(|image| image.zxid).min() else { return durable.min(member.committed) };
+        let known = if member.is_serving() { member.committed } else { member.committed.max(image) };
+        durable.min(known).min(image)
     }
 
     pub(super) fn zab_timeout(&mut self, now: Instant) {

@@ -58,7 +58,7 @@ impl Leader {
         if !core.quorum.reached(counts) {
             return;
         }
-        let promised = self.learners.values().filter(|l| l.votes).map(|l| l.accepted_epoch).max().unwrap_or(0);
+        let promised = self.learners.values().map(|l| l.accepted_epoch).max().unwrap_or(0);
         self.epoch = promised.max(core.local.accepted_epoch()).saturating_add(1);
         self.enter(core, Stage::Accepting);
         core.write_epoch(EpochFile::Accepted, self.epoch);
@@ -93,7 +93,10 @@ impl Leader {
         learner.promise = (last, current_epoch);
         learner.step = Step::Promised;
         learner.deadline = None;
-        if self.stage >= Stage::Syncing { self.feed(core, link) } else { Ok(()) }
+        if self.stage >= Stage::Syncing {
+            self.feed(core, link);
+        }
+        Ok(())
     }
 
     /// Takes the epoch as that of our history, once a quorum has promised it.

@@ -7,7 +7,7 @@ use super::leader::{Leader, Refusal, Stage};
 use super::message::Packet;
 use super::output::{Output, Role};
 use super::progress::{Kind, Progress, Step};
-use super::sync::{self, Lagging, Opening};
+use super::sync::{self, Leading, Opening};
 use crate::base::Zxid;
 
 /// A learner is pinged besides when so large a part of its queue's limit was sent since the last ping: its answer says what has arrived.
@@ -28,19 +28,16 @@ impl Leader {
     pub(super) fn feed_promised(&mut self, core: &mut Core) {
         let waiting: Vec<LinkId> = self.learners.iter().filter(|(_, l)| l.step == Step::Promised).map(|(link, _)| *link).collect();
         for link in waiting {
-            if let Err(why) = self.feed(core, link) {
-                self.refuse(core, link, why);
-            }
+            self.feed(core, link);
         }
     }
 
     /// Cuts the stream of one learner: history, then what is outstanding, then NEWLEADER; whatever is proposed later goes behind it.
-    pub(super) fn feed(&mut self, core: &mut Core, link: LinkId) -> Result<(), Refusal> {
-        let (Some(learner), Some(pipeline)) = (self.learners.get_mut(&link), &self.pipeline) else { return Ok(()) };
-        let (last, current_epoch) = learner.promise;
-        let lagging = Lagging { last, is_sincere: current_epoch.is_some() || last != Zxid::ZERO };
+    pub(super) fn feed(&mut self, core: &mut Core, link: LinkId) {
+        let (Some(learner), Some(pipeline)) = (self.learners.get_mut(&link), &self.pipeline) else { return };
         let end = pipeline.committed();
-        let stream = sync::decide(&core.local, end, self.stage == Stage::Serving, lagging, core.config.learner_bytes_max as u64 / 2)?;
+        let leading = Leading { end, epoch: self.epoch };
+        let stream = sync::decide(&core.local.tail, leading, learner.promise.0, core.config.learner_bytes_max as u64 / 2);
         let patience = core.init_ms() + core.sync_ms();
         learner.deadline = Some(core.now.plus_ms(patience));
         match stream.opening {
@@ -67,7 +64,6 @@ impl Leader {
         send(core, link, learner, Packet::NewLeader { zxid: Zxid::new(self.epoch, 0), config });
         learner.mark(core.now);
         learner.step = Step::Syncing;
-        Ok(())
     }
     /// The image is out: the learner's time begins.
     pub fn snapshot_sent(&mut self, core: &Core, link: LinkId) {

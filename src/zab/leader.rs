@@ -282,3 +282,45 @@ impl Leader {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zab::{Membership, Stored, ZabConfig};
+
+    #[test]
+    fn a_leader_whose_counter_is_used_up_steps_down_for_a_new_epoch() {
+        let membership = Membership::parse("server.5=a:1:2:participant\nversion=0").expect("valid");
+        let config = ZabConfig {
+            me: PeerId(5),
+            membership,
+            is_observer: false,
+            tick_ms: 1_000,
+            init_limit: 10,
+            sync_limit: 5,
+            notification_ms_min: 1,
+            notification_ms_max: 1,
+            finalize_ms: 1,
+            connect_retry_ms: 1,
+            tail_count_min: 1,
+            tail_bytes_max: 0,
+            learner_bytes_max: 1,
+            seed: 1,
+        };
+        let mut core = Core::new(config, Stored::default(), Instant(1));
+        let mut leader = Leader::new(&mut core);
+        for _ in 0..2 {
+            let Some(Output::WriteEpoch { token, .. }) = core.poll_output() else { panic!("an epoch is written") };
+            let file = core.local.epoch_written(token).expect("the one under way");
+            leader.epoch_written(&mut core, file).expect("leads");
+        }
+        let last = Zxid::new(1, u32::MAX - 2);
+        leader.pipeline.as_mut().expect("an epoch").skip_to(last);
+        let zxid = leader.next_zxid().expect("one is left");
+        assert_eq!(zxid, Zxid::new(1, u32::MAX - 1));
+        leader.pipeline.as_mut().expect("an epoch").skip_to(zxid);
+        assert_eq!(leader.next_zxid(), None);
+        core.now = core.now.plus_ms(500);
+        assert!(leader.timeout(&mut core).is_err());
+    }
+}

@@ -26,9 +26,8 @@ pub struct Local {
     snapshot: Zxid,
     /// Committed for certain, as far as heard since the start: no leader may take that away (L6).
     known: Zxid,
-    /// What the replica was told: it publishes that, once durable.
+    /// What the replica was told.
     committed: Zxid,
-    applied: Zxid,
     /// The end of the history.
     pub tail: Tail,
     work: Option<DiskWork>,
@@ -36,7 +35,7 @@ pub struct Local {
 }
 
 impl Local {
-    /// As the disk has it. A recovered tree counts as applied whole: it is served only when a leader is established.
+    /// As the disk has it.
     pub fn new(stored: Stored) -> Local {
         let last = stored.last_logged;
         assert!(stored.snapshot <= last, "the snapshot {} is beyond the log's end {last}", stored.snapshot);
@@ -48,7 +47,6 @@ impl Local {
             snapshot: stored.snapshot,
             known: Zxid::ZERO,
             committed: Zxid::ZERO,
-            applied: last,
             tail: Tail::new(stored.recent, last),
             work: None,
             tokens: 0,
@@ -78,10 +76,6 @@ impl Local {
     pub fn known_committed(&self) -> Zxid {
         self.known
     }
-    /// Up to where the replica has published: an image can be made of that.
-    pub fn applied(&self) -> Zxid {
-        self.applied
-    }
     /// Everything appended is durable, and nothing else is under way.
     pub fn is_settled(&self) -> bool {
         self.durable == self.last && self.work.is_none()
@@ -98,21 +92,16 @@ impl Local {
     pub fn flushed(&mut self, zxid: Zxid) {
         assert!(zxid <= self.last, "durable {zxid} beyond the log's end {}", self.last);
         self.durable = self.durable.max(zxid);
-        self.publish();
     }
     /// Committed up to here.
     pub fn commit(&mut self, zxid: Zxid) {
         assert!(self.committed <= zxid && zxid <= self.last, "commit of {zxid} between {} and {}", self.committed, self.last);
         self.committed = zxid;
         self.known = self.known.max(zxid);
-        self.publish();
-    }
-    fn publish(&mut self) {
-        self.applied = self.applied.max(self.committed.min(self.durable));
     }
     /// Forgets what no learner that is a little behind would need.
     pub fn trim(&mut self, count_min: usize, bytes_max: usize) {
-        self.tail.trim(count_min, bytes_max, self.applied);
+        self.tail.trim(count_min, bytes_max, self.committed);
     }
 
     /// An epoch file is going to be written.
@@ -145,7 +134,7 @@ impl Local {
         assert!(self.known.max(self.snapshot) <= end && end <= self.last, "cut to {end}: known {}, last {}", self.known, self.last);
         self.tail.cut(end);
         self.work = None;
-        (self.last, self.durable, self.applied) = (end, end, self.applied.min(end));
+        (self.last, self.durable) = (end, end);
     }
     /// An image is going to take the place of everything.
     pub fn install(&mut self) {
@@ -156,7 +145,7 @@ impl Local {
         assert_eq!(self.work, Some(DiskWork::Installation));
         self.work = None;
         self.tail = Tail::empty(zxid);
-        (self.last, self.durable, self.applied, self.committed, self.snapshot) = (zxid, zxid, zxid, zxid, zxid);
+        (self.last, self.durable, self.committed, self.snapshot) = (zxid, zxid, zxid, zxid);
     }
     /// It has not; everything is what it was (L5).
     pub fn installation_failed(&mut self) {

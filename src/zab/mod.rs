@@ -46,6 +46,9 @@ pub use output::{EpochFile, Output, Role};
 /// An observer waits a random part of this before it asks again who leads (`zookeeper.observer.election.DelayMs`).
 const OBSERVER_DELAY_MS: u64 = 200;
 
+/// How long a server waits when a role ended before it served: at first, and at most when that happens again and again.
+const PAUSE_MS: std::ops::RangeInclusive<u64> = 100..=1_000;
+
 /// One server's part in the ensemble.
 pub struct Zab {
     core: Core,
@@ -55,6 +58,8 @@ pub struct Zab {
     waiting: WaitingRoom,
     /// Ask the next leader for an image.
     wants_all: bool,
+    /// Roles that ended before they served, since one did.
+    in_vain: u32,
     links: u64,
     prng: Prng,
 }
@@ -82,6 +87,7 @@ impl Zab {
             core: Core::new(config, stored, now),
             place: Place::Settling { not_before: now },
             wants_all: false,
+            in_vain: 0,
             links: 1,
         };
         zab.begin_when_settled();
@@ -271,6 +277,11 @@ impl Zab {
                 }
             }
         }
+        if !established {
+            let pause_ms = (PAUSE_MS.start() << self.in_vain.min(8)).min(*PAUSE_MS.end());
+            not_before = not_before.plus_ms(pause_ms / 2 + self.prng.below(pause_ms / 2 + 1));
+            self.in_vain = self.in_vain.saturating_add(1);
+        }
         self.election.withdraw();
         self.place = Place::Settling { not_before };
     }
@@ -317,7 +328,7 @@ impl Zab {
     /// From the start of service on, the announced vote names the new epoch: whoever looks for a leader finds all members agree.
     fn announce_service(&mut self) {
         match self.role() {
-            Role::Looking => {}
+            Role::Looking => return,
             Role::Leading { epoch } => self.election.serving(epoch),
             Role::Following { .. } | Role::Observing { .. } => {
                 if let Place::Learning(learner) = &self.place {
@@ -325,6 +336,7 @@ impl Zab {
                 }
             }
         }
+        self.in_vain = 0;
     }
 
     /// What this server is for its clients.

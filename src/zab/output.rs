@@ -62,8 +62,9 @@ pub enum Output {
         /// What.
         packet: Packet,
     },
-    /// Send an image of everything up to `zxid`, which is committed and applied here: `Packet::Snap`, the stream, its signature; later
-    /// `Send`s of the link wait behind it. Report `SnapshotSent`.
+    /// Send an image of everything up to `zxid`, exactly: `Packet::Snap`, the stream, its signature; later `Send`s of the link wait behind it.
+    /// Where that is not published yet, wait for it. While `Role::Looking` lasts the leader is not established, and this is its whole log:
+    /// publish up to it for this purpose (nobody is served), but let no snapshot file be made of it (A13). Report `SnapshotSent`.
     SendSnapshot {
         /// Where.
         link: LinkId,

@@ -73,6 +73,11 @@ impl Pipeline {
     pub fn forget(&mut self, link: LinkId) {
         self.syncs.retain(|(_, from)| *from != link);
     }
+    /// As if everything before had been proposed and committed.
+    #[cfg(test)]
+    pub fn skip_to(&mut self, zxid: Zxid) {
+        (self.last, self.committed) = (zxid, zxid);
+    }
     /// Syncs that wait.
     pub fn pending_syncs(&self) -> usize {
         self.syncs.len()

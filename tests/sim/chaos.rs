@@ -1,6 +1,7 @@
 //! Faults by dice: each run turns most of them off and some far up.
 
-use super::cluster::{Conditions, Event, World};
+use super::cluster::{Conditions, Event, World, membership};
+use std::collections::BTreeMap;
 use zoo::base::PeerId;
 use zoo::base::prng::Prng;
 use zoo::zab::Role;
@@ -15,6 +16,8 @@ const HEALING_S: u64 = 60;
 pub struct Chaos {
     pub voters: i64,
     pub observers: i64,
+    /// Hierarchical quorums.
+    pub groups: BTreeMap<i64, Vec<PeerId>>,
     pub conditions: Conditions,
     pub step_ms: u64,
     pub client_ms: u64,
@@ -25,6 +28,7 @@ pub struct Chaos {
     pub isolate: u64,
     pub heal: u64,
     pub pause: u64,
+    pub resync: u64,
 }
 
 impl Chaos {
@@ -43,6 +47,7 @@ impl Chaos {
         Chaos {
             voters,
             observers,
+            groups: BTreeMap::new(),
             conditions,
             step_ms: 50 + sometimes(2, 1_000),
             client_ms: 1 + sometimes(2, 60),
@@ -53,13 +58,16 @@ impl Chaos {
             isolate: sometimes(3, 20),
             heal: 5 + sometimes(2, 40),
             pause: sometimes(3, 15),
+            resync: sometimes(4, 10),
         }
     }
 }
 
 /// Runs it; the fingerprint of the run.
 pub fn run(seed: u64, chaos: &Chaos) -> u64 {
-    let mut world = World::new(seed, chaos.voters, chaos.observers, chaos.conditions.clone());
+    let mut members = membership(chaos.voters, chaos.observers);
+    members.groups.clone_from(&chaos.groups);
+    let mut world = World::new(seed, members, chaos.conditions.clone());
     let dump = Dump(seed, chaos.clone());
     world.after(chaos.step_ms, Event::Chaos);
     world.after(chaos.client_ms, Event::Client);
@@ -121,6 +129,10 @@ fn strike(world: &mut World, chaos: &Chaos) {
         let (victim, ms) = (one(world), world.prng.below(3_000));
         world.pause(victim, ms);
     }
+    if dice(world, chaos.resync) {
+        let doubtful = one(world);
+        world.resync(doubtful);
+    }
 }
 
 /// Nothing goes wrong any more.
@@ -153,7 +165,7 @@ fn is_whole(world: &mut World) -> bool {
     let ids = world.ids();
     let last = world.checker.last_committed();
     let whole = |world: &mut World, id: PeerId| {
-        world.running(id).is_some_and(|r| r.role != Role::Looking && r.committed.epoch() == last.epoch() && r.memory[..r.applied].len() > 0)
+        world.running(id).is_some_and(|r| r.role != Role::Looking && r.committed.epoch() == last.epoch() && r.applied > 0)
     };
     let epochs: Vec<_> = ids.iter().map(|id| world.running(*id).map(|r| r.zab.current_epoch())).collect();
     epochs.windows(2).all(|pair| pair[0] == pair[1]) && epochs[0] == Some(last.epoch()) && ids.iter().all(|id| whole(world, *id))

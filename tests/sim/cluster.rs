@@ -94,8 +94,7 @@ pub fn membership(voters: i64, observers: i64) -> Membership {
 }
 
 impl World {
-    pub fn new(seed: u64, voters: i64, observers: i64, conditions: Conditions) -> World {
-        let membership = membership(voters, observers);
+    pub fn new(seed: u64, membership: Membership, conditions: Conditions) -> World {
         let server = || Server { platter: Platter::default(), running: None, lives: 0 };
         let mut world = World {
             now: 1_000_000_000,
@@ -270,6 +269,15 @@ impl World {
             server.platter = Platter::default();
         }
         self.checks_disks = false;
+    }
+    /// Its replica doubts its state.
+    pub fn resync(&mut self, id: PeerId) {
+        let now = self.now;
+        if let Some(running) = self.running(id).filter(|r| r.paused_until <= now) {
+            let life = running.life;
+            running.zab.resync("in doubt");
+            self.pump(life);
+        }
     }
     pub fn pause(&mut self, id: PeerId, ms: u64) {
         let until = self.now + ms * 1_000_000;
@@ -486,9 +494,11 @@ impl World {
 
     fn send_image(&mut self, life: Life, link: LinkId, zxid: Zxid) {
         let Some(running) = self.alive(life) else { return };
-        let at = running.applied.checked_sub(1).map_or(Zxid::ZERO, |last| running.memory[last].0);
-        assert_eq!(at, zxid, "an image is of what is applied, exactly (A12)");
-        let image = running.memory[..running.applied].to_vec();
+        let count = running.memory.partition_point(|(at, _)| *at <= zxid);
+        let end = count.checked_sub(1).map_or(Zxid::ZERO, |last| running.memory[last].0);
+        assert_eq!(end, zxid, "an image is as of a transaction, exactly (A12)");
+        assert!(running.role == Role::Looking || zxid <= running.committed, "an established leader gives away what is not committed");
+        let image = running.memory[..count].to_vec();
         self.images += 1;
         self.send(life, link, Message::Image(zxid, image));
         let delay = self.prng.below(self.conditions.delay_ms + 1);

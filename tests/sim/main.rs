@@ -10,9 +10,11 @@ mod golden;
 mod leader_scripts;
 mod learner_scripts;
 mod network;
+mod scenarios;
 mod script;
 
 use chaos::{Chaos, run};
+use zoo::base::PeerId;
 
 const RUNS: u64 = 40;
 
@@ -42,6 +44,16 @@ fn five_servers_and_an_observer_keep_their_promises() {
 fn one_voter_with_an_observer_keeps_its_promises() {
     for seed in seeds().into_iter().take(10) {
         run(seed, &Chaos::of(seed, 1, 1));
+    }
+}
+
+#[test]
+fn a_hierarchy_of_groups_keeps_its_promises() {
+    for seed in seeds().into_iter().take(20) {
+        let mut chaos = Chaos::of(seed, 5, 0);
+        chaos.groups =
+            [(1, vec![1, 2, 3]), (2, vec![4]), (3, vec![5])].map(|(group, ids)| (group, ids.into_iter().map(PeerId).collect())).into();
+        run(seed, &chaos);
     }
 }
 
