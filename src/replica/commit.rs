@@ -23,6 +23,8 @@ pub(super) struct Groups {
     open: Batch,
     /// Transactions in them.
     outstanding: usize,
+    /// Those with a reply: of clients of this server.
+    own_outstanding: usize,
     /// Last zxid of the last batch handed out.
     released: Zxid,
     /// Transactions above `released` and up to here are silent.
@@ -34,7 +36,16 @@ pub(super) struct Groups {
 
 impl Groups {
     pub(super) fn new(applied: Zxid) -> Self {
-        Groups { sealed: VecDeque::new(), open: empty(applied), outstanding: 0, released: applied, silent: applied, tree: 0, committed: 0 }
+        Groups {
+            sealed: VecDeque::new(),
+            open: empty(applied),
+            outstanding: 0,
+            own_outstanding: 0,
+            released: applied,
+            silent: applied,
+            tree: 0,
+            committed: 0,
+        }
     }
 
     /// Where reply frames are written.
@@ -45,6 +56,11 @@ impl Groups {
     /// Transactions that are not published.
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding
+    }
+
+    /// Those of them that clients of this server wait for.
+    pub(super) fn own_outstanding(&self) -> usize {
+        self.own_outstanding
     }
 
     /// Transactions handed out for publication in this run.
@@ -61,7 +77,7 @@ impl Groups {
         self.silent = self.silent.max(self.sealed.back().map_or(self.released, |b| b.last_zxid)).max(self.open.last_zxid);
         self.sealed.clear();
         self.open = self.empty(self.released);
-        self.outstanding = 0;
+        (self.outstanding, self.own_outstanding) = (0, 0);
     }
 
     /// A transaction without entries.
@@ -105,6 +121,7 @@ impl Groups {
         }
         if let Some(reply) = &reply {
             self.open.shards.insert(reply.conn.shard);
+            self.own_outstanding += 1;
         }
         let events = first..self.open.events.len() as u32;
         self.open.entries.push(Entry::Txn { zxid, events, reply, closed });
@@ -199,8 +216,15 @@ impl Groups {
     fn release(&mut self, batch: Batch) -> Batch {
         assert!(batch.last_zxid >= self.released, "batches leave in order");
         self.released = batch.last_zxid;
-        let txns = batch.entries.iter().filter(|e| matches!(e, Entry::Txn { .. })).count();
+        let (mut txns, mut own) = (0, 0);
+        for entry in &batch.entries {
+            if let Entry::Txn { reply, .. } = entry {
+                txns += 1;
+                own += usize::from(reply.is_some());
+            }
+        }
         self.outstanding -= txns;
+        self.own_outstanding -= own;
         self.committed += txns as u64;
         batch
     }

@@ -319,8 +319,8 @@ impl Replica {
 
     /// The next image that can be sent. One whose zxid is no more to be had is given up with its link; the learner comes again.
     pub(super) fn poll_image(&mut self) -> Option<Output> {
-        let applied = self.tree.applied();
         let member = self.member.as_mut()?;
+        let applied = self.tree.applied();
         let at = member.images.iter().position(|image| image.zxid <= applied)?;
         let AwaitedImage { link, zxid, behind } = member.images.remove(at);
         if zxid == applied {
@@ -331,11 +331,14 @@ impl Replica {
         Some(Output::Peer(zab::Output::Close(link)))
     }
 
-    /// Up to where transactions may be published.
+    /// Up to where transactions may be published. A leader that is not established yet serves nobody, and lets its tree go on to the end of
+    /// its history where it has to send an image of that.
     pub(super) fn limit(&self) -> Zxid {
         let durable = self.log.durable_zxid();
         let Some(member) = &self.member else { return durable };
-        member.images.iter().map(|image| image.zxid).fold(durable.min(member.committed), Zxid::min)
+        let Some(image) = member.images.iter().map(|image| image.zxid).min() else { return durable.min(member.committed) };
+        let known = if member.is_serving() { member.committed } else { member.committed.max(image) };
+        durable.min(known).min(image)
     }
 
     pub(super) fn zab_timeout(&mut self, now: Instant) {

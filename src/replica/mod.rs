@@ -358,11 +358,12 @@ impl Replica {
         self.member.as_ref().is_none_or(|m| m.is_serving() && m.committed >= self.tree.applied())
     }
 
-    /// Requests of this server's clients under way; of a leader all there are.
+    /// What admission counts: everything, or in an ensemble what this server's own clients wait for, so that those of others cannot keep
+    /// them out.
     fn outstanding(&self) -> usize {
         match &self.member {
-            Some(member) if !self.decides() => member.learner.outstanding(),
-            _ => self.groups.outstanding(),
+            None => self.groups.outstanding(),
+            Some(member) => member.learner.outstanding().max(self.groups.own_outstanding()),
         }
     }
 

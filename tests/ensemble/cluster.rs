@@ -3,7 +3,7 @@
 
 use crate::driver::{self, Disk, Frame, Setup, World, new_session};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use zoo::base::{Instant, PeerId, Zxid};
+use zoo::base::{Instant, PeerId, SessionId, Zxid};
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
 use zoo::record::txn::decode_payload;
 use zoo::replica::{Input, MemberReport, Output};
@@ -255,11 +255,22 @@ impl Cluster {
         (image.zxid(), image.digest().expect("digests are on").digest)
     }
 
+    /// The sessions a server knows; ephemerals have no other owners.
+    fn sessions(&mut self, n: usize) -> Vec<SessionId> {
+        let now = self.now;
+        let report = self.world(n).replica.report(now);
+        let sessions: Vec<SessionId> = report.sessions.iter().map(|(id, ..)| *id).collect();
+        assert!(report.ephemerals.iter().all(|(owner, _)| sessions.contains(owner)), "{:?} of {sessions:?}", report.ephemerals);
+        sessions
+    }
+
     /// All that are up have the same history and the same tree, and their shards show it.
     pub fn assert_same(&mut self) {
         self.pass(2 * driver::TICK_MS);
         let states: Vec<_> = self.up().into_iter().map(|n| (n, self.state(n))).collect();
         assert!(states.windows(2).all(|pair| pair[0].1 == pair[1].1), "{states:?}");
+        let sessions: Vec<_> = self.up().into_iter().map(|n| self.sessions(n)).collect();
+        assert!(sessions.windows(2).all(|pair| pair[0] == pair[1]), "{sessions:?}");
         for (n, (zxid, _)) in states {
             let world = self.world(n);
             (0..world.shards.len()).for_each(|shard| {

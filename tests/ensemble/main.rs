@@ -559,3 +559,56 @@ fn a_member_that_stops_closes_its_log_and_the_others_go_on() {
     let client = c.connect_again(other, &client.session);
     assert_eq!(get(&mut c, &client, "/a"), "1");
 }
+
+#[test]
+fn a_learner_whose_disk_is_slow_leaves_packets_on_their_link_and_delays_nobody_a22() {
+    let mut c = three();
+    let (follower, other) = (c.followers()[0], c.followers()[1]);
+    let client = c.connect(other);
+    c.ok(&client, |w, i| w.create(i, "/a", "", 0));
+    c.world(follower).disk.is_stalled = true;
+    let value = "x".repeat(200 << 10);
+    for _ in 0..180 {
+        c.ok(&client, |w, i| w.set(i, "/a", &value));
+    }
+    assert!(!c.world(follower).replica.admits_packets(), "it has enough to do");
+    let written = c.world(follower).disk.written_bytes;
+    assert!(written <= 18 << 20, "{written} bytes were written and not flushed");
+    c.world(follower).disk.is_stalled = false;
+    c.settle();
+    assert!(c.world(follower).replica.admits_packets());
+    c.assert_same();
+}
+
+#[test]
+fn members_that_do_not_wait_for_their_disks_serve_too() {
+    let mut setup = Setup::default();
+    setup.replica.log.force_sync = false;
+    let mut c = Cluster::started(setup, 3, 0);
+    for node in 0..3 {
+        let client = c.connect(node);
+        c.ok(&client, |w, i| w.create(i, &format!("/{node}"), "", 1));
+        c.ok(&client, |w, i| w.request(i, OpCode::Sync, |b| b.put_string("/")));
+    }
+    c.assert_same();
+}
+
+#[test]
+fn used_containers_are_removed_by_one_transaction_of_the_leader() {
+    let mut c = three();
+    let client = c.connect(0);
+    c.ok(&client, |w, i| w.request(i, OpCode::CreateContainer, |b| driver::put_create(b, "/box", "", 4)));
+    c.ok(&client, |w, i| w.create(i, "/box/child", "", 0));
+    let before = zxid_of(&c.ok(&client, |w, i| w.delete(i, "/box/child")));
+    let end = c.now.plus_ms(90_000);
+    while c.now < end {
+        c.pass(TIMEOUT_MS as u64 / 3);
+        c.ask(&client, |w, i| {
+            w.request_as(i, -2, OpCode::Ping as i32, |_| ());
+            0
+        });
+    }
+    assert_eq!(errors(&c.ask(&client, |w, i| w.read(i, OpCode::Exists, "/box", false))), [-101]);
+    assert_eq!(c.state(0).0, before.next().expect("in the epoch"), "one transaction, and nothing else happened");
+    c.assert_same();
+}

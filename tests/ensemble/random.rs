@@ -20,6 +20,8 @@ enum Asked {
     /// Read the node of this client.
     Read(usize),
     Synced,
+    /// Created or deleted the ephemeral node of its own.
+    Flipped,
 }
 
 /// A client with a node of its own, `/<n>`, to which it writes ever larger numbers.
@@ -69,6 +71,12 @@ impl Actor {
             8 => {
                 let xid = c.world(node).request(index, OpCode::Sync, |b| b.put_string("/"));
                 self.awaited.push_back((xid, Asked::Synced));
+            }
+            15 => {
+                let path = format!("/e{}", self.me);
+                let create = rng.below(3) > 0;
+                let xid = if create { c.world(node).create(index, &path, "", 1) } else { c.world(node).delete(index, &path) };
+                self.awaited.push_back((xid, Asked::Flipped));
             }
             9..15 => {
                 let of = rng.below(CLIENTS as u64) as usize;
@@ -141,6 +149,8 @@ impl Actor {
                         assert!(number >= before, "client {} saw {before} and then {number} of {of} (P8)", self.me);
                     }
                     Asked::Synced => assert_eq!(*err, 0),
+                    // There or not there already, or its session is ending.
+                    Asked::Flipped => assert!([0, -110, -101, -112].contains(err), "{err}"),
                 }
             }
         }

@@ -118,6 +118,8 @@ impl Wake for Flag {
 pub struct Disk {
     pub pending: VecDeque<Completion>,
     pub records: Vec<Record>,
+    /// It completes nothing for the time being.
+    pub is_stalled: bool,
     named: BTreeSet<FileId>,
     pub syncs: u64,
     pub opened: u64,
@@ -394,6 +396,9 @@ impl World {
 
     /// The disk completes what it was asked for first; false when there is nothing.
     pub fn disk_step(&mut self) -> bool {
+        if self.disk.is_stalled {
+            return false;
+        }
         let Some(completion) = self.disk.pending.pop_front() else { return false };
         let input = match completion {
             Completion::Synced(token, file, upto) => {

@@ -4,6 +4,9 @@ use super::script::{Script, ack, commit, proposal, request, show_zxid, stored, z
 use zoo::base::{SessionId, Zxid};
 use zoo::zab::{Input, LinkId, Packet, Role, ServerState};
 
+/// After a role that ended before it served.
+const PAUSE_MS: u64 = 100;
+
 fn leader_info(epoch: u32) -> Packet {
     Packet::LeaderInfo { zxid: z(epoch, 0), protocol_version: 0x10000 }
 }
@@ -190,7 +193,7 @@ fn an_epoch_on_its_way_to_the_disk_is_waited_for_l4() {
     s.voted = None;
     s.give(Input::Disconnected(LinkId(link)));
     assert_eq!(s.voted, None);
-    s.epoch_written();
+    s.epoch_written().run(PAUSE_MS);
     assert_eq!((s.voted.map(|v| v.zxid), s.zab.accepted_epoch()), (Some(z(1, 3)), 2));
     // A token of no write changes nothing.
     s.give(Input::EpochWritten(zoo::zab::EpochToken(99)));
@@ -208,7 +211,7 @@ fn half_an_image_is_no_history_l5() {
             s.give(Input::Disconnected(LinkId(link)));
             assert_eq!(s.voted, None, "nothing begins while the image may still be installed (L4)");
         }
-        s.give(Input::SnapshotFailed("cut off".into()));
+        s.give(Input::SnapshotFailed("cut off".into())).run(PAUSE_MS);
         let vote = s.voted.expect("an election");
         assert_eq!((vote.zxid, vote.peer_epoch), (z(1, 3), 1), "with the history of before");
     }
@@ -273,6 +276,7 @@ fn a_cut_to_what_is_not_in_the_log_is_refused_and_an_image_asked_for_l6() {
         if s.said() == [format!("truncate {}", show_zxid(target))] {
             s.truncated(Zxid::ZERO); // only the disk could tell that it is not there
         }
+        s.run(PAUSE_MS);
         let vote = s.voted.expect("an election");
         assert!(vote.zxid != Zxid::ZERO || target == z(1, 1), "votes tell the true end: {vote:?}");
         let link = s.follow();
@@ -399,4 +403,27 @@ fn who_connects_to_a_learner_is_turned_away_and_strangers_are_not_listened_to() 
     assert_eq!(s.said(), lines(["20 close"]));
     s.packet(20, commit(z(9, 9))).packet(22, Packet::UpToDate).give(Input::Disconnected(LinkId(20)));
     assert_eq!((s.said(), s.zab.state()), (vec![], ServerState::Following));
+}
+
+#[test]
+fn roles_that_end_in_vain_are_followed_by_growing_pauses() {
+    let mut s = one();
+    let mut pauses = Vec::new();
+    for _ in 0..7 {
+        s.voted = None;
+        let link = s.follow();
+        s.packet(link, Packet::UpToDate);
+        let left = s.now;
+        while s.voted.is_none() {
+            s.run(1);
+        }
+        pauses.push(s.now.since_ms(left));
+    }
+    for (pause, most) in pauses.iter().zip([100, 200, 400, 800, 1_000, 1_000, 1_000]) {
+        assert!((most / 2..=most + 2).contains(pause), "{pauses:?}");
+    }
+    s.voted = None;
+    let link = s.serve(2);
+    s.packet(link, Packet::UpToDate);
+    assert!(s.voted.is_some(), "none after a role that served");
 }
