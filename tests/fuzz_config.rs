@@ -100,7 +100,7 @@ fn any_four_bytes_are_answered_without_panic() {
         if rng.chance(3, 4) {
             view.facts.whitelist = Whitelist::parse("*").0;
         }
-        let _ = needs(word, &view.facts.whitelist);
+        let _ = needs(word, &view.facts);
         let answer = answer(word, &arg, &view);
         assert!(std::str::from_utf8(&answer.text).is_ok());
         let mask = matches!(answer.order, Some(Order::SetTraceMask(_)));

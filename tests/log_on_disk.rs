@@ -108,7 +108,7 @@ impl Shell {
 
 fn recover(data_dir: &Path) -> (StorageConfig, Recovered) {
     let config = ServerConfig::development("127.0.0.1:0".parse().expect("an address"), data_dir);
-    let recovered = recovery::recover(&config.storage, &config.tree(1)).unwrap_or_else(|e| panic!("{e}"));
+    let recovered = recovery::recover(&config.storage, &config.tree(1), recovery::Purpose::Standalone).unwrap_or_else(|e| panic!("{e}"));
     (config.storage, recovered)
 }
 
@@ -158,7 +158,7 @@ fn damage_to_the_very_last_acknowledged_record_is_noticed() {
     bytes[last] ^= 1;
     std::fs::write(&path, bytes).expect("written");
     let config = ServerConfig::development("127.0.0.1:0".parse().expect("an address"), root.path());
-    let refused = recovery::recover(&config.storage, &config.tree(1)).err().expect("refused").to_string();
+    let refused = recovery::recover(&config.storage, &config.tree(1), recovery::Purpose::Standalone).err().expect("refused").to_string();
     assert!(refused.contains("log.1, offset 457") && refused.contains("written durably"), "{refused}");
 }
 

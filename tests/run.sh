@@ -9,6 +9,7 @@
 #   clients       every real client, unchanged
 #   differential  the same requests to ours and to the reference server, answers compared
 #   handover      data directories from one to the other and back
+#   mixed         ensembles of our servers and reference servers
 #
 # It installs what it needs (apt-get when it may, Python and node packages below .cache/). A client or a reference server that cannot be had is
 # skipped loudly and counted. The last line is `N passed, N failed, N skipped`; the exit status is 1 when something failed.
@@ -22,10 +23,10 @@ while [ $# -gt 0 ]; do
     case $1 in
         --layer) layers+=("$2"); shift 2 ;;
         --budget) budget=$2; shift 2 ;;
-        *) sed -n '2,16p' "${BASH_SOURCE[0]}"; exit 2 ;;
+        *) sed -n '2,17p' "${BASH_SOURCE[0]}"; exit 2 ;;
     esac
 done
-[ ${#layers[@]} -gt 0 ] || layers=(unit plain loom process clients differential handover)
+[ ${#layers[@]} -gt 0 ] || layers=(unit plain loom process clients differential handover mixed)
 case $budget in '' | *[!0-9]* | 0) echo "--budget wants minutes, not '$budget'"; exit 2 ;; esac
 
 export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0 RUST_BACKTRACE=1
@@ -43,7 +44,7 @@ skip() { skipped=$((skipped + 1)); say "SKIPPED $*"; }
 share() {
     case $1 in
         unit) echo 360 ;; plain) echo 120 ;; loom) echo 180 ;; process) echo 120 ;;
-        clients) echo 480 ;; differential) echo 150 ;; handover) echo 150 ;; build) echo 300 ;;
+        clients) echo 480 ;; differential) echo 150 ;; handover) echo 150 ;; mixed) echo 150 ;; build) echo 300 ;;
     esac
 }
 
@@ -98,8 +99,8 @@ apt() {
 }
 
 # The tests below tests/ by what they need; whatever is not named here is a unit test.
-process_tests=(crash server_basic embedded faults)
-reference_tests=(differential handover)
+process_tests=(crash server_basic embedded faults cluster)
+reference_tests=(differential handover mixed)
 unit_tests() {
     local file name
     for file in tests/*.rs tests/*/main.rs; do
@@ -210,10 +211,16 @@ layer_handover() {
     part "hand-over of data directories" "$(share handover)" cargo test --locked -p zoo --test handover -- --ignored --nocapture --test-threads 2
 }
 
+layer_mixed() {
+    release_binary || return
+    reference_server || { skip "mixed ensembles: no reference server"; return; }
+    part "mixed ensembles" "$(share mixed)" cargo test --locked -p zoo --test mixed -- --ignored --nocapture --test-threads 1
+}
+
 started=$SECONDS
 for layer in "${layers[@]}"; do
     case $layer in
-        unit | plain | loom | process | clients | differential | handover) ;;
+        unit | plain | loom | process | clients | differential | handover | mixed) ;;
         *) fail "there is no layer '$layer'"; continue ;;
     esac
     say "== $layer"

@@ -11,4 +11,4 @@ pub mod version;
 
 pub use four_letter::{Answer, Needs, Whitelist};
 pub use process::ProcessFacts;
-pub use report::{AdminView, DirectorySizes, ServerFacts};
+pub use report::{AdminView, DirectorySizes, MemberFacts, ServerFacts};

@@ -27,12 +27,26 @@ pub struct ServerFacts {
     pub min_session_timeout_ms: i32,
     #[allow(missing_docs)]
     pub max_session_timeout_ms: i32,
-    /// The word that ends an answer's latency line and `mntr`'s state: "standalone".
-    pub mode: &'static str,
+    /// Of a member of an ensemble.
+    pub member: Option<MemberFacts>,
     /// Bucket width of the connections in `dump`.
     pub sessionless_ms: u64,
     /// Which words are answered.
     pub whitelist: Whitelist,
+}
+
+/// What a member of an ensemble is told, for `conf`.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
+pub struct MemberFacts {
+    pub server_id: i64,
+    pub init_limit: u64,
+    pub sync_limit: u64,
+    pub election_port: u16,
+    pub quorum_port: u16,
+    pub is_observer: bool,
+    /// The configuration's text.
+    pub membership: String,
 }
 
 /// Bytes on disk, recursively, preallocated space included.
@@ -70,6 +84,12 @@ pub struct AdminView {
 }
 
 impl AdminView {
+    /// The word for what this server is.
+    #[must_use]
+    pub fn mode(&self) -> &'static str {
+        self.replica.member.as_ref().map_or("standalone", |member| member.mode())
+    }
+
     /// All connections, shard by shard.
     pub fn connections(&self) -> impl Iterator<Item = &ConnReport> {
         self.shards.iter().flat_map(|s| &s.connections)

@@ -3,6 +3,7 @@
 //! `zoo server` ends with ZooKeeper's exit codes, the other subcommands with 0, 1 for a failure and 2 for a bad invocation.
 
 pub mod dump;
+mod ensemble;
 mod log;
 mod logging;
 mod server;
@@ -35,6 +36,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Server(server::ServerArgs),
+    Ensemble(ensemble::EnsembleArgs),
     Log(log::LogArgs),
     Snapshot(snapshot::SnapshotArgs),
 }
@@ -48,6 +50,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.command {
         None => server::run(&server::ServerArgs::default(), cli.log_level.as_deref()),
         Some(Command::Server(args)) => server::run(&args, cli.log_level.as_deref()),
+        Some(Command::Ensemble(args)) => ensemble::run(&args),
         Some(Command::Log(args)) => offline(|out| log::run(&args, &mut std::io::stdin().lock(), out)),
         Some(Command::Snapshot(args)) => offline(|out| snapshot::run(&args, out)),
     }

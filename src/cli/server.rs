@@ -13,7 +13,7 @@ use std::process::ExitCode;
 ///
 /// Without FILE: 127.0.0.1:2181, data in ./zoo-data, tickTime 2000.
 ///
-/// Exit codes: 0 stopped, 1 failure, 2 bad command line or configuration, 3 data directory.
+/// Exit codes: 0 stopped, 1 failure, 2 bad command line or configuration, 3 data directory, 14 election port.
 #[derive(clap::Args, Default)]
 pub(super) struct ServerArgs {
     /// An unmodified zoo.cfg and settings: [FILE] [--key value | --key=value | -Dname=value]...

@@ -111,6 +111,7 @@ impl ShardLoop {
                     ToShard::Report(to, extent) => self.report(&to, extent),
                     ToShard::ResetConnectionStats => self.state.borrow_mut().shard.reset_connection_stats(),
                     ToShard::ResetServerStats => self.state.borrow_mut().shard.reset_stats(),
+                    ToShard::ReplaceTree(tree, reader) => self.turn(|state, now| state.shard.replace_tree(now, tree, *reader)),
                     ToShard::StopAccepting => {
                         if let Some(task) = accepting.take() {
                             task.cancel().await;

@@ -50,7 +50,7 @@ pub fn on_segment_event(control: &Inbox<ToReplicaTask>, event: SegmentEvent) {
 }
 
 /// For threads that may wait: the replica's task takes messages soon, or has ended and wants none.
-fn tell_from_thread(control: &Inbox<ToReplicaTask>, mut message: ToReplicaTask) {
+pub(super) fn tell_from_thread(control: &Inbox<ToReplicaTask>, mut message: ToReplicaTask) {
     for _ in 0..TELL_ATTEMPTS {
         match control.push(message) {
             Ok(()) => return control.kick(),
@@ -244,7 +244,7 @@ impl Snapshots {
         let (write, control, zxid) = (self.write.clone(), self.control.clone(), image.zxid());
         let run = move || {
             let _guard = super::AbortOnPanic;
-            lower_priority();
+            super::lower_priority();
             let ok = match write(image) {
                 Ok(bytes) => {
                     tracing::info!("wrote the snapshot at {zxid}, {bytes} bytes");
@@ -267,14 +267,6 @@ impl Snapshots {
                 }
             }
         }
-    }
-}
-
-/// Snapshots must not take a core away from the reactors; the lowest priority that still makes progress.
-fn lower_priority() {
-    const NICE: i32 = 10;
-    if let Err(e) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
-        tracing::debug!("a background thread keeps its priority: {e}");
     }
 }
 

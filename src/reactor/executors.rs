@@ -6,6 +6,7 @@ use crate::reactor::accept::{AcceptLimits, Acceptor};
 use crate::reactor::client_io::ShardLoop;
 use crate::reactor::disk_io::{Disk, LogFiles, Snapshots};
 use crate::reactor::mesh::Mesh;
+use crate::reactor::peer_io::{PeerIo, PeerParts};
 use crate::reactor::replica_loop::ReplicaLoop;
 use crate::reactor::words::Admin;
 use crate::replica::Replica;
@@ -117,6 +118,8 @@ pub struct Parts {
     pub log: Disk,
     /// Its snapshots.
     pub snapshots: Snapshots,
+    /// The way to the other servers, for a member of an ensemble.
+    pub peers: Option<PeerParts>,
     /// How they reach each other.
     pub mesh: Arc<Mesh>,
     /// Answers four-letter admin.
@@ -144,7 +147,7 @@ impl Executors {
         let shards = plan.cores.len();
         assert_eq!(shards, parts.shards.len());
         let mut executors = Executors { handles: Vec::with_capacity(shards) };
-        let Parts { shards: shard_parts, replica, publisher, log, snapshots, mesh, admin, listener, .. } = parts;
+        let Parts { shards: shard_parts, replica, publisher, log, snapshots, peers, mesh, admin, listener, .. } = parts;
         let mut shard_parts: Vec<_> = shard_parts.into_iter().enumerate().collect();
         while shard_parts.len() > 1 {
             let Some((i, shard)) = shard_parts.pop() else { break };
@@ -158,7 +161,8 @@ impl Executors {
         let fsync_warning = parts.fsync_warning;
         executors.start_one(plan, 0, move || async move {
             let queue = glommio::executor().create_task_queue(Shares::Static(REPLICA_SHARES), Latency::NotImportant, "replica");
-            let replica = ReplicaLoop::new(replica, publisher, LogFiles::new(log), snapshots, mesh.clone(), fsync_warning);
+            let peers = peers.map(|parts| PeerIo::start(parts, mesh.control.clone(), queue));
+            let replica = ReplicaLoop::new(replica, publisher, LogFiles::new(log), snapshots, peers, mesh.clone(), fsync_warning);
             let replica = super::spawn_into(replica.run(), queue);
             let accepting = glommio::spawn_local(async move {
                 if let Err(e) = acceptor.run(listener).await {

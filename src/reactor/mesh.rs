@@ -11,6 +11,7 @@ use crate::reactor::accept::Accepted;
 use crate::replica::ReplicaReport;
 use crate::shard::ShardReport;
 use crate::storage::log::FileId;
+use crate::tree::{Tree, TreeReader};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -29,6 +30,8 @@ pub enum ToShard {
     ResetConnectionStats,
     /// `srst`.
     ResetServerStats,
+    /// Read this tree from now on; no client is connected to the old one. With the tree's generation.
+    ReplaceTree(u64, Box<TreeReader>),
     /// Close the listening sockets (they belong to shard 0).
     StopAccepting,
     /// Everything is flushed and published: send what is left, close all connections, end the executor.
@@ -50,6 +53,12 @@ pub enum ToReplicaTask {
         /// False: failed; a warning was logged.
         ok: bool,
     },
+    /// A leader's image is in its temporary file, and this is the tree in it; or why not.
+    ImageReceived(Result<Box<Tree>, String>),
+    /// That image has the name by which recovery finds it.
+    ImageInstalled,
+    /// The tree as the log has it now that it was cut.
+    TreeLoaded(Box<Tree>),
     /// Answer with the replica's report, or with its summary.
     Report(Arc<Inbox<Report>>, Extent),
     /// Begin a clean stop.

@@ -11,11 +11,15 @@ pub mod disk_io;
 pub mod executors;
 pub mod lag;
 pub mod mesh;
+pub mod peer_io;
 pub mod replica_loop;
 pub mod words;
 
+use crate::handoff::Inbox;
 use glommio::TaskQueueHandle;
 use std::future::Future;
+use std::io;
+use std::sync::Arc;
 
 /// The end of a process that cannot keep its promises: says why and aborts, without unwinding or flushing anything.
 pub fn fatal(message: &str) -> ! {
@@ -41,5 +45,30 @@ fn spawn_into(task: impl Future<Output = ()> + 'static, queue: TaskQueueHandle) 
     match glommio::spawn_local_into(task, queue) {
         Ok(task) => task,
         Err(e) => fatal(&format!("a task queue is gone: {e}")),
+    }
+}
+
+/// What blocking work gives, done on a thread of its own. For rare work: each call makes a thread.
+async fn on_thread<R: Send + 'static>(name: &str, work: impl FnOnce() -> R + Send + 'static) -> io::Result<R> {
+    let answer = Arc::new(Inbox::new(1));
+    let to = answer.clone();
+    std::thread::Builder::new().name(name.into()).spawn(move || {
+        let _guard = AbortOnPanic;
+        let _ = to.push(work());
+        to.kick();
+    })?;
+    let mut result = Vec::with_capacity(1);
+    while result.is_empty() {
+        answer.ready().await;
+        answer.drain(&mut result, 1);
+    }
+    Ok(result.remove(0))
+}
+
+/// Background work must not take a core away from the reactors; the lowest priority that still makes progress.
+fn lower_priority() {
+    const NICE: i32 = 10;
+    if let Err(e) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+        tracing::debug!("a background thread keeps its priority: {e}");
     }
 }

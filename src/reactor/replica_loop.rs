@@ -13,7 +13,10 @@ use crate::reactor::clock::{self, Alarm};
 use crate::reactor::disk_io::{LogFiles, Snapshots};
 use crate::reactor::lag::LagWatch;
 use crate::reactor::mesh::{Extent, Mesh, Report, ToReplicaTask, ToShard};
+use crate::reactor::peer_io::PeerIo;
 use crate::replica::{Input, Output, Replica};
+use crate::tree::Tree;
+use crate::zab;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -24,6 +27,8 @@ use std::time::Duration;
 
 /// Requests taken from all shards together before sockets and flushes get their turn (about 200 µs, rule B2).
 const MESSAGES_PER_TURN: usize = 128;
+/// Messages of other servers taken in one turn.
+const PACKETS_PER_TURN: usize = 256;
 /// Completions and orders taken in one turn.
 const CONTROL_PER_TURN: usize = 64;
 
@@ -43,6 +48,8 @@ struct State {
     publisher: Publisher<Batch>,
     log: LogFiles,
     snapshots: Snapshots,
+    /// The other servers, for a member of an ensemble.
+    peers: Option<PeerIo>,
     lag: LagWatch,
     /// The shard whose queue is looked at first; moves on, so that none is favoured.
     first: usize,
@@ -58,6 +65,7 @@ impl ReplicaLoop {
         publisher: Publisher<Batch>,
         log: LogFiles,
         snapshots: Snapshots,
+        peers: Option<PeerIo>,
         mesh: Arc<Mesh>,
         fsync_warning: Duration,
     ) -> Rc<Self> {
@@ -66,6 +74,7 @@ impl ReplicaLoop {
             publisher,
             log,
             snapshots,
+            peers,
             lag: LagWatch::new(mesh.shards.len(), clock::now()),
             first: 0,
             messages: Vec::with_capacity(MESSAGES_PER_TURN),
@@ -95,6 +104,10 @@ impl ReplicaLoop {
         }
         flushes.cancel().await;
         timers.cancel().await;
+        let peers = self.state.borrow_mut().peers.take();
+        if let Some(peers) = peers {
+            peers.stop().await;
+        }
         for shard in 0..self.mesh.shards.len() {
             while self.mesh.tell(shard, ToShard::Stop).is_err() {
                 glommio::timer::sleep(Duration::from_millis(1)).await;
@@ -106,7 +119,9 @@ impl ReplicaLoop {
         poll_fn(|cx| {
             *self.main.borrow_mut() = Some(cx.waker().clone());
             let mut ready = pin!(self.mesh.control.ready()).poll(cx).is_ready();
-            let admits = self.state.borrow().replica.admits();
+            let state = self.state.borrow();
+            let admits = state.replica.admits();
+            ready |= state.peers.as_ref().is_some_and(|peers| peers.poll_ready(cx, state.replica.admits_packets()));
             self.waits_for_admission.set(!admits);
             if admits {
                 for inbox in &self.mesh.to_replica {
@@ -151,9 +166,13 @@ impl ReplicaLoop {
             state.replica.handle(now, wall, input);
         }
         self.take_control(state, now);
+        self.take_from_peers(state, now);
         self.carry_out(state, now);
         if self.take_requests(state, now) {
             self.carry_out(state, now);
+        }
+        if let Some(peers) = &state.peers {
+            peers.flush();
         }
         state.replica.reclaim();
         self.alarm.set(state.replica.poll_timeout());
@@ -177,6 +196,10 @@ impl ReplicaLoop {
                     state.log.segment_taken(file, *segment);
                     continue;
                 }
+                ToReplicaTask::ImageReceived(Ok(tree)) => Input::SnapshotReceived(tree),
+                ToReplicaTask::ImageReceived(Err(why)) => Input::Peer(zab::Input::SnapshotFailed(why)),
+                ToReplicaTask::ImageInstalled => Input::SnapshotInstalled,
+                ToReplicaTask::TreeLoaded(tree) => Input::TreeLoaded(tree),
                 ToReplicaTask::Report(to, extent) => {
                     let report = match extent {
                         Extent::Summary => state.replica.summary(),
@@ -187,9 +210,28 @@ impl ReplicaLoop {
                     continue;
                 }
             };
+            let image_done = matches!(input, Input::SnapshotInstalled | Input::Peer(zab::Input::SnapshotFailed(_)));
             state.replica.handle(now, clock::wall(), input);
+            if image_done && let Some(peers) = &state.peers {
+                peers.image_done();
+            }
         }
         state.control = control;
+    }
+
+    /// Takes in what other servers have said.
+    fn take_from_peers(&self, state: &mut State, now: Instant) {
+        let Some(peers) = &state.peers else { return };
+        let wall = clock::wall();
+        for _ in 0..PACKETS_PER_TURN {
+            let input = match peers.next_call() {
+                Some(input) => Some(input),
+                None if state.replica.admits_packets() => peers.next_of_links(),
+                None => None,
+            };
+            let Some(input) = input else { return };
+            state.replica.handle(now, wall, Input::Peer(input));
+        }
     }
 
     /// Moves requests from the shards' queues into the replica; true when there were any.
@@ -233,13 +275,49 @@ impl ReplicaLoop {
                 Output::Snapshot(image) => state.snapshots.begin(image),
                 Output::Fatal(message) => super::fatal(&message),
                 Output::Stopped => state.stopped = true,
-                Output::Peer(_)
-                | Output::SendSnapshot { .. }
-                | Output::ReceiveSnapshot { .. }
-                | Output::InstallSnapshot { .. }
-                | Output::LoadTree { .. }
-                | Output::TreeReplaced { .. } => super::fatal("a server that stands alone was told to speak to others"),
+                Output::TreeReplaced { generation, old } => self.replace_tree(state, generation, old),
+                output => match &state.peers {
+                    Some(peers) => tell_peers(peers, output),
+                    None => super::fatal("a server that stands alone was told to speak to others"),
+                },
             }
+        }
+    }
+
+    /// Gives every shard a reader of the tree that has taken the place of `old`.
+    fn replace_tree(&self, state: &mut State, generation: u64, old: Box<Tree>) {
+        let readers: Vec<_> = (0..self.mesh.shards.len()).map(|_| Box::new(state.replica.tree_mut().reader())).collect();
+        let mesh = self.mesh.clone();
+        let told = super::spawn_into(
+            async move {
+                for (shard, reader) in readers.into_iter().enumerate() {
+                    let mut order = ToShard::ReplaceTree(generation, reader);
+                    while let Err(back) = mesh.tell(shard, order) {
+                        order = back;
+                        glommio::timer::sleep(Duration::from_millis(1)).await;
+                    }
+                }
+                // Large, and still read by shards that have not got the order: it is dropped by a thread.
+                if let Err(e) = super::on_thread("zoo-old-tree", move || drop(old)).await {
+                    tracing::debug!("the old tree was dropped here: {e}");
+                }
+            },
+            glommio::executor().current_task_queue(),
+        );
+        told.detach();
+    }
+}
+
+/// Orders that concern other servers.
+fn tell_peers(peers: &PeerIo, output: Output) {
+    match output {
+        Output::Peer(order) => peers.perform(order),
+        Output::SendSnapshot { link, image } => peers.send_image(link, image),
+        Output::ReceiveSnapshot { link, zxid } => peers.receive_image(link, zxid),
+        Output::InstallSnapshot { zxid } => peers.install_image(zxid),
+        Output::LoadTree { zxid } => peers.load_tree(zxid),
+        Output::Log(_) | Output::Publish(_) | Output::Snapshot(_) | Output::Fatal(_) | Output::Stopped | Output::TreeReplaced { .. } => {
+            unreachable!("carried out by the replica's own task")
         }
     }
 }

@@ -7,13 +7,10 @@ use crate::base::{Instant, ShardId};
 use crate::handoff::Inbox;
 use crate::reactor::clock;
 use crate::reactor::mesh::{Extent, Mesh, Report, ToReplicaTask, ToShard};
+use crate::reactor::peer_io::within;
 use crate::shard::ShardReport;
-use glommio::timer::Timer;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 /// How long an answer waits for cores that are busy.
@@ -36,7 +33,7 @@ impl Admin {
 
     /// The text to send before the connection is closed. `own` makes the asking shard's report.
     pub async fn answer(&self, mesh: &Mesh, shard: ShardId, own: impl FnOnce(Extent) -> ShardReport, word: [u8; 4], arg: &[u8]) -> Vec<u8> {
-        let needs = four_letter::needs(word, &self.facts.whitelist);
+        let needs = four_letter::needs(word, &self.facts);
         let mut view = AdminView {
             facts: self.facts.clone(),
             serving: true,
@@ -48,6 +45,7 @@ impl Admin {
         if needs.shards || needs.replica {
             gather(&mut view, mesh, shard, own, needs).await;
         }
+        view.serving = self.facts.member.is_none() || view.replica.member.as_ref().is_some_and(|member| member.is_serving);
         if needs.process || needs.directories {
             (view.process, view.directories) = self.read_machine(needs).await;
         }
@@ -110,7 +108,7 @@ async fn gather(view: &mut AdminView, mesh: &Mesh, shard: ShardId, own: impl FnO
     let give_up = clock::now().plus_ms(GATHER.as_millis() as u64);
     while reports.len() < wanted {
         let left = Duration::from_nanos(give_up.since_ns(clock::now()));
-        if left.is_zero() || !ready_within(&answers, left).await {
+        if left.is_zero() || within(left, answers.ready()).await.is_none() {
             break;
         }
         answers.drain(&mut reports, wanted);
@@ -128,15 +126,4 @@ async fn gather(view: &mut AdminView, mesh: &Mesh, shard: ShardId, own: impl FnO
     by_shard.sort_by_key(|(id, _)| *id);
     view.shards_missing = if needs.shards { shards - by_shard.len() } else { 0 };
     view.shards = by_shard.into_iter().map(|(_, report)| report).collect();
-}
-
-/// True when the inbox got something in time.
-async fn ready_within<T>(inbox: &Inbox<T>, limit: Duration) -> bool {
-    let mut ready = pin!(inbox.ready());
-    let mut timer = pin!(Timer::new(limit));
-    poll_fn(|cx| match ready.as_mut().poll(cx) {
-        Poll::Ready(()) => Poll::Ready(true),
-        Poll::Pending => timer.as_mut().poll(cx).map(|_| false),
-    })
-    .await
 }

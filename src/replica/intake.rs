@@ -2,6 +2,7 @@
 
 use super::expiry::{Due, Holder, Owner, Standing};
 use super::password::derived_password;
+use super::report::ProposalBytes;
 use super::{Arrival, Replica};
 use crate::base::secret::same_secret;
 use crate::base::{Auth, ConnKey, Instant, Reader, SessionId, WallTime, Writer, Xid, Zxid};
@@ -234,6 +235,7 @@ impl Replica {
         self.log.append(zxid, &self.payload);
         if let Some(member) = &mut self.member {
             member.zab.propose(zxid, self.payload.as_slice().into());
+            member.proposal_bytes = Some(ProposalBytes::and(member.proposal_bytes, self.payload.len()));
         }
         let reply = asker.conn.map(|conn| self.groups.reply_since(start, conn, prepared.err, closes));
         let closed = prepared.effects.closed_session;

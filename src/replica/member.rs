@@ -6,6 +6,7 @@
 //! (L6, L20, B11).
 
 use super::learner::Learner;
+use super::report::ProposalBytes;
 use super::{Arrival, Output, Replica};
 use crate::base::{Instant, Zxid};
 use crate::handoff::Control;
@@ -32,6 +33,7 @@ pub(super) struct Member {
     digests: Digests,
     /// A digest has not matched once in this run.
     has_differed: bool,
+    pub(super) proposal_bytes: Option<ProposalBytes>,
     /// The time of the last input.
     now: Instant,
 }
@@ -77,6 +79,7 @@ impl Member {
             change: None,
             digests: Digests::Compared(Zxid::ZERO),
             has_differed: false,
+            proposal_bytes: None,
             now,
         }
     }

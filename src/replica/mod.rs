@@ -17,7 +17,7 @@ mod learner;
 mod member;
 mod password;
 mod removal;
-mod report;
+pub mod report;
 mod snapshots;
 
 use crate::base::prng::Prng;

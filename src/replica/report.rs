@@ -2,8 +2,9 @@
 
 use super::Replica;
 use crate::base::{Instant, PeerId, SessionId, WallTime, Zxid};
-use crate::zab::ServerState;
 use crate::zab::membership::MemberKind;
+
+pub use crate::zab::{LearnerCounts, ServerState};
 
 /// What the replica knows for admin commands.
 #[derive(Clone, Debug, Default)]
@@ -55,6 +56,59 @@ pub struct MemberReport {
     pub forwarded: usize,
     /// Learner: sessions of its own clients.
     pub attached: usize,
+    /// Leader: who follows.
+    pub learners: LearnerCounts,
+    /// Leader: bytes of the proposals of this run.
+    pub proposal_bytes: Option<ProposalBytes>,
+}
+
+/// Sizes of proposals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct ProposalBytes {
+    pub last: usize,
+    pub min: usize,
+    pub max: usize,
+}
+
+impl ProposalBytes {
+    /// With one more.
+    pub(super) fn and(before: Option<Self>, last: usize) -> Self {
+        before.map_or(ProposalBytes { last, min: last, max: last }, |b| ProposalBytes { last, min: b.min.min(last), max: b.max.max(last) })
+    }
+}
+
+impl MemberReport {
+    /// ZooKeeper's word for what it is for its clients, while it serves them.
+    #[must_use]
+    pub fn mode(&self) -> &'static str {
+        match self.state {
+            ServerState::Leading => "leader",
+            ServerState::Following => "follower",
+            ServerState::Observing => "observer",
+            ServerState::Looking => "looking",
+        }
+    }
+
+    /// ZooKeeper's word for what it is for its peers, and how far that has come.
+    #[must_use]
+    pub fn peer_state(&self) -> &'static str {
+        match (self.state, self.is_serving) {
+            (ServerState::Looking, _) => "looking - election",
+            (ServerState::Leading, false) => "leading - synchronization",
+            (ServerState::Following, false) => "following - synchronization",
+            (ServerState::Observing, false) => "observing - synchronization",
+            (ServerState::Leading, true) => "leading - broadcast",
+            (ServerState::Following, true) => "following - broadcast",
+            (ServerState::Observing, true) => "observing - broadcast",
+        }
+    }
+
+    /// Whether it leads and serves.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.is_serving && self.state == ServerState::Leading
+    }
 }
 
 impl Replica {
@@ -112,6 +166,8 @@ impl Replica {
             quorum_size: votes.count(),
             forwarded: member.learner.outstanding(),
             attached: member.learner.attached(),
+            learners: zab.learner_counts(),
+            proposal_bytes: member.proposal_bytes,
         })
     }
 }

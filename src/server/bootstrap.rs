@@ -3,7 +3,8 @@
 //! Nothing here is global: several servers may run in one process. Clients are let in last, when everything else works.
 
 use super::config::{LogWriter, PurgeConfig, ServerConfig};
-use super::recovery::{self, Recovered, RecoveryError};
+use super::member;
+use super::recovery::{self, Purpose, Recovered, RecoveryError};
 use super::shutdown::{Stopper, stop_on_signals};
 use super::snapshots::SnapshotFiles;
 use crate::admin::version;
@@ -23,7 +24,6 @@ use crate::replica::Replica;
 use crate::shard::Shard;
 use crate::storage::format::{MARK_FILE, SPARE_PREFIX};
 use crate::storage::mark::MARK_FILE_BYTES;
-use crate::tree::Tree;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use rustix::rand::GetRandomFlags;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -45,6 +45,22 @@ pub enum StartError {
     Listen {
         /// Where.
         address: SocketAddr,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The election port.
+    #[error("cannot listen for elections on {address}: {error}")]
+    Election {
+        /// Where.
+        address: String,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The quorum port.
+    #[error("cannot listen for learners on {address}: {error}")]
+    Quorum {
+        /// Where.
+        address: String,
         /// Why not.
         error: io::Error,
     },
@@ -76,10 +92,14 @@ fn listen_hint(error: &io::Error) -> &'static str {
 }
 
 impl StartError {
-    /// ZooKeeper's exit code for it: 3 when the data directory cannot be used, else 1.
+    /// ZooKeeper's exit code for it: 3 when the data directory cannot be used, 14 when the election port cannot be, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        if matches!(self, StartError::Recovery(_)) { 3 } else { 1 }
+        match self {
+            StartError::Recovery(_) => 3,
+            StartError::Election { .. } => 14,
+            _ => 1,
+        }
     }
 }
 
@@ -126,10 +146,13 @@ impl ZooServer {
         let listener = accept::listen(config.net.listen, config.net.backlog).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let mesh = Arc::new(Mesh::new(plan.cores.len(), SHARD_QUEUE_LEN));
-        let Recovered { tree, last_zxid, notes, locks, .. } = recovery::recover(&config.storage, &config.tree(seed()))?;
-        notes.iter().for_each(|note| tracing::warn!("{note}"));
+        let ports = config.ensemble.as_ref().map(member::bind_ports).transpose()?;
+        let mut recovered = recovery::recover(&config.storage, &config.tree(seed()), purpose(&config))?;
+        recovered.notes.iter().for_each(|note| tracing::warn!("{note}"));
         let files = SnapshotFiles::new(&config.storage, config.znodes.digest_enabled);
-        let parts = assemble(&config, tree, &files, &mesh, listener, address)?;
+        let last_zxid = recovered.last_zxid;
+        let locks = std::mem::take(&mut recovered.locks);
+        let parts = assemble(&config, recovered, &files, &mesh, Ports { client: listener, address, members: ports })?;
         let snapshot = parts.snapshots.running();
         let executors = Executors::start(&plan, parts)?;
         let purge = config.storage.purge.map(|purge| Purge::start(files, purge)).transpose();
@@ -180,15 +203,28 @@ impl Drop for ZooServer {
     }
 }
 
+/// Where a server listens.
+struct Ports {
+    client: TcpListener,
+    address: SocketAddr,
+    /// Of a member of an ensemble.
+    members: Option<member::Ports>,
+}
+
+fn purpose(config: &ServerConfig) -> Purpose {
+    config.ensemble.as_ref().map_or(Purpose::Standalone, |ensemble| Purpose::Member { recent_max: ensemble.tail_count_min })
+}
+
 /// Builds what the executors work with.
 fn assemble(
     config: &ServerConfig,
-    mut tree: Tree,
+    mut recovered: Recovered,
     files: &SnapshotFiles,
     mesh: &Arc<Mesh>,
-    listener: TcpListener,
-    address: SocketAddr,
+    ports: Ports,
 ) -> Result<Parts, StartError> {
+    let stored = config.ensemble.as_ref().map(|_| member::stored(config, &mut recovered)).transpose()?;
+    let mut tree = recovered.tree;
     let publisher = Publisher::new();
     let shards = (0..mesh.shards.len())
         .map(|i| {
@@ -198,7 +234,12 @@ fn assemble(
         .collect();
     let log = open_log(config, mesh)?;
     let file_id = file_id().map_err(|error| StartError::System { what: "no random numbers", error })?;
-    let replica = Replica::new(config.replica(seed(), file_id), tree, clock::now());
+    let (settings, now) = (config.replica(seed(), file_id), clock::now());
+    let replica = match (config.zab(seed()), stored) {
+        (Some(zab), Some(stored)) => Replica::member(settings, tree, zab, stored, now),
+        _ => Replica::new(settings, tree, now),
+    };
+    let peers = ports.members.and_then(|ports| member::peer_parts(config, ports, files, config.tree(seed())));
     let files = files.clone();
     let snapshots = Snapshots::new(Arc::new(move |image| files.write(image)), mesh.control.clone());
     let limit = |max: Option<usize>| max.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
@@ -209,9 +250,10 @@ fn assemble(
         publisher,
         log,
         snapshots,
+        peers,
         mesh: mesh.clone(),
-        admin: Arc::new(Admin::new(config.facts(address.port()))),
-        listener,
+        admin: Arc::new(Admin::new(config.facts(ports.address.port()))),
+        listener: ports.client,
         limits: AcceptLimits { per_address: limit(config.net.max_client_cnxns), total: limit(config.net.max_cnxns) },
         keep_alive: config.net.tcp_keep_alive,
         replica_share_percent: config.cores.replica_share_percent.map_or(automatic_share, u32::from),
@@ -271,8 +313,12 @@ impl Purge {
 /// The one line that says that the server is ready.
 fn announce(config: &ServerConfig, address: SocketAddr, plan: &CorePlan, zxid: Zxid) {
     let host = if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() };
+    let member = config.ensemble.as_ref().map_or_else(String::new, |ensemble| {
+        tracing::warn!("servers of an ensemble do not authenticate each other: nobody else should reach their election and quorum ports");
+        format!("server {} of an ensemble of {}, ", ensemble.me.0, ensemble.membership.members.len())
+    });
     tracing::info!(
-        "zoo {} is ready: listening on {address}, data in {}, {} {}{}, at zxid {zxid}; try: zkCli.sh -server {host}:{}",
+        "zoo {} is ready: listening on {address}, {member}data in {}, {} {}{}, at zxid {zxid}; try: zkCli.sh -server {host}:{}",
         version::zoo_build(),
         config.storage.data_dir.display(),
         plan.cores.len(),

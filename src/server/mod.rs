@@ -2,6 +2,8 @@
 
 pub mod bootstrap;
 pub mod config;
+pub mod epochs;
+mod member;
 pub mod recovery;
 pub mod shutdown;
 pub mod snapshots;

@@ -10,6 +10,7 @@
 use super::config::StorageConfig;
 use super::snapshots::{self, SnapshotFiles};
 use crate::base::Zxid;
+use crate::base::limits::TAIL_BYTES_MAX;
 use crate::disk::{DirLock, dir};
 use crate::record::TxnDigest;
 use crate::record::epochs::{ACCEPTED_EPOCH_FILE, CURRENT_EPOCH_FILE};
@@ -20,6 +21,8 @@ use crate::storage::recover::{self, Corruption, Damage, LogEnd, LogSource, Repla
 use crate::storage::segment::Record;
 use crate::storage::snapshot::Snapshot;
 use crate::tree::{ImageDigest, Tree, TreeConfig, load_image};
+use crate::zab::Payload;
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -35,6 +38,8 @@ pub struct Recovered {
     pub snapshot: Option<Zxid>,
     /// Log records applied on top.
     pub replayed: u64,
+    /// The end of the log, without a gap, oldest first; empty for a server that stands alone.
+    pub recent: Vec<(Zxid, Payload)>,
     /// What an operator may want to know, one line each.
     pub notes: Vec<String>,
     /// Held until the server ends.
@@ -127,14 +132,26 @@ impl fmt::Display for RecoveryError {
 }
 impl std::error::Error for RecoveryError {}
 
+/// For whom a directory is recovered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// A server whose log is the whole truth.
+    Standalone,
+    /// A member of an ensemble: its log may end with what the others do not have.
+    Member {
+        /// How many of the last transactions are wanted as bytes.
+        recent_max: usize,
+    },
+}
+
 /// Recovers the state in the configured directories and makes them ready for a new run.
-pub fn recover(storage: &StorageConfig, config: &TreeConfig) -> Result<Recovered, RecoveryError> {
+pub fn recover(storage: &StorageConfig, config: &TreeConfig, purpose: Purpose) -> Result<Recovered, RecoveryError> {
     let dirs = Dirs::prepare(storage)?;
     let locks = dirs.lock()?;
     dirs.sweep()?;
     let history = dirs.scan()?;
     let trust_empty = storage.create_database || dirs.initialize_marker().exists();
-    let mut start = Start::load(&dirs, &history, config, storage)?;
+    let mut start = Start::load(&dirs, &history, config, storage, Recent::new(purpose))?;
     if start.snapshot.is_none() && history.logs.is_empty() && !trust_empty {
         return Err(RecoveryError::NoDatabase(dirs.snapshots));
     }
@@ -142,8 +159,9 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig) -> Result<Recovered
     dirs.repair(&end)?;
     dirs.use_up_initialize_marker()?;
     let mut tree = start.tree;
-    if start.snapshot.is_none() {
-        // A first start, or logs alone: from now on there is a snapshot to start from, for this server and for any other.
+    if start.snapshot.is_none() && (purpose == Purpose::Standalone || end.last_zxid == Zxid::ZERO) {
+        // A first start, or logs alone: from now on there is a snapshot to start from, for this server and for any other. A member does not
+        // know whether the end of its log is committed, and what is not may not be in a snapshot (A13).
         let written = SnapshotFiles::new(storage, config.digest_enabled).write(tree.begin_image());
         written.map_err(io_error(|| format!("writing a snapshot in {}", dirs.snapshots.display())))?;
     }
@@ -151,7 +169,24 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig) -> Result<Recovered
     if dead > 0 {
         start.notes.push(format!("{dead} sessions that no longer exist own ephemeral nodes; they are closed now"));
     }
-    Ok(Recovered { tree, last_zxid: end.last_zxid, snapshot: start.snapshot, replayed: end.replayed, notes: start.notes, locks })
+    Ok(Recovered {
+        tree,
+        last_zxid: end.last_zxid,
+        snapshot: start.snapshot,
+        replayed: end.replayed,
+        recent: start.recent.entries.into(),
+        notes: start.notes,
+        locks,
+    })
+}
+
+/// Reads the tree in the directory of this running server, which neither logs nor snapshots meanwhile.
+pub fn reload(storage: &StorageConfig, config: &TreeConfig) -> Result<Tree, RecoveryError> {
+    let dirs = Dirs::of(storage);
+    let history = dirs.scan()?;
+    let mut start = Start::load(&dirs, &history, config, storage, Recent::new(Purpose::Standalone))?;
+    start.replay(&dirs, &history, storage.payload_bytes_max)?;
+    Ok(start.tree)
 }
 
 fn io_error(what: impl FnOnce() -> String) -> impl FnOnce(io::Error) -> RecoveryError {
@@ -176,9 +211,12 @@ struct History {
 }
 
 impl Dirs {
+    fn of(storage: &StorageConfig) -> Self {
+        Dirs { snapshots: storage.snapshot_version_dir(), logs: storage.log_version_dir(), marker_parent: storage.log_dir.clone() }
+    }
+
     fn prepare(storage: &StorageConfig) -> Result<Self, RecoveryError> {
-        let dirs =
-            Dirs { snapshots: storage.snapshot_version_dir(), logs: storage.log_version_dir(), marker_parent: storage.log_dir.clone() };
+        let dirs = Self::of(storage);
         for dir in [&dirs.snapshots, &dirs.logs] {
             if storage.create_dirs {
                 dir::create_dirs(dir).map_err(io_error(|| format!("creating {}", dir.display())))?;
@@ -242,8 +280,8 @@ impl Dirs {
         }
     }
 
-    /// An epoch file newer than the mark: this server, which stands alone, writes none, so a member of an ensemble has used the directory since
-    /// and may have truncated our files as its leader told it. The mark is void then (rule A23).
+    /// An epoch file newer than the mark: a member of an ensemble has used the directory since, and if it was not ours, it may have truncated our
+    /// files as its leader told it. The mark is void then (rule A23), which costs no more than the aid it gives.
     fn another_server_since(&self, mark: &Path) -> bool {
         let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
         let epochs = [CURRENT_EPOCH_FILE, ACCEPTED_EPOCH_FILE].map(|name| modified(&self.snapshots.join(name)));
@@ -313,18 +351,45 @@ struct Start {
     /// Newer snapshots that could not be used.
     refused: Vec<(Zxid, String)>,
     notes: Vec<String>,
+    recent: Recent,
+}
+
+/// The last transactions of the log, as bytes.
+struct Recent {
+    entries: VecDeque<(Zxid, Payload)>,
+    bytes: usize,
+    count_max: usize,
+}
+
+impl Recent {
+    fn new(purpose: Purpose) -> Self {
+        let count_max = if let Purpose::Member { recent_max } = purpose { recent_max } else { 0 };
+        Recent { entries: VecDeque::new(), bytes: 0, count_max }
+    }
+
+    fn push(&mut self, zxid: Zxid, payload: &[u8]) {
+        if self.count_max == 0 {
+            return;
+        }
+        self.entries.push_back((zxid, payload.into()));
+        self.bytes += payload.len();
+        while self.entries.len() > self.count_max || self.bytes > TAIL_BYTES_MAX {
+            let Some((_, oldest)) = self.entries.pop_front() else { return };
+            self.bytes -= oldest.len();
+        }
+    }
 }
 
 impl Start {
     /// The newest snapshot that loads. When none does: an empty tree, if the logs reach back to the beginning or the operator says so (D6).
-    fn load(dirs: &Dirs, history: &History, config: &TreeConfig, storage: &StorageConfig) -> Result<Self, RecoveryError> {
+    fn load(dirs: &Dirs, history: &History, config: &TreeConfig, storage: &StorageConfig, recent: Recent) -> Result<Self, RecoveryError> {
         let mut refused: Vec<(Zxid, String)> = Vec::new();
         for &(zxid, compression) in &history.snapshots {
             match load_snapshot(dirs, zxid, compression, config) {
                 Ok((tree, exact_from)) => {
                     let notes = refused.iter().map(|(_, why)| format!("{why}; an older snapshot is used")).collect();
                     let digests = Digests { exact_from, proven: false };
-                    return Ok(Start { tree, after: zxid, snapshot: Some(zxid), digests, refused, notes });
+                    return Ok(Start { tree, after: zxid, snapshot: Some(zxid), digests, refused, notes, recent });
                 }
                 Err(why) => refused.push((zxid, format!("{} {why}", FileKind::Snapshot(zxid, compression).name()))),
             }
@@ -339,13 +404,17 @@ impl Start {
         let after = if whole { Zxid::ZERO } else { history.logs.first().map_or(Zxid::ZERO, |first| Zxid(first.0.saturating_sub(1))) };
         let digests = Digests { exact_from: whole.then_some(Zxid::ZERO), proven: whole };
         let notes = refused.iter().map(|(_, why)| format!("{why}; the logs are read from their beginning")).collect();
-        Ok(Start { tree: Tree::new(config.clone()), after, snapshot: None, digests, refused, notes })
+        Ok(Start { tree: Tree::new(config.clone()), after, snapshot: None, digests, refused, notes, recent })
     }
 
     fn replay(&mut self, dirs: &Dirs, history: &History, payload_max: usize) -> Result<LogEnd, RecoveryError> {
         let plan = ReplayPlan { logs: &history.logs, after: self.after, mark: history.mark, payload_max };
-        let (tree, digests) = (&mut self.tree, &mut self.digests);
-        let mut apply = |log: Zxid, record: &Record<'_>| apply_record(tree, digests, log, record);
+        let (tree, digests, recent) = (&mut self.tree, &mut self.digests, &mut self.recent);
+        let mut apply = |log: Zxid, record: &Record<'_>| {
+            apply_record(tree, digests, log, record)?;
+            recent.push(tree.head_zxid(), record.payload);
+            Ok(())
+        };
         let replayed = recover::replay(&mut LogDir(&dirs.logs), &plan, &mut apply);
         let end = replayed.map_err(|e| self.explain(dirs, e))?;
         self.tree.commit(end.last_zxid);
@@ -384,10 +453,15 @@ impl Start {
 }
 
 fn load_snapshot(dirs: &Dirs, zxid: Zxid, compression: Compression, config: &TreeConfig) -> Result<(Tree, Option<Zxid>), String> {
-    let snapshot = snapshots::read(&dirs.snapshots, zxid, compression).map_err(|e| e.to_string())?;
+    let snapshot = snapshots::read(&dirs.snapshots, &FileKind::Snapshot(zxid, compression).name(), compression);
+    load(&snapshot.map_err(|e| e.to_string())?, zxid, config)
+}
+
+/// The tree in a verified snapshot, and where it is known to be exact.
+pub(super) fn load(snapshot: &Snapshot, zxid: Zxid, config: &TreeConfig) -> Result<(Tree, Option<Zxid>), String> {
     let exact_from = snapshot.exact_from();
     let (tree, _) =
-        load_image(config.clone(), zxid, snapshot.body(), image_digest(&snapshot)).map_err(|e| format!("cannot be loaded: {e}"))?;
+        load_image(config.clone(), zxid, snapshot.body(), image_digest(snapshot)).map_err(|e| format!("cannot be loaded: {e}"))?;
     match tree.digest_matches(None) {
         Some(false) => Err("does not have the digest it carries".to_owned()),
         _ => Ok((tree, exact_from)),

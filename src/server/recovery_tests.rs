@@ -48,7 +48,7 @@ impl Fixture {
         entries.filter(|e| e.name != LOCK_FILE && e.name != MARK_FILE).map(|e| (e.name.clone(), self.get(&e.name))).collect()
     }
     fn recover(&self) -> Result<Recovered, RecoveryError> {
-        recover(&self.storage, &self.tree)
+        recover(&self.storage, &self.tree, Purpose::Standalone)
     }
     fn recovered(&self) -> Recovered {
         self.recover().unwrap_or_else(|e| panic!("{e}"))
@@ -386,4 +386,22 @@ fn a_run_that_began_with_ephemerals_of_an_unknown_session_can_be_replayed_l17() 
     write_frame(&payload, &mut next);
     f.put("log.4", &next);
     assert_eq!(f.recovered().last_zxid, Zxid(4), "the logged digest is that of the tree the logs lead to");
+}
+
+/// A13: what a member recovers need not be committed, so no snapshot is made of it; the end of its log is wanted for learners.
+#[test]
+fn a_member_gets_the_end_of_its_log_as_bytes_and_no_snapshot_of_it() {
+    let mut f = Fixture::empty();
+    f.storage.trust_empty_snapshot = true;
+    f.put("log.1", &log_of_creates(1, 5));
+    let member = recover(&f.storage, &f.tree, Purpose::Member { recent_max: 3 }).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((member.last_zxid, member.snapshot), (Zxid(5), None));
+    let decoded = |payload: &[u8]| decode_payload(payload).expect("whole").0.zxid;
+    let recent: Vec<_> = member.recent.iter().map(|(zxid, payload)| (*zxid, decoded(payload))).collect();
+    assert_eq!(recent, [3, 4, 5].map(|n| (Zxid(n), Zxid(n))));
+    assert!(!f.files().keys().any(|name| name.starts_with("snapshot.")));
+    assert_eq!(reload(&f.storage, &f.tree).unwrap_or_else(|e| panic!("{e}")).head_zxid(), Zxid(5));
+    drop(member);
+    let alone = f.recovered();
+    assert!(alone.recent.is_empty() && f.files().contains_key("snapshot.5"));
 }

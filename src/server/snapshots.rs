@@ -3,14 +3,20 @@
 
 use crate::base::Zxid;
 use crate::disk::dir;
+use crate::reactor::peer_io::ImageStream;
 use crate::server::config::{self, StorageConfig};
+use crate::server::recovery;
 use crate::storage::format::{Compression, FileKind, TEMP_PREFIX};
 use crate::storage::retention::purge_plan;
 use crate::storage::snapshot::{self, Sections, Snapshot, SnapshotError};
-use crate::tree::Image;
+use crate::tree::{Image, Tree, TreeConfig};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// A leader's image while it comes, and until the log has made way for it; start-up removes either.
+const RECEIVING: &str = "zoo-tmp.receiving";
+const RECEIVED: &str = "zoo-tmp.received";
 
 /// Where and how snapshots are written.
 #[derive(Clone, Debug)]
@@ -53,6 +59,28 @@ impl SnapshotFiles {
         })
     }
 
+    /// Writes the image that comes from a leader under a temporary name, whole and durable, and loads it (C3). Java's images hold no digest and
+    /// may be ahead of their zxid, so the file says neither.
+    pub fn receive(&self, zxid: Zxid, image: &ImageStream, config: &TreeConfig) -> Result<Tree, String> {
+        let written = dir::replace_file(&self.snapshot_dir, RECEIVING, RECEIVED, |file| {
+            snapshot::write(file, Compression::None, &Sections::default(), |sink| {
+                while let Some(piece) = image.next()? {
+                    sink(&piece)?;
+                }
+                Ok(())
+            })
+        });
+        written.map_err(|e: io::Error| e.to_string())?;
+        let snapshot = read(&self.snapshot_dir, RECEIVED, Compression::None).map_err(|e| format!("it {e}"))?;
+        let (tree, _) = recovery::load(&snapshot, zxid, config)?;
+        Ok(tree)
+    }
+
+    /// Puts the image received last in place, durably: from now on recovery begins with it.
+    pub fn install(&self, zxid: Zxid) -> io::Result<()> {
+        dir::rename(&self.snapshot_dir, RECEIVED, &FileKind::Snapshot(zxid, Compression::None).name())
+    }
+
     /// Removes what is not needed to recover from the newest `retain` verified snapshots (D7); returns the names.
     pub fn purge(&self, retain: usize) -> io::Result<Vec<String>> {
         let mut files = history_files(&self.snapshot_dir)?;
@@ -76,8 +104,8 @@ pub fn history_files(dir: &Path) -> io::Result<Vec<FileKind>> {
 }
 
 /// Reads a snapshot, verifying it.
-pub fn read(dir: &Path, zxid: Zxid, compression: Compression) -> Result<Snapshot, SnapshotError> {
-    let file = File::open(dir.join(FileKind::Snapshot(zxid, compression).name()))?;
+pub fn read(dir: &Path, name: &str, compression: Compression) -> Result<Snapshot, SnapshotError> {
+    let file = File::open(dir.join(name))?;
     Snapshot::read(io::BufReader::new(file), compression)
 }
 

@@ -42,6 +42,7 @@ pub use leader::LearnerCounts;
 pub use membership::Membership;
 pub use message::{ForwardedRequest, LearnerInfo, Notification, Packet, Payload, ServerState, Vote};
 pub use output::{EpochFile, Output, Role};
+pub use quorum::Quorum;
 
 /// An observer waits a random part of this before it asks again who leads (`zookeeper.observer.election.DelayMs`).
 const OBSERVER_DELAY_MS: u64 = 200;

@@ -59,6 +59,13 @@ impl Server {
     }
 
     pub fn start_on(kind: Kind, dir: &Path, settings: &Settings, port: u16) -> Server {
+        let mut server = Self::spawn(kind, dir, settings, port);
+        server.wait_until_serving();
+        server
+    }
+
+    /// Starts one that may have to wait for others before it serves.
+    pub fn spawn(kind: Kind, dir: &Path, settings: &Settings, port: u16) -> Server {
         let data = dir.join("data");
         fs::create_dir_all(&data).unwrap();
         let mut config = format!("dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\n", data.display());
@@ -74,12 +81,11 @@ impl Server {
         let log = File::options().create(true).append(true).open(dir.join(format!("{kind:?}.log").to_lowercase())).unwrap();
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).current_dir(dir);
         let child = command.spawn().unwrap_or_else(|e| panic!("cannot start {kind:?}: {e}"));
-        let mut server = Server { kind, port, dir: dir.to_owned(), child };
-        server.wait_until_serving();
-        server
+        Server { kind, port, dir: dir.to_owned(), child }
     }
 
-    fn wait_until_serving(&mut self) {
+    /// Waits until it takes clients.
+    pub fn wait_until_serving(&mut self) {
         let deadline = Instant::now() + START_MAX;
         while !words::ask(self.port, "srvr").is_ok_and(|answer| answer.contains("Mode: ")) {
             if let Some(status) = self.child.try_wait().unwrap() {

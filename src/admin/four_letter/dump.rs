@@ -7,8 +7,18 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
 pub(super) fn dump(view: &AdminView) -> String {
-    let mut out = String::from("SessionTracker dump:\nSession ");
-    write_sets(&mut out, view.now, view.replica.sessions.iter().map(|(session, _, ms_left)| (*ms_left, *session)));
+    let mut out = String::from("SessionTracker dump:\n");
+    let sessions = &view.replica.sessions;
+    if view.replica.member.as_ref().is_none_or(|member| member.leads()) {
+        out.push_str("Session ");
+        write_sets(&mut out, view.now, sessions.iter().map(|(session, _, ms_left)| (*ms_left, *session)));
+    } else {
+        // Only a leader knows when they expire.
+        let _ = writeln!(out, "Global Sessions({}):", sessions.len());
+        for (session, timeout_ms, _) in sessions {
+            let _ = writeln!(out, "{session}\t{timeout_ms}ms");
+        }
+    }
     let ephemerals = &view.replica.ephemerals;
     let _ = writeln!(out, "ephemeral nodes dump:\nSessions with Ephemerals ({}):", ephemerals.len());
     for (session, paths) in ephemerals {

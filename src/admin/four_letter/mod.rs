@@ -16,7 +16,7 @@ mod tests;
 
 pub use whitelist::Whitelist;
 
-use super::report::AdminView;
+use super::report::{AdminView, ServerFacts};
 
 /// A word, with the bytes a client sends for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -102,9 +102,17 @@ pub struct Needs {
 
 /// What this word's text is made of. Nothing for unknown and refused words.
 #[must_use]
-pub fn needs(word: [u8; 4], whitelist: &Whitelist) -> Needs {
+pub fn needs(word: [u8; 4], facts: &ServerFacts) -> Needs {
     let nothing = Needs::default();
-    let Some(word) = Word::from_bytes(word).filter(|w| whitelist.allows(*w)) else { return nothing };
+    let Some(word) = Word::from_bytes(word).filter(|w| facts.whitelist.allows(*w)) else { return nothing };
+    let mut needs = needs_of(word);
+    // Only the replica knows whether a member serves clients.
+    needs.replica |= facts.member.is_some() && (!word.needs_no_server() || word == Word::Isro);
+    needs
+}
+
+fn needs_of(word: Word) -> Needs {
+    let nothing = Needs::default();
     match word {
         Word::Conf | Word::Dirs => Needs { directories: true, ..nothing },
         Word::Cons => Needs { shards: true, ..nothing },

@@ -9,7 +9,8 @@ pub(super) fn mntr(view: &AdminView) -> String {
     let mut out = Lines(String::new());
     out.line("version", version::zookeeper_build());
     out.line("zoo_version", version::ZOO_VERSION);
-    out.line("server_state", view.facts.mode);
+    out.line("server_state", view.mode());
+    member(&mut out, view);
     latency(&mut out, view);
     connections(&mut out, view);
     znodes(&mut out, view);
@@ -19,6 +20,26 @@ pub(super) fn mntr(view: &AdminView) -> String {
         out.line("zoo_shards_missing", view.shards_missing);
     }
     out.0
+}
+
+/// What only members of ensembles have.
+fn member(out: &mut Lines, view: &AdminView) {
+    let Some(member) = &view.replica.member else { return };
+    out.line("peer_state", member.peer_state());
+    out.line("quorum_size", member.quorum_size);
+    if !member.leads() {
+        return;
+    }
+    let counts = member.learners;
+    out.line("learners", counts.learners);
+    out.line("synced_followers", counts.synced_followers);
+    out.line("synced_observers", counts.synced_observers);
+    out.line("synced_non_voting_followers", counts.synced_non_voting_followers);
+    out.line("pending_syncs", counts.pending_syncs);
+    let (bytes, text) = (member.proposal_bytes, |size: Option<usize>| size.map_or("-1".to_owned(), |n| n.to_string()));
+    out.line("last_proposal_size", text(bytes.map(|b| b.last)));
+    out.line("min_proposal_size", text(bytes.map(|b| b.min)));
+    out.line("max_proposal_size", text(bytes.map(|b| b.max)));
 }
 
 fn latency(out: &mut Lines, view: &AdminView) {

@@ -1,6 +1,6 @@
 //! `srvr`, `conf`, `dirs` and `hash`: the server as a whole.
 
-use crate::admin::report::AdminView;
+use crate::admin::report::{AdminView, MemberFacts};
 use crate::admin::{java_text, version};
 use std::fmt::Write as _;
 
@@ -22,10 +22,19 @@ pub(super) fn statistics(view: &AdminView) -> String {
         format!("Connections: {}", view.connections().count()),
         format!("Outstanding: {}", view.outstanding()),
         format!("Zxid: {}", view.replica.last_zxid),
-        format!("Mode: {}", view.facts.mode),
+        format!("Mode: {}", view.mode()),
         format!("Node count: {}\n", view.replica.tree.znodes),
     ];
-    lines.join("\n")
+    lines.join("\n") + &proposal_sizes(view)
+}
+
+/// A leader's last line.
+fn proposal_sizes(view: &AdminView) -> String {
+    match view.replica.member.as_ref().filter(|member| member.leads()).map(|member| member.proposal_bytes) {
+        None => String::new(),
+        Some(None) => "Proposal sizes last/min/max: -1/-1/-1\n".to_owned(),
+        Some(Some(bytes)) => format!("Proposal sizes last/min/max: {}/{}/{}\n", bytes.last, bytes.min, bytes.max),
+    }
 }
 
 pub(super) fn conf(view: &AdminView) -> String {
@@ -42,7 +51,22 @@ pub(super) fn conf(view: &AdminView) -> String {
         format!("minSessionTimeout={}", facts.min_session_timeout_ms),
         format!("maxSessionTimeout={}", facts.max_session_timeout_ms),
         format!("clientPortListenBacklog={}", facts.backlog),
-        "serverId=0\n".to_owned(),
+        format!("serverId={}\n", facts.member.as_ref().map_or(0, |member| member.server_id)),
+    ];
+    lines.join("\n") + &facts.member.as_ref().map_or_else(String::new, member_conf)
+}
+
+/// What `conf` adds for a member of an ensemble; it ends without a newline.
+fn member_conf(member: &MemberFacts) -> String {
+    let lines = [
+        format!("initLimit={}", member.init_limit),
+        format!("syncLimit={}", member.sync_limit),
+        "electionAlg=3".to_owned(),
+        format!("electionPort={}", member.election_port),
+        format!("quorumPort={}", member.quorum_port),
+        format!("peerType={}", u8::from(member.is_observer)),
+        "membership: ".to_owned(),
+        member.membership.clone(),
     ];
     lines.join("\n")
 }

@@ -1,10 +1,10 @@
 //! The text of every word, byte for byte, as a ZooKeeper 3.9.4 server lays it out.
 
 use super::*;
-use crate::admin::report::{DirectorySizes, ServerFacts};
+use crate::admin::report::{DirectorySizes, MemberFacts, ServerFacts};
 use crate::admin::version;
 use crate::base::{SessionId, WallTime, Zxid};
-use crate::replica::ReplicaReport;
+use crate::replica::report::{LearnerCounts, MemberReport, ProposalBytes, ReplicaReport, ServerState};
 use crate::shard::{ConnReport, ShardReport};
 use crate::tree::TreeCounts;
 
@@ -83,7 +83,7 @@ fn view() -> AdminView {
             max_client_cnxns: 60,
             min_session_timeout_ms: 4000,
             max_session_timeout_ms: 40_000,
-            mode: "standalone",
+            member: None,
             sessionless_ms: 10_000,
             whitelist,
         },
@@ -251,20 +251,20 @@ fn words_outside_the_whitelist_say_so_and_gather_nothing() {
     view.facts.whitelist = Whitelist::default();
     assert_eq!(said(b"ruok", &view), "ruok is not executed because it is not in the whitelist.\n");
     assert_eq!(said(b"stmk", &view), "stmk is not executed because it is not in the whitelist.\n");
-    assert_eq!(needs(*b"wchc", &view.facts.whitelist), Needs::default());
+    assert_eq!(needs(*b"wchc", &view.facts), Needs::default());
     assert!(said(b"srvr", &view).starts_with("Zookeeper version: "));
-    assert!(needs(*b"srvr", &view.facts.whitelist).replica);
+    assert!(needs(*b"srvr", &view.facts).replica);
 }
 
 /// Rule B2: probes ask these every few seconds.
 #[test]
 fn words_for_probes_gather_no_lists() {
-    let whitelist = Whitelist::parse("*").0;
+    let facts = view().facts;
     for word in [b"ruok", b"srvr", b"stat", b"mntr", b"isro", b"cons"] {
-        assert!(!needs(*word, &whitelist).lists, "{}", word.escape_ascii());
+        assert!(!needs(*word, &facts).lists, "{}", word.escape_ascii());
     }
     for word in [b"dump", b"wchs", b"wchc", b"wchp", b"hash"] {
-        assert!(needs(*word, &whitelist).lists, "{}", word.escape_ascii());
+        assert!(needs(*word, &facts).lists, "{}", word.escape_ascii());
     }
 }
 
@@ -299,4 +299,95 @@ fn only_exact_lower_case_words_are_words() {
     }
     assert_eq!(Word::from_bytes([0xff, 0xf4, 0xff, 0xfd]), Some(Word::TelnetClose));
     assert_eq!(answer([0xff, 0xf4, 0xff, 0xfd], b"", &view()), Answer::default());
+}
+
+/// The same server as a member of an ensemble.
+fn member(state: ServerState, is_serving: bool) -> AdminView {
+    let mut view = view();
+    view.facts.member = Some(MemberFacts {
+        server_id: 3,
+        init_limit: 10,
+        sync_limit: 5,
+        election_port: 3888,
+        quorum_port: 2888,
+        is_observer: state == ServerState::Observing,
+        membership: "server.3=a:2888:3888:participant\nversion=0".to_owned(),
+    });
+    view.serving = is_serving;
+    view.replica.member = Some(MemberReport {
+        state,
+        is_serving,
+        leader: None,
+        epoch: 1,
+        accepted_epoch: 1,
+        last_logged: Zxid(0x2a),
+        committed: Zxid(0x2a),
+        quorum_size: 3,
+        forwarded: 0,
+        attached: 0,
+        learners: LearnerCounts { learners: 3, synced_followers: 2, synced_observers: 1, ..LearnerCounts::default() },
+        proposal_bytes: Some(ProposalBytes { last: 48, min: 32, max: 99 }),
+    });
+    view
+}
+
+#[test]
+fn srvr_of_a_member_shows_its_mode_and_a_leader_its_proposals() {
+    let leader = said(b"srvr", &member(ServerState::Leading, true));
+    assert!(leader.ends_with("Mode: leader\nNode count: 9\nProposal sizes last/min/max: 48/32/99\n"), "{leader}");
+    let mut silent = member(ServerState::Leading, true);
+    silent.replica.member.as_mut().expect("a member").proposal_bytes = None;
+    assert!(said(b"stat", &silent).ends_with("\nProposal sizes last/min/max: -1/-1/-1\n"));
+    assert!(said(b"srvr", &member(ServerState::Following, true)).ends_with("Mode: follower\nNode count: 9\n"));
+    assert!(said(b"srvr", &member(ServerState::Observing, true)).ends_with("Mode: observer\nNode count: 9\n"));
+    let refusal = "This ZooKeeper instance is not currently serving requests\n";
+    assert_eq!(said(b"srvr", &member(ServerState::Looking, false)), refusal);
+    assert_eq!(
+        (said(b"isro", &member(ServerState::Leading, true)), said(b"isro", &member(ServerState::Looking, false))),
+        ("rw".into(), "null".into())
+    );
+}
+
+#[test]
+fn mntr_of_a_leader_counts_its_learners() {
+    let leader = said(b"mntr", &member(ServerState::Leading, true));
+    for line in [
+        "zk_server_state\tleader",
+        "zk_peer_state\tleading - broadcast",
+        "zk_quorum_size\t3",
+        "zk_learners\t3",
+        "zk_synced_followers\t2",
+        "zk_synced_observers\t1",
+        "zk_last_proposal_size\t48",
+    ] {
+        assert!(leader.lines().any(|l| l == line), "{line}: {leader}");
+    }
+    let follower = said(b"mntr", &member(ServerState::Following, true));
+    assert!(follower.contains("zk_peer_state\tfollowing - broadcast\n") && !follower.contains("zk_learners"));
+}
+
+#[test]
+fn conf_of_a_member_ends_with_its_membership() {
+    let text = said(b"conf", &member(ServerState::Following, true));
+    let want = "\nserverId=3\ninitLimit=10\nsyncLimit=5\nelectionAlg=3\nelectionPort=3888\nquorumPort=2888\npeerType=0\nmembership: \n\
+        server.3=a:2888:3888:participant\nversion=0";
+    assert!(text.ends_with(want), "{text}");
+}
+
+#[test]
+fn dump_of_a_learner_lists_sessions_without_their_expiry() {
+    let text = said(b"dump", &member(ServerState::Following, true));
+    let want = format!("SessionTracker dump:\nGlobal Sessions(2):\n{ALICE}\t10000ms\n{BOB}\t10000ms\nephemeral nodes dump:\n");
+    assert!(text.starts_with(&want), "{text}");
+    assert!(said(b"dump", &member(ServerState::Leading, true)).starts_with("SessionTracker dump:\nSession Sets ("));
+}
+
+#[test]
+fn whether_a_member_serves_is_asked_for_every_word_that_needs_a_server() {
+    let facts = member(ServerState::Looking, false).facts;
+    for word in [b"conf", b"isro", b"wchs", b"cons", b"dirs", b"crst"] {
+        assert!(needs(*word, &facts).replica, "{}", word.escape_ascii());
+        assert!(!needs(*word, &view().facts).replica, "{}", word.escape_ascii());
+    }
+    assert_eq!(needs(*b"ruok", &facts), Needs::default());
 }

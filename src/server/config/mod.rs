@@ -7,9 +7,9 @@
 //!    security or change what this server is.
 //! 3. A message that could reach a log names keys, never the values of secrets (rule S9).
 
+pub mod ensemble;
 pub mod error;
 mod keys;
-mod membership;
 mod properties;
 mod resolve;
 mod settings;
@@ -18,18 +18,21 @@ mod values;
 #[cfg(test)]
 mod tests;
 
+pub use ensemble::{EnsembleConfig, EnsembleTimes};
 pub use error::ConfigError;
 
 use crate::admin::{ServerFacts, Whitelist};
 use crate::base::limits;
+use crate::reactor::peer_io::PeerIoConfig;
 use crate::replica::ReplicaConfig;
 use crate::shard::ShardConfig;
 use crate::storage::log::LogConfig;
 use crate::tree::TreeConfig;
+use crate::zab::ZabConfig;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Everything a standalone server can be told.
+/// Everything a server can be told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServerConfig {
     /// Where and how clients connect.
@@ -46,6 +49,8 @@ pub struct ServerConfig {
     pub auth: AuthConfig,
     /// Commands on the client port.
     pub four_letter: FourLetterConfig,
+    /// A member of an ensemble; `None` stands alone.
+    pub ensemble: Option<EnsembleConfig>,
 }
 
 /// Where and how clients connect.
@@ -290,6 +295,7 @@ impl ServerConfig {
             },
             auth: AuthConfig { skip_acl: false, digest_enabled: true, super_digest: None },
             four_letter: FourLetterConfig { whitelist: Whitelist::default() },
+            ensemble: None,
         }
     }
 
@@ -351,7 +357,7 @@ impl ServerConfig {
     #[must_use]
     pub fn replica(&self, seed: u64, dbid: i64) -> ReplicaConfig {
         ReplicaConfig {
-            server_id: STANDALONE_SESSION_SERVER_ID,
+            server_id: self.ensemble.as_ref().map_or(STANDALONE_SESSION_SERVER_ID, |ensemble| ensemble.me.0),
             tick_ms: self.sessions.tick_ms,
             min_session_timeout_ms: self.sessions.min_timeout_ms,
             max_session_timeout_ms: self.sessions.max_timeout_ms,
@@ -366,6 +372,19 @@ impl ServerConfig {
         }
     }
 
+    /// What the broadcast core of a member needs; `seed` feeds its jitter.
+    #[must_use]
+    pub fn zab(&self, seed: u64) -> Option<ZabConfig> {
+        self.ensemble.as_ref().map(|ensemble| ensemble.zab(self.sessions.tick_ms, seed))
+    }
+
+    /// What the transports of a member need.
+    #[must_use]
+    pub fn peer_io(&self) -> Option<PeerIoConfig> {
+        let (dir, bytes) = (self.storage.snapshot_version_dir(), self.storage.payload_bytes_max);
+        self.ensemble.as_ref().map(|ensemble| ensemble.peer_io(self.sessions.tick_ms, dir, bytes))
+    }
+
     /// What admin commands say about the configuration; `client_port` is the one really listened on.
     #[must_use]
     pub fn facts(&self, client_port: u16) -> ServerFacts {
@@ -378,7 +397,7 @@ impl ServerConfig {
             max_client_cnxns: self.net.max_client_cnxns.unwrap_or(0) as u64,
             min_session_timeout_ms: self.sessions.min_timeout_ms,
             max_session_timeout_ms: self.sessions.max_timeout_ms,
-            mode: "standalone",
+            member: self.ensemble.as_ref().map(EnsembleConfig::facts),
             sessionless_ms: self.net.sessionless_ms,
             whitelist: self.four_letter.whitelist.clone(),
         }

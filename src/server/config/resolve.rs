@@ -1,12 +1,13 @@
 //! From settings to a `ServerConfig`: defaults, ranges, and what must be refused rather than ignored.
 
+use super::ensemble::{self, Listed};
 use super::error::{ConfigError, printable};
 use super::keys::{self, Kind};
-use super::membership::{self, Member};
-use super::settings::{Setting, Settings, read_file};
+use super::settings::{Setting, Settings};
 use super::values::{auto_or_number, boolean, bytes, choice, number, number_of, yes_no};
 use super::*;
 use crate::admin::four_letter::Word;
+use crate::zab::membership::Member;
 use base64::Engine as _;
 use std::net::{IpAddr, Ipv6Addr, ToSocketAddrs};
 
@@ -25,21 +26,23 @@ const SHARDS_MAX: i64 = 1024;
 const FRAME_BYTES_MIN: i64 = 1024;
 const OUT_BUFFER_MAX: usize = 1 << 36;
 const DEFAULT_METRICS: &str = "org.apache.zookeeper.metrics.impl.DefaultMetricsProvider";
-const STANDALONE_ONLY: &str = "this version serves standalone only; a member of an ensemble cannot be started yet";
 
 /// The configuration and what the operator should be told about it.
 pub fn resolve(settings: &Settings) -> Result<(ServerConfig, Vec<String>), ConfigError> {
     let mut warnings = comment_on_keys(settings);
     refuse_what_cannot_be_ignored(settings)?;
-    let members = members(settings)?;
+    let listed = Listed::read(settings)?;
+    let storage = storage(settings, &mut warnings)?;
+    let (ensemble, own) = ensemble::ensemble(settings, &listed, &storage.data_dir, &mut warnings)?;
     let config = ServerConfig {
-        net: net(settings, &members)?,
+        net: net(settings, own.as_ref())?,
         cores: cores(settings)?,
-        storage: storage(settings, &mut warnings)?,
+        storage,
         sessions: sessions(settings)?,
         znodes: znodes(settings)?,
         auth: auth(settings)?,
         four_letter: four_letter(settings, &mut warnings)?,
+        ensemble,
     };
     Ok((config, warnings))
 }
@@ -95,48 +98,16 @@ fn refuse_what_cannot_be_ignored(settings: &Settings) -> Result<(), ConfigError>
         }
     }
     number(settings, "electionAlg", 3, 3..=3)?;
-    choice(settings, "peerType", (), &[("participant", ()), ("observer", ())])?;
     choice(settings, "DigestAuthenticationProvider.digestAlg", (), &[("SHA1", ()), ("SHA-1", ())])?;
     choice(settings, "zoo.sessionPassword", (), &[("java", ())])
 }
 
-/// The members listed in file or dynamic file; more than one voter, or a quorum of one, is an ensemble and refused.
-fn members(settings: &Settings) -> Result<Vec<Member>, ConfigError> {
-    let dynamic = settings.get("dynamicConfigFile");
-    let listed = |s: &&Setting| s.key.strip_prefix("server.").is_some() && keys::kind(&s.key) == Some(Kind::Used);
-    let lines: Vec<Setting> = match dynamic {
-        Some(file) => {
-            if let Some(line) = settings.effective().find(listed) {
-                return Err(ConfigError::refused(line, "servers are listed in dynamicConfigFile and may not be listed here too"));
-            }
-            read_file(std::path::Path::new(&file.value))?.into_iter().filter(|s| listed(&s)).collect()
-        }
-        None => settings.effective().filter(listed).cloned().collect(),
-    };
-    let parse = |line: &Setting| {
-        let id = line.key.strip_prefix("server.").unwrap_or_default();
-        Member::parse(id, &line.value).ok_or_else(|| ConfigError::value(line, membership::EXPECTED))
-    };
-    let members = lines.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-    let voters = members.iter().filter(|m| m.voter).count();
-    let standalone = boolean(settings, "standaloneEnabled", true)?;
-    match (standalone, voters, lines.first()) {
-        (true, 0 | 1, _) if members.len() == voters => Ok(members),
-        (true, _, Some(line)) if voters <= 1 => Err(ConfigError::refused(line, "observers need a quorum of participants")),
-        (_, _, Some(line)) => Err(ConfigError::refused(line, STANDALONE_ONLY)),
-        (_, _, None) => match settings.get("standaloneEnabled") {
-            Some(setting) => Err(ConfigError::refused(setting, STANDALONE_ONLY)),
-            None => Err(ConfigError::Incomplete(STANDALONE_ONLY.to_owned())),
-        },
-    }
-}
-
-fn net(settings: &Settings, members: &[Member]) -> Result<NetConfig, ConfigError> {
+fn net(settings: &Settings, own: Option<&Member>) -> Result<NetConfig, ConfigError> {
     let positive = |n: i64| usize::try_from(n).ok().filter(|n| *n > 0);
     number(settings, "secureClientPort", 0, 0..=65_535)?;
     let backlog = number(settings, "clientPortListenBacklog", -1, -1..=INT_MAX)?;
     Ok(NetConfig {
-        listen: listen(settings, members)?,
+        listen: listen(settings, own)?,
         backlog: u32::try_from(backlog).ok(),
         max_client_cnxns: positive(number(settings, "maxClientCnxns", 60, 0..=INT_MAX)?),
         max_cnxns: positive(number(settings, "maxCnxns", 0, 0..=INT_MAX)?),
@@ -145,11 +116,11 @@ fn net(settings: &Settings, members: &[Member]) -> Result<NetConfig, ConfigError
     })
 }
 
-/// The client address: from the file's keys, else from the one server line, else (without a file) the loopback default.
-fn listen(settings: &Settings, members: &[Member]) -> Result<SocketAddr, ConfigError> {
+/// The client address: from the file's keys, else from its own server line, else (without a file) the loopback default.
+fn listen(settings: &Settings, own: Option<&Member>) -> Result<SocketAddr, ConfigError> {
     let port_key = settings.get("clientPort");
     let address_key = settings.get("clientPortAddress").filter(|s| !s.value.is_empty());
-    let from_line = members.first().and_then(|m| m.client.as_ref());
+    let from_line = own.and_then(|m| m.client.as_ref());
     let port = port_key.map(|s| number_of(s, 0..=65_535).map(|p| p as u16)).transpose()?;
     if let (Some(setting), Some(port), Some((_, in_line))) = (port_key, port, from_line)
         && port != *in_line
@@ -166,7 +137,8 @@ fn listen(settings: &Settings, members: &[Member]) -> Result<SocketAddr, ConfigE
         }
         (None, None) => return Err(ConfigError::Incomplete("clientPort is not set: there would be nothing to serve".to_owned())),
     };
-    let host = from_line.map(|(host, _)| host.as_str()).filter(|h| !h.is_empty());
+    // A line without a host means all addresses, and is shown like this.
+    let host = from_line.map(|(host, _)| host.as_str()).filter(|h| !h.is_empty() && *h != "0.0.0.0");
     match (address_key, host) {
         (Some(setting), _) => lookup(&setting.value, port).ok_or_else(|| ConfigError::value(setting, "an address of this machine")),
         (None, Some(host)) => lookup(host, port).ok_or_else(|| ConfigError::Incomplete(format!("cannot resolve client address {host:?}"))),

@@ -1,0 +1,272 @@
+//! The election port: one connection per pair of servers, and on it the newest thing we have to say to each (A1 to A3).
+//!
+//! Invariants:
+//! 1. At most one attempt to connect per server is under way.
+//! 2. One message per server waits to be sent; a newer one replaces it. What was sent last is sent again over a new connection, so a message that
+//!    was lost with the old one is not missed; repeated ones are normal.
+//! 3. Only servers of the configuration are listened to (S7); every wait for a peer that is not established yet has a deadline.
+
+use super::link::InputBuffer;
+use super::socket::{PeerSocket, accept_all, connect_to_any, within};
+use super::{Events, PeerIoConfig, spawn};
+use crate::base::PeerId;
+use crate::zab::election_link::{Incoming, Outgoing, incoming, outgoing};
+use crate::zab::wire::{Decoded, Hello, hello, notification};
+use crate::zab::{Input, Notification};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+/// Connections whose initial message has not come; more are closed as they come.
+const SETTING_UP_MAX: usize = 64;
+
+/// All election connections of a server.
+pub struct ElectionIo {
+    config: Rc<PeerIoConfig>,
+    events: Rc<Events>,
+    peers: BTreeMap<PeerId, Peer>,
+    setting_up: Cell<usize>,
+}
+
+/// What is kept about one other server.
+#[derive(Default)]
+struct Peer {
+    /// Not sent yet.
+    pending: RefCell<Option<Vec<u8>>>,
+    /// Sent last.
+    last: RefCell<Option<Vec<u8>>>,
+    connection: RefCell<Option<Rc<Connection>>>,
+    connecting: Cell<bool>,
+}
+
+struct Connection {
+    socket: PeerSocket,
+    closed: Cell<bool>,
+    /// The sender, while it has nothing to send.
+    sender: Cell<Option<Waker>>,
+}
+
+impl ElectionIo {
+    /// No connections yet.
+    pub fn new(config: Rc<PeerIoConfig>, events: Rc<Events>) -> Rc<Self> {
+        let others = config.membership.members.keys().filter(|id| **id != config.me);
+        let peers = others.map(|id| (*id, Peer::default())).collect();
+        Rc::new(ElectionIo { config, events, peers, setting_up: Cell::new(0) })
+    }
+
+    /// Says something to a server, this one included; connects if need be.
+    pub fn notify(self: &Rc<Self>, to: PeerId, message: Notification) {
+        if to == self.config.me {
+            return self.events.calls.push(Input::Notification { from: to, message });
+        }
+        let Some(peer) = self.peers.get(&to) else { return };
+        let mut bytes = Vec::new();
+        notification::encode_frame(&message, &mut bytes);
+        *peer.pending.borrow_mut() = Some(bytes);
+        match &*peer.connection.borrow() {
+            Some(connection) => connection.wake_sender(),
+            None => self.connect(to),
+        }
+    }
+
+    /// Accepts other servers until the task is dropped.
+    pub async fn listen(self: Rc<Self>, listener: TcpListener) {
+        let keep_alive = self.config.tcp_keep_alive;
+        accept_all(listener, keep_alive, |socket| {
+            if self.setting_up.get() >= SETTING_UP_MAX {
+                return self.refused(socket.peer, &"there are too many that have not said who they are");
+            }
+            self.setting_up.set(self.setting_up.get() + 1);
+            let election = self.clone();
+            spawn(async move {
+                let peer = socket.peer;
+                let hello = within(election.config.set_up_limit, read_hello(&socket)).await;
+                election.setting_up.set(election.setting_up.get() - 1);
+                match hello {
+                    Some(Ok((hello, input))) => election.admit(hello.peer, socket, input),
+                    Some(Err(e)) => election.refused(peer, &e),
+                    None => election.refused(peer, &"it did not say who it is in time"),
+                }
+            })
+            .detach();
+        })
+        .await;
+    }
+
+    /// What becomes of a connection that another server has made.
+    fn admit(self: &Rc<Self>, from: PeerId, socket: PeerSocket, input: InputBuffer) {
+        let Some(peer) = self.peers.get(&from) else {
+            let why = if from == self.config.me { "has the id of this server" } else { "is not in the configuration" };
+            return self.refused(socket.peer, &format_args!("server {} {why}", from.0));
+        };
+        match incoming(self.config.me, from) {
+            Incoming::Keep => self.establish(from, peer, socket, input),
+            Incoming::CallBack => {
+                drop(socket);
+                peer.close();
+                self.connect(from);
+            }
+            Incoming::Refuse => self.refused(socket.peer, &format_args!("no server has the id {}", from.0)),
+        }
+    }
+
+    fn refused(&self, peer: SocketAddr, why: &dyn Display) {
+        self.events.say(|| tracing::warn!("closed a connection to the election port from {peer}: {why}"));
+    }
+
+    /// Begins to connect, unless that is under way.
+    fn connect(self: &Rc<Self>, to: PeerId) {
+        let Some(peer) = self.peers.get(&to) else { return };
+        if peer.connecting.replace(true) {
+            return;
+        }
+        let election = self.clone();
+        spawn(async move {
+            let connected = election.call(to).await;
+            let Some(peer) = election.peers.get(&to) else { return };
+            peer.connecting.set(false);
+            match connected {
+                Ok(socket) => match outgoing(election.config.me, to) {
+                    Outgoing::Keep => election.establish(to, peer, socket, InputBuffer::default()),
+                    Outgoing::Knock => drop(socket),
+                },
+                Err(e) => tracing::debug!("cannot connect to the election port of server {}: {e}", to.0),
+            }
+        })
+        .detach();
+    }
+
+    /// Connects and says who we are.
+    async fn call(&self, to: PeerId) -> io::Result<PeerSocket> {
+        let config = &self.config;
+        let addresses = config.membership.members.get(&to).map_or(&[][..], |member| &member.addresses);
+        let socket = connect_to_any(addresses, |a| a.election_port, config.connect_limit, config.tcp_keep_alive).await?;
+        let mut first = Vec::new();
+        hello::encode(&config.hello, &mut first);
+        // In one segment: a Java server reads the addresses with one call.
+        let sent = within(config.connect_limit, socket.send(&first)).await;
+        sent.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
+        Ok(socket)
+    }
+
+    /// The connection with this server from now on, in place of any older one.
+    fn establish(self: &Rc<Self>, id: PeerId, peer: &Peer, socket: PeerSocket, input: InputBuffer) {
+        peer.close();
+        tracing::debug!("connected to server {} over the election port ({})", id.0, socket.peer);
+        let connection = Rc::new(Connection { socket, closed: Cell::new(false), sender: Cell::new(None) });
+        *peer.connection.borrow_mut() = Some(connection.clone());
+        if peer.pending.borrow().is_none() {
+            peer.pending.replace(peer.last.borrow().clone());
+        }
+        let (election, sending) = (self.clone(), connection.clone());
+        spawn(async move {
+            let result = election.send(id, &sending).await;
+            election.lost(id, &sending, result);
+        })
+        .detach();
+        let election = self.clone();
+        spawn(async move {
+            let result = election.receive(id, &connection, input).await;
+            election.lost(id, &connection, result);
+        })
+        .detach();
+    }
+
+    async fn send(&self, to: PeerId, connection: &Connection) -> io::Result<()> {
+        let Some(peer) = self.peers.get(&to) else { return Ok(()) };
+        loop {
+            let message = poll_fn(|cx| {
+                if connection.closed.get() {
+                    return Poll::Ready(None);
+                }
+                let message = peer.pending.borrow_mut().take();
+                if message.is_none() {
+                    connection.sender.set(Some(cx.waker().clone()));
+                    return Poll::Pending;
+                }
+                Poll::Ready(message)
+            })
+            .await;
+            let Some(message) = message else { return Ok(()) };
+            let sent = connection.socket.send(&message).await;
+            *peer.last.borrow_mut() = Some(message);
+            sent?;
+        }
+    }
+
+    async fn receive(&self, from: PeerId, connection: &Connection, mut input: InputBuffer) -> io::Result<()> {
+        while !connection.closed.get() {
+            while let Decoded::Whole { value, bytes } = notification::decode_frame(input.unread()).map_err(io::Error::other)? {
+                match notification::decode(value) {
+                    Ok(message) => self.events.calls.push(Input::Notification { from, message }),
+                    Err(e) => tracing::debug!("a notification of server {} makes no sense and is dropped: {e}", from.0),
+                }
+                input.consume(bytes);
+            }
+            self.events.calls.emptied().await;
+            if input.receive(&connection.socket).await? == 0 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&self, id: PeerId, connection: &Rc<Connection>, result: io::Result<()>) {
+        connection.close();
+        let Some(peer) = self.peers.get(&id) else { return };
+        let mut current = peer.connection.borrow_mut();
+        if current.as_ref().is_some_and(|current| Rc::ptr_eq(current, connection)) {
+            *current = None;
+            match result {
+                Ok(()) => tracing::debug!("server {} has closed its election connection", id.0),
+                Err(e) => tracing::debug!("the election connection to server {} is closed: {e}", id.0),
+            }
+        }
+    }
+
+    /// Closes all connections.
+    pub fn close_all(&self) {
+        self.peers.values().for_each(Peer::close);
+    }
+}
+
+impl Peer {
+    fn close(&self) {
+        if let Some(connection) = self.connection.take() {
+            connection.close();
+        }
+    }
+}
+
+impl Connection {
+    fn close(&self) {
+        self.closed.set(true);
+        self.socket.shut();
+        self.wake_sender();
+    }
+
+    fn wake_sender(&self) {
+        if let Some(waker) = self.sender.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Reads the initial message; what comes behind it stays in the buffer.
+async fn read_hello(socket: &PeerSocket) -> io::Result<(Hello, InputBuffer)> {
+    let mut input = InputBuffer::default();
+    loop {
+        if let Decoded::Whole { value, bytes } = hello::decode(input.unread()).map_err(io::Error::other)? {
+            input.consume(bytes);
+            return Ok((value, input));
+        }
+        if input.receive(socket).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Everything between a member's replica and the other servers: the election port, the quorum port, images of trees, the epoch files.
+//!
+//! Runs on shard 0's executor, in the replica's task queue. What happens is put into two queues, which the replica's task empties in its
+//! turns: `calls` at once, `links` only while the replica takes packets; a reader goes on when its link's packets have been taken, so what a
+//! leader sends faster than our disk takes it waits in the sockets. No decision about votes, epochs or history is made here.
+
+mod chatter;
+mod election;
+mod epochs;
+mod link;
+mod pipe;
+mod queue;
+mod quorum;
+mod snapshot_in;
+mod snapshot_out;
+mod socket;
+
+pub use epochs::write_epoch;
+pub use snapshot_in::{History, ImageStream};
+pub use socket::{resolve_blocking, within};
+
+use crate::base::{PeerId, Zxid};
+use crate::handoff::Inbox;
+use crate::reactor::clock;
+use crate::reactor::mesh::ToReplicaTask;
+use crate::tree::Image;
+use crate::zab::wire::Hello;
+use crate::zab::{Input, LinkId, Membership, Output, Packet};
+use chatter::Chatter;
+use election::ElectionIo;
+use epochs::EpochWrite;
+use glommio::TaskQueueHandle;
+use queue::LocalQueue;
+use quorum::QuorumIo;
+use std::cell::Cell;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+/// What the transports are told at start.
+#[derive(Clone, Debug)]
+pub struct PeerIoConfig {
+    /// This server.
+    pub me: PeerId,
+    /// Who the others are and where.
+    pub membership: Membership,
+    /// How we introduce ourselves on election ports.
+    pub hello: Hello,
+    /// `cnxTimeout`: connecting to an election port.
+    pub connect_limit: Duration,
+    /// `quorumCnxnTimeoutMs`: how long a server that connects to our election port may take to say who it is.
+    pub set_up_limit: Duration,
+    /// Connecting to a leader, all attempts together.
+    pub learner_connect_limit: Duration,
+    /// How long an image that is being received may pause.
+    pub image_silence: Duration,
+    /// Bytes that may wait for one peer: beyond it the link is closed (L14).
+    pub link_bytes_max: usize,
+    /// Data of the largest packet accepted.
+    pub packet_bytes_max: usize,
+    /// `tcpKeepAlive`.
+    pub tcp_keep_alive: bool,
+    /// Where the epoch files are.
+    pub epoch_dir: PathBuf,
+}
+
+/// What a member has besides what every server has; travels to the replica's executor.
+pub struct PeerParts {
+    /// Settings.
+    pub config: PeerIoConfig,
+    /// Bound to the election port.
+    pub election: Vec<TcpListener>,
+    /// Bound to the quorum port.
+    pub quorum: Vec<TcpListener>,
+    /// How a leader's image gets to the disk.
+    pub history: Arc<dyn History>,
+}
+
+/// What has happened, until the replica's task takes it.
+#[derive(Default)]
+pub struct Events {
+    /// Notifications and epoch files.
+    calls: LocalQueue<Input>,
+    /// Links and their packets, in the order of each link.
+    links: LocalQueue<Input>,
+    chatter: Chatter,
+}
+
+impl Events {
+    /// Prints a line about other servers, unless there have been many.
+    fn say(&self, line: impl FnOnce()) {
+        self.chatter.say(clock::now(), line);
+    }
+}
+
+/// The other servers, as the replica's task sees them. Lives on its executor.
+pub struct PeerIo {
+    events: Rc<Events>,
+    election: Rc<ElectionIo>,
+    quorum: Rc<QuorumIo>,
+    epochs: Rc<LocalQueue<EpochWrite>>,
+    history: Arc<dyn History>,
+    control: Arc<Inbox<ToReplicaTask>>,
+    /// The link whose image is being received or installed.
+    installing: Cell<Option<LinkId>>,
+    tasks: Vec<glommio::Task<()>>,
+}
+
+impl PeerIo {
+    /// Begins to listen, in this task queue. `control` is told what threads have done.
+    pub fn start(parts: PeerParts, control: Arc<Inbox<ToReplicaTask>>, queue: TaskQueueHandle) -> Self {
+        let PeerParts { config, election: election_ports, quorum: quorum_ports, history } = parts;
+        let config = Rc::new(config);
+        let events: Rc<Events> = Rc::default();
+        let (election, quorum) = (ElectionIo::new(config.clone(), events.clone()), QuorumIo::new(config.clone(), events.clone()));
+        let epochs: Rc<LocalQueue<EpochWrite>> = Rc::default();
+        let spawn = |task: Pin<Box<dyn Future<Output = ()>>>| crate::reactor::spawn_into(task, queue);
+        let mut tasks = vec![spawn(Box::pin(epochs::write_epochs(config.epoch_dir.clone(), epochs.clone(), events.clone())))];
+        tasks.extend(election_ports.into_iter().map(|port| spawn(Box::pin(election.clone().listen(port)))));
+        tasks.extend(quorum_ports.into_iter().map(|port| spawn(Box::pin(quorum.clone().listen(port)))));
+        PeerIo { events, election, quorum, epochs, history, control, installing: Cell::new(None), tasks }
+    }
+
+    /// True when there is something to take; otherwise the task is woken when there is.
+    pub fn poll_ready(&self, cx: &Context<'_>, admits_packets: bool) -> bool {
+        let calls = self.events.calls.poll_ready(cx);
+        calls || (admits_packets && self.events.links.poll_ready(cx))
+    }
+
+    /// The next thing that does not have to wait for the disk.
+    pub fn next_call(&self) -> Option<Input> {
+        self.events.calls.pop()
+    }
+
+    /// The next thing that happened to a link; to be asked for while the replica admits packets.
+    pub fn next_of_links(&self) -> Option<Input> {
+        self.events.links.pop()
+    }
+
+    /// Carries out an order of the broadcast core.
+    pub fn perform(&self, order: Output) {
+        match order {
+            Output::Notify { to, message } => self.election.notify(to, message),
+            Output::Connect { link, peer } => self.quorum.connect(link, peer),
+            Output::Send { link, packet } => self.quorum.send(link, &packet),
+            Output::Close(link) => self.quorum.close(link),
+            Output::WriteEpoch { token, file, epoch } => self.epochs.push(EpochWrite { token, file, epoch }),
+            Output::Note(what) => self.events.say(|| tracing::info!("{what}")),
+            other => panic!("an order for the replica came to the transports: {other:?}"),
+        }
+    }
+
+    /// Sends an image and the packet that announces it.
+    pub fn send_image(&self, link: LinkId, image: Image) {
+        let packet = Packet::Snap { zxid: image.zxid() };
+        match snapshot_out::send_image(image) {
+            Ok(stream) => self.quorum.send_image(link, &packet, stream),
+            Err(e) => {
+                tracing::warn!("no thread for the image a learner needs: {e}");
+                self.quorum.break_off(link);
+            }
+        }
+    }
+
+    /// Receives the image announced on a link; ends in `ToReplicaTask::ImageReceived`.
+    pub fn receive_image(&self, link: LinkId, zxid: Zxid) {
+        self.installing.set(Some(link));
+        match snapshot_in::receive(zxid, self.history.clone(), self.control.clone()) {
+            // Without the link the stream is broken off at once, and the thread says so.
+            Ok(receiving) => self.quorum.receive_image(link, receiving),
+            Err(e) => {
+                let result = Err(format!("no thread for it: {e}"));
+                if self.control.push(ToReplicaTask::ImageReceived(result)).is_ok() {
+                    self.control.kick();
+                }
+            }
+        }
+    }
+
+    /// Puts the image in place; ends in `ToReplicaTask::ImageInstalled`.
+    pub fn install_image(&self, zxid: Zxid) {
+        snapshot_in::install(zxid, self.history.clone(), self.control.clone());
+    }
+
+    /// Loads the tree again; ends in `ToReplicaTask::TreeLoaded`.
+    pub fn load_tree(&self, zxid: Zxid) {
+        snapshot_in::reload(zxid, self.history.clone(), self.control.clone());
+    }
+
+    /// The image has been installed, or is not going to be: what came behind it on its link may be taken.
+    pub fn image_done(&self) {
+        if let Some(link) = self.installing.take() {
+            self.quorum.image_done(link);
+        }
+    }
+
+    /// End of a turn: sends what it has queued.
+    pub fn flush(&self) {
+        self.quorum.flush();
+    }
+
+    /// Closes everything.
+    pub async fn stop(self) {
+        for task in self.tasks {
+            task.cancel().await;
+        }
+        self.election.close_all();
+        self.quorum.close_all();
+    }
+}
+
+fn spawn(task: impl Future<Output = ()> + 'static) -> glommio::Task<()> {
+    crate::reactor::spawn_into(task, glommio::executor().current_task_queue())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! What a member of an ensemble needs besides what every server needs: its ports for the other servers, its epochs, the way a leader's image
+//! gets into its directory.
+
+use super::bootstrap::StartError;
+use super::config::{EnsembleConfig, ServerConfig};
+use super::epochs::read_epochs;
+use super::recovery::{self, Recovered, RecoveryError};
+use super::snapshots::SnapshotFiles;
+use crate::base::Zxid;
+use crate::reactor::accept;
+use crate::reactor::peer_io::{History, ImageStream, PeerParts, resolve_blocking};
+use crate::tree::{Tree, TreeConfig};
+use crate::zab::Stored;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Between two attempts to bind a port for the other servers.
+const BIND_PAUSE: Duration = Duration::from_secs(1);
+
+/// Listening sockets for the other servers.
+pub(super) struct Ports {
+    election: Vec<TcpListener>,
+    quorum: Vec<TcpListener>,
+}
+
+/// Binds both ports of every address of this server's line.
+pub(super) fn bind_ports(ensemble: &EnsembleConfig) -> Result<Ports, StartError> {
+    let mut ports = Ports { election: Vec::new(), quorum: Vec::new() };
+    for address in &ensemble.own().addresses {
+        ports.election.push(
+            bind(ensemble, &address.host, address.election_port).map_err(|(address, error)| StartError::Election { address, error })?,
+        );
+        ports
+            .quorum
+            .push(bind(ensemble, &address.host, address.quorum_port).map_err(|(address, error)| StartError::Quorum { address, error })?);
+    }
+    Ok(ports)
+}
+
+/// `electionPortBindRetry` attempts: a name may not be known yet, or an address not be up.
+fn bind(ensemble: &EnsembleConfig, host: &str, port: u16) -> Result<TcpListener, (String, io::Error)> {
+    let mut attempt = 1;
+    loop {
+        let error = match bind_once(ensemble.listen_on_all, host, port) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => error,
+        };
+        if ensemble.bind_retries.is_some_and(|retries| attempt >= retries) {
+            return Err((format!("{host}:{port}"), error));
+        }
+        tracing::warn!("cannot listen on {host}:{port} (attempt {attempt}): {error}");
+        attempt += 1;
+        std::thread::sleep(BIND_PAUSE);
+    }
+}
+
+fn bind_once(on_all: bool, host: &str, port: u16) -> io::Result<TcpListener> {
+    if on_all {
+        return accept::listen(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port), None);
+    }
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for address in resolve_blocking(host, port)? {
+        match accept::listen(address, None) {
+            Ok(listener) => return Ok(listener),
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// What the broadcast core is told of the disk.
+pub(super) fn stored(config: &ServerConfig, recovered: &mut Recovered) -> Result<Stored, RecoveryError> {
+    let (accepted_epoch, current_epoch) = read_epochs(&config.storage.snapshot_version_dir(), recovered.last_zxid)?;
+    let recent = std::mem::take(&mut recovered.recent);
+    Ok(Stored {
+        accepted_epoch,
+        current_epoch,
+        last_logged: recovered.last_zxid,
+        snapshot: recovered.snapshot.unwrap_or(Zxid::ZERO),
+        recent,
+    })
+}
+
+/// The way to the other servers.
+pub(super) fn peer_parts(config: &ServerConfig, ports: Ports, files: &SnapshotFiles, tree: TreeConfig) -> Option<PeerParts> {
+    let history = Arc::new(Directory { files: files.clone(), config: config.clone(), tree });
+    Some(PeerParts { config: config.peer_io()?, election: ports.election, quorum: ports.quorum, history })
+}
+
+/// The data directory while this server runs.
+struct Directory {
+    files: SnapshotFiles,
+    config: ServerConfig,
+    tree: TreeConfig,
+}
+
+impl History for Directory {
+    fn receive(&self, zxid: Zxid, image: &ImageStream) -> Result<Tree, String> {
+        self.files.receive(zxid, image, &self.tree)
+    }
+    fn install(&self, zxid: Zxid) -> io::Result<()> {
+        self.files.install(zxid)
+    }
+    fn reload(&self) -> Result<Tree, String> {
+        recovery::reload(&self.config.storage, &self.tree).map_err(|e| e.to_string())
+    }
+}

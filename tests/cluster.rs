@@ -1,0 +1,228 @@
+//! Ensembles of real processes: elections, writes through every member, kill -9, members that come back, hostile bytes on their ports.
+
+#[path = "support/cluster.rs"]
+mod ensemble;
+mod support;
+
+use ensemble::Cluster;
+use rustix::process::Signal;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use support::{RawClient, create, path_watch, wait_until};
+use zoo::base::SessionId;
+use zoo::proto::OpCode;
+
+fn others(of: usize) -> Vec<usize> {
+    (1..=3).filter(|id| *id != of).collect()
+}
+
+/// P1, P7.
+#[test]
+fn three_members_elect_a_leader_and_each_takes_writes_that_all_show() {
+    let cluster = Cluster::start(3, &["4lw.commands.whitelist=*"]);
+    let leader = cluster.settled(&[1, 2, 3]);
+    for id in 1..=3 {
+        let mut client = cluster.client(id);
+        let path = format!("/through-{id}");
+        assert_eq!(client.create(&path, b"data", 0).path(), path);
+        assert_eq!(client.get(&path, false).data().0.as_deref(), Some(&b"data"[..]), "its own write is there at once");
+        assert_eq!(client.create(&path, b"", 0).err, -110, "and is there once");
+        client.close();
+    }
+    for id in 1..=3 {
+        (1..=3).for_each(|through| cluster.shows(id, &format!("/through-{through}")));
+    }
+    let monitor = cluster.word(leader, "mntr");
+    for line in ["zk_server_state\tleader", "zk_peer_state\tleading - broadcast", "zk_quorum_size\t3", "zk_synced_followers\t2"] {
+        assert!(monitor.contains(line), "{line}:\n{monitor}");
+    }
+    let configuration = cluster.word(leader, "conf");
+    assert!(configuration.contains(&format!("serverId={leader}\n")) && configuration.contains("membership: \nserver.1=127.0.0.1:"));
+    assert!(cluster.word(others(leader)[0], "dump").contains("Global Sessions("));
+    for member in cluster.members {
+        let (status, log) = member.process.expect("running").stop_with(Signal::TERM);
+        assert!(status.success(), "member {} ends with {status}:\n{log}", member.id);
+    }
+}
+
+/// Creates /w-0, /w-1, … at any of the members until told to stop; what was acknowledged is counted, and nothing is sent before the one
+/// before it is known to be there.
+fn write_on(addresses: Vec<std::net::SocketAddr>, stop: &AtomicBool, acknowledged: &AtomicUsize) {
+    let mut at = 0;
+    while !stop.load(Ordering::Relaxed) {
+        at += 1;
+        let address = addresses[at % addresses.len()];
+        let Ok(Some(mut client)) = RawClient::try_attach(address, SessionId::NONE, [0; 16], 30_000) else {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            continue;
+        };
+        while !stop.load(Ordering::Relaxed) {
+            let next = acknowledged.load(Ordering::Relaxed);
+            let sent = client.send(OpCode::Create, &create(&format!("/w-{next}"), b"x", 0));
+            match sent.and_then(|_| client.reply()) {
+                // It exists when the reply to an earlier attempt was lost.
+                Ok(reply) if reply.err == 0 || reply.err == -110 => {
+                    acknowledged.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(reply) => panic!("{reply:?}"),
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+/// P2, P3, P15: the leader is killed under writes; the rest goes on; the killed one comes back by what it missed, with everything.
+#[test]
+fn the_rest_goes_on_when_the_leader_is_killed_and_no_acknowledged_write_is_lost() {
+    let mut cluster = Cluster::start(3, &[]);
+    let leader = cluster.settled(&[1, 2, 3]);
+    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let addresses: Vec<_> = (1..=3).map(|id| cluster.address(id)).collect();
+    let writer = std::thread::spawn({
+        let (stop, acknowledged) = (stop.clone(), acknowledged.clone());
+        move || write_on(addresses, &stop, &acknowledged)
+    });
+    let written = || acknowledged.load(Ordering::Relaxed);
+    wait_until("writes before the kill", || written() > 50);
+    cluster.kill(leader);
+    let before = written();
+    wait_until("writes after the kill", || written() > before + 50);
+    let next = cluster.settled(&others(leader));
+    assert_ne!(next, leader);
+    cluster.run(leader);
+    cluster.settled(&[1, 2, 3]);
+    let back = written();
+    wait_until("writes with all three", || written() > back + 20);
+    stop.store(true, Ordering::Relaxed);
+    writer.join().expect("the writer ends");
+    for id in 1..=3 {
+        cluster.shows(id, &format!("/w-{}", written() - 1));
+        let mut client = cluster.client(id);
+        for n in 0..written() {
+            assert_eq!(
+                client.call(OpCode::Exists, &path_watch(&format!("/w-{n}"), false)).err,
+                0,
+                "member {id} has lost /w-{n} of {}",
+                written()
+            );
+        }
+    }
+    assert!(!cluster.log(leader).contains("the leader's image"), "what it missed was enough:\n{}", cluster.log(leader));
+}
+
+/// A member without its disk comes back as a learner, by an image.
+#[test]
+fn a_wiped_member_comes_back_by_an_image() {
+    let mut cluster = Cluster::start(3, &["snapCount=100", "preAllocSize=256"]);
+    let leader = cluster.settled(&[1, 2, 3]);
+    let wiped = others(leader)[0];
+    let mut client = cluster.client(leader);
+    for n in 0..800 {
+        assert_eq!(client.create(&format!("/n-{n}"), &[b'x'; 200], 0).err, 0);
+    }
+    cluster.kill(wiped);
+    std::fs::remove_dir_all(cluster.data_dir(wiped).join("version-2")).expect("removed");
+    assert_eq!(client.create("/while-away", b"", 0).err, 0);
+    cluster.run(wiped);
+    cluster.shows(wiped, "/while-away");
+    cluster.shows(wiped, "/n-0");
+    assert!(cluster.log(wiped).contains("received the leader's image"), "{}", cluster.log(wiped));
+    // It is as good as any other one now: with it alone beside a third, the ensemble goes on.
+    let third = (1..=3).find(|id| *id != leader && *id != wiped).expect("three");
+    cluster.kill(leader);
+    cluster.settled(&[wiped, third]);
+    let mut client = cluster.client(wiped);
+    assert_eq!(client.create("/after", b"", 0).err, 0);
+    cluster.shows(third, "/after");
+    // And what it has received survives a restart.
+    cluster.kill(wiped);
+    cluster.run(wiped);
+    cluster.settled(&[wiped, third]);
+    cluster.shows(wiped, "/n-799");
+    cluster.shows(wiped, "/after");
+}
+
+/// S7, P6: bytes that no server sends cost their own connection.
+#[test]
+fn garbage_on_the_ports_for_other_servers_harms_nobody() {
+    let cluster = Cluster::start(3, &[]);
+    let leader = cluster.settled(&[1, 2, 3]);
+    let mut held = Vec::new();
+    for member in &cluster.members {
+        for port in [member.election_port, member.quorum_port] {
+            for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0xff; 400], &[0; 400], &[]] {
+                let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+                let _ = stream.write_all(garbage);
+                held.push(stream);
+            }
+        }
+    }
+    for id in 1..=3 {
+        assert_eq!(cluster.client(id).create(&format!("/still-{id}"), b"", 0).err, 0);
+    }
+    assert_eq!(cluster.settled(&[1, 2, 3]), leader, "nobody had to elect again");
+}
+
+/// A port such that this and the others which `zoo ensemble` derives from it are free.
+fn base_port() -> u16 {
+    let free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+    let all_free = |base: &u16| [0, 700, 1700].iter().all(|offset| (0..3).all(|i| free(base + offset + i)));
+    std::iter::repeat_with(ensemble::free_port).take(100).find(all_free).expect("free ports")
+}
+
+#[test]
+fn the_ensemble_command_runs_members_says_what_they_are_and_stops_them() {
+    let dir = support::temp_dir();
+    let mut command = Command::new(std::env::var("ZOO_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_zoo").to_owned()));
+    command.args(["ensemble", "--servers", "3", "--port", &base_port().to_string(), "--dir"]).arg(dir.path().join("members"));
+    let mut process = command.arg("--zoo.shards=1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the zoo binary runs");
+    let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(lines.next().expect("a line").starts_with("3 members in "));
+    let mut serving = 0;
+    while serving < 3 {
+        let line = lines.next().expect("it goes on until all serve");
+        assert!(!line.contains("has ended"), "{line}");
+        serving += usize::from(line.ends_with("  leader") || line.ends_with("  follower"));
+    }
+    process.stdin.take().expect("piped").write_all(b"\n").expect("taken");
+    let table: Vec<_> = lines.by_ref().skip_while(|line| !line.starts_with("server   address")).take(4).collect();
+    assert_eq!(table.iter().filter(|line| line.contains(" leader ")).count(), 1, "{table:?}");
+    rustix::process::kill_process(rustix::process::Pid::from_child(&process), Signal::INT).expect("alive");
+    assert_eq!(lines.last().as_deref(), Some("stopping"));
+    assert!(process.wait().expect("ends").success());
+}
+
+#[test]
+fn an_observer_serves_clients_and_votes_for_nobody() {
+    let mut cluster = Cluster::prepare(4, &["4lw.commands.whitelist=*"]);
+    cluster.observers = vec![4];
+    (1..=4).for_each(|id| cluster.run(id));
+    let leader = cluster.settled(&[1, 2, 3, 4]);
+    assert_eq!(cluster.mode(4).as_deref(), Some("observer"));
+    let mut client = cluster.client(4);
+    assert_eq!(client.create("/observed", b"", 0).err, 0);
+    assert_eq!(client.get("/observed", false).err, 0);
+    (1..=3).for_each(|id| cluster.shows(id, "/observed"));
+    assert!(cluster.word(leader, "mntr").contains("zk_synced_observers\t1"), "{}", cluster.word(leader, "mntr"));
+    // Two voters of three are gone: an observer is no replacement.
+    let gone = others(leader);
+    gone.iter().for_each(|id| cluster.kill(*id));
+    wait_until("nobody serves without a quorum", || cluster.mode(leader).is_none() && cluster.mode(4).is_none());
+    cluster.run(gone[0]);
+    cluster.settled(&[leader, gone[0], 4]);
+    cluster.shows(4, "/observed");
+}
+
+#[test]
+fn a_taken_election_port_ends_the_start_with_zookeepers_exit_code() {
+    let mut cluster = Cluster::prepare(3, &["electionPortBindRetry=1"]);
+    let taken = TcpListener::bind(("127.0.0.1", cluster.members[0].election_port)).expect("free");
+    let (status, log) = cluster.try_run(1).expect_err("the port is taken");
+    assert_eq!(status.code(), Some(14), "{log}");
+    assert!(log.contains("cannot listen for elections on 127.0.0.1:"), "{log}");
+    drop(taken);
+    cluster.run(1);
+}
