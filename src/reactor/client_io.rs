@@ -88,6 +88,16 @@ enum Next {
     End,
 }
 
+/// What one receive came to.
+enum Received {
+    Nothing,
+    Some,
+    /// There may be more.
+    AllThereWasRoomFor,
+    /// The connection is over, or will send nothing more.
+    End,
+}
+
 impl ShardLoop {
     /// A shard with no connections.
     pub fn new(id: ShardId, shard: Shard, mesh: Arc<Mesh>, admin: Arc<Admin>) -> Rc<Self> {
@@ -200,6 +210,16 @@ impl ShardLoop {
                 }
                 idle = false;
             }
+            while let Some(conn) = state.shard.poll_reap() {
+                if let Some(socket) = state.sockets.get(&conn).cloned()
+                    && !socket.paused.get()
+                    && !socket.ended.get()
+                {
+                    Self::take_bytes(state, now, conn, &socket);
+                }
+                state.shard.reaped(now, conn);
+                idle = false;
+            }
             while let Some((conn, word, argument)) = state.shard.poll_four_letter() {
                 state.starts.push(Start::Word(conn, word, argument));
                 idle = false;
@@ -292,39 +312,42 @@ impl ShardLoop {
             if socket.paused.get() {
                 return Next::Resumed;
             }
-            let mut more = false;
-            let mut next = Next::Readable;
-            self.turn(|state, now| {
-                let room = state.shard.input(conn);
-                let room_bytes = room.len();
-                if room_bytes == 0 {
-                    next = Next::End; // the shard has forgotten this connection
-                    return;
-                }
-                match rustix::net::recv(socket.fd.get_ref(), room, RecvFlags::DONTWAIT) {
-                    Ok((_, 0)) => {
-                        socket.ended.set(true);
-                        next = Next::End;
-                        if state.shard.is_settled(conn) {
-                            Self::lost(state, now, conn);
-                        }
-                    }
-                    Ok((_, n)) => {
-                        more = n == room_bytes;
-                        state.shard.received(now, conn, n);
-                    }
-                    Err(Errno::AGAIN | Errno::INTR) => {}
-                    Err(_) => {
-                        Self::lost(state, now, conn);
-                        next = Next::End;
-                    }
-                }
-            });
-            if !more {
-                return next;
+            let mut received = Received::Nothing;
+            self.turn(|state, now| received = Self::take_bytes(state, now, conn, socket));
+            match received {
+                Received::AllThereWasRoomFor => {}
+                Received::Nothing | Received::Some => return Next::Readable,
+                Received::End => return Next::End,
             }
         }
         Next::Readable
+    }
+
+    /// One receive, whose bytes go to the shard; an end or an error ends the connection.
+    fn take_bytes(state: &mut State, now: Instant, conn: ConnId, socket: &ClientSocket) -> Received {
+        let room = state.shard.input(conn);
+        let room_bytes = room.len();
+        if room_bytes == 0 {
+            return Received::End; // the shard has forgotten this connection
+        }
+        match rustix::net::recv(socket.fd.get_ref(), room, RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => {
+                socket.ended.set(true);
+                if state.shard.is_settled(conn) {
+                    Self::lost(state, now, conn);
+                }
+                Received::End
+            }
+            Ok((_, n)) => {
+                state.shard.received(now, conn, n);
+                if n == room_bytes { Received::AllThereWasRoomFor } else { Received::Some }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Received::Nothing,
+            Err(_) => {
+                Self::lost(state, now, conn);
+                Received::End
+            }
+        }
     }
 
     async fn write_when_possible(self: Rc<Self>, conn: ConnId, socket: Rc<ClientSocket>) {

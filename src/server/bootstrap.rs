@@ -198,7 +198,7 @@ fn assemble(
         .collect();
     let log = open_log(config, mesh)?;
     let file_id = file_id().map_err(|error| StartError::System { what: "no random numbers", error })?;
-    let replica = Replica::new(config.replica(seed(), file_id), tree, clock::now());
+    let replica = Replica::new(config.replica(seed(), file_id), tree, clock::now(), clock::wall());
     let files = files.clone();
     let snapshots = Snapshots::new(Arc::new(move |image| files.write(image)), mesh.control.clone());
     let limit = |max: Option<usize>| max.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));

@@ -2,7 +2,7 @@
 
 use super::route::Answered;
 use super::watch::{ClientSlot, Table};
-use super::{Close, REAP_MS, Shard};
+use super::{Close, Shard};
 use crate::base::{AclList, ConnId, ConnKey, Instant, Perms, SessionId, Zxid, path};
 use crate::conn::{Phase, Turn};
 use crate::handoff::{Batch, Control, Entry, Event, Reply, ToReplica};
@@ -145,7 +145,7 @@ impl Shard {
             }
             Control::AskHeard { conn, session } => {
                 if let Some(id) = self.own(*conn) {
-                    self.asked.push_back((now.plus_ms(REAP_MS), id, *session));
+                    self.asked_heard(now, id, *session);
                 }
             }
         }

@@ -29,8 +29,6 @@ use watch::{ClientSlot, Watches};
 
 pub use report::{ConnReport, ShardReport};
 
-/// How long a shard lets its sockets be reaped before it answers when a session was last heard from (A17).
-const REAP_MS: u64 = 20;
 /// Size of the buffer all connections receive into.
 const RECEIVE_BYTES: usize = 64 << 10;
 /// How long a connection that we do not read counts as alive at most (A17).
@@ -80,8 +78,8 @@ pub struct Shard {
     resume: Vec<ConnId>,
     /// Connections that have not sent their connect request yet, by deadline.
     handshakes: VecDeque<(Instant, ConnId)>,
-    /// Questions of the replica, with the time of the answer.
-    asked: VecDeque<(Instant, ConnId, SessionId)>,
+    /// Connections whose sessions the replica takes for silent: their sockets are to be read before it is told so.
+    reaps: VecDeque<ConnId>,
     stalls: Vec<Stall>,
     totals: Totals,
     /// What connections without left-over bytes receive into; lent to `Input` while they are worked on.
@@ -156,7 +154,7 @@ impl Shard {
             blocked: Vec::new(),
             resume: Vec::new(),
             handshakes: VecDeque::new(),
-            asked: VecDeque::new(),
+            reaps: VecDeque::new(),
             stalls: Vec::new(),
             totals: Totals::default(),
             receive: vec![0; RECEIVE_BYTES],
@@ -291,16 +289,29 @@ impl Shard {
         }
     }
 
+    /// A connection to be read now, whatever else is due: `input`, a recv, `received` if that gave bytes, then `reaped`. One whose reading is
+    /// paused is not read, and one that turns out to have ended is `disconnected`.
+    pub fn poll_reap(&mut self) -> Option<ConnId> {
+        self.reaps.pop_front()
+    }
+
+    /// The reading that `poll_reap` asked for is complete: what the connection's client had sent by then was received, so its silence, if it
+    /// is one, is real (A17).
+    pub fn reaped(&mut self, now: Instant, conn: ConnId) {
+        if let Some(session) = self.clients.get(conn).and_then(|c| c.conn.session()) {
+            self.tell_heard(now, conn, session);
+        }
+    }
+
     /// When to call `handle_timeout`.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let handshake = self.handshakes.front().map(|(at, _)| *at);
-        let asked = self.asked.front().map(|(at, _, _)| *at);
         let stall = self.stalls.iter().map(|s| s.deadline).min();
-        [handshake, asked, stall].into_iter().flatten().min()
+        [handshake, stall].into_iter().flatten().min()
     }
 
-    /// Half-open connections, stalled ones, and answers to `AskHeard` that are due.
+    /// Half-open connections and stalled ones.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(&(at, conn)) = self.handshakes.front()
             && at <= now
@@ -310,12 +321,6 @@ impl Shard {
                 self.totals.half_open_closed += 1;
                 self.end(now, conn, Some(Close::Now));
             }
-        }
-        while let Some(&(at, conn, session)) = self.asked.front()
-            && at <= now
-        {
-            self.asked.pop_front();
-            self.tell_heard(now, conn, session);
         }
         self.check_stalls(now);
         self.rest();
@@ -411,9 +416,23 @@ impl Shard {
         self.clients.remove(conn);
     }
 
+    /// The replica has not heard from this session for its timeout. If we have, it is told at once; silence takes a proof (A17).
+    fn asked_heard(&mut self, now: Instant, conn: ConnId, session: SessionId) {
+        let Some(client) = self.clients.get(conn) else { return };
+        let Phase::Serving { session: served, timeout_ms } = client.conn.phase else { return };
+        if served != session {
+            return;
+        }
+        if now.since_ms(client.alive_at(now, &self.config)) < timeout_ms.max(0) as u64 {
+            self.tell_heard(now, conn, session);
+        } else {
+            self.reaps.push_back(conn);
+        }
+    }
+
     /// Tells when a session was last heard from; a connection that we do not read counts as alive within a bound (A17).
     fn tell_heard(&mut self, now: Instant, conn: ConnId, session: SessionId) {
-        let Some(client) = self.clients.get(conn).filter(|c| c.conn.session() == Some(session)) else { return };
+        let Some(client) = self.clients.get(conn) else { return };
         let heard = client.alive_at(now, &self.config);
         self.tell(ToReplica::Heard { conn: self.key(conn), session, heard, at: now });
     }

@@ -116,3 +116,39 @@ fn a_standstill_costs_no_live_client_its_session_and_no_acknowledged_write() {
         }
     }
 }
+
+/// Clients that lose their connection shortly before a standstill and come back during it.
+const RETURNING: usize = 30;
+
+#[test]
+fn a_session_whose_client_waits_to_be_accepted_outlives_a_standstill() {
+    for shards in [1, 2] {
+        let dir = temp_dir();
+        let settings = ["tickTime=100", "minSessionTimeout=200", "maxSessionTimeout=60000"];
+        let server = ServerProcess::start(dir.path(), shards, &settings);
+        let sessions: Vec<_> = (0..RETURNING)
+            .map(|i| {
+                let mut client = RawClient::attach(server.address, SessionId::NONE, [0; 16], 60_000).expect("a session");
+                assert_eq!(client.create(&ephemeral(i), b"", EPHEMERAL).err, 0);
+                (client.session, client.password)
+            })
+            .collect();
+        // Short only from now on: none may end because making the others took long. This takes no write.
+        for (session, password) in &sessions {
+            RawClient::attach(server.address, *session, *password, SESSION_MS).expect("its session");
+        }
+        server.signal(Signal::STOP);
+        let knocking: Vec<_> = sessions
+            .iter()
+            .map(|(session, password)| RawClient::knock(server.address, *session, *password, SESSION_MS).expect("the kernel listens"))
+            .collect();
+        std::thread::sleep(STANDSTILL);
+        server.signal(Signal::CONT);
+        for (i, stream) in knocking.into_iter().enumerate() {
+            let mut client = RawClient::enter(stream).expect("an answer").unwrap_or_else(|| panic!("session {i} was lost"));
+            assert_eq!(client.call(OpCode::Exists, &path_watch(&ephemeral(i), false)).err, 0, "its node is there");
+            client.send(OpCode::CloseSession, &[]).expect("sent");
+        }
+        server.kill();
+    }
+}

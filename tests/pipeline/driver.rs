@@ -132,6 +132,8 @@ pub struct Client {
     pub paused: bool,
     /// The client does not read.
     pub deaf: bool,
+    /// The server's executor does not get round to this socket.
+    pub neglected: bool,
     pub words: Vec<[u8; 4]>,
     pub attached: bool,
     pub next_xid: i32,
@@ -154,7 +156,7 @@ impl World {
     /// A server that has recovered this tree.
     pub fn over(setup: Setup, tree: Tree) -> World {
         let now = Instant(0).plus_ms(1_000_000);
-        let mut replica = Replica::new(setup.replica, tree, now);
+        let mut replica = Replica::new(setup.replica, tree, now, wall_at(now));
         let publisher = Publisher::new();
         let inboxes: Vec<_> = (0..setup.shards).map(|_| Arc::new(Inbox::new(setup.inbox_len))).collect();
         let shards: Vec<_> = (0..setup.shards)
@@ -182,7 +184,7 @@ impl World {
     }
 
     pub fn wall(&self) -> WallTime {
-        WallTime(1_700_000_000_000 + self.now.as_ms() as i64)
+        wall_at(self.now)
     }
 
     // ---- clients ----
@@ -199,6 +201,7 @@ impl World {
             closed: false,
             paused: false,
             deaf: false,
+            neglected: false,
             words: Vec::new(),
             attached: false,
             next_xid: 1,
@@ -306,19 +309,25 @@ impl World {
     /// The server receives at most `max` bytes of what a client has sent; false when there is nothing to receive.
     pub fn deliver(&mut self, client: usize, max: usize) -> bool {
         let c = &mut self.clients[client];
-        if c.closed || c.paused || c.in_flight.is_empty() {
+        let shard = c.shard;
+        let received = !c.neglected && Self::receive(&mut self.shards[shard].shard, c, self.now, max);
+        if received {
+            self.pump(shard);
+        }
+        received
+    }
+
+    fn receive(side: &mut Shard, client: &mut Client, now: Instant, max: usize) -> bool {
+        if client.closed || client.paused || client.in_flight.is_empty() {
             return false;
         }
-        let (shard, conn) = (c.shard, c.conn);
-        let side = &mut self.shards[shard];
-        let room = side.shard.input(conn);
+        let room = side.input(client.conn);
         assert!(!room.is_empty(), "a connection that is read has room");
-        let n = max.min(room.len()).min(c.in_flight.len());
-        for (place, byte) in room.iter_mut().zip(c.in_flight.drain(..n)) {
+        let n = max.min(room.len()).min(client.in_flight.len());
+        for (place, byte) in room.iter_mut().zip(client.in_flight.drain(..n)) {
             *place = byte;
         }
-        side.shard.received(self.now, conn, n);
-        self.pump(shard);
+        side.received(now, client.conn, n);
         true
     }
 
@@ -456,6 +465,11 @@ impl World {
     fn pump(&mut self, shard: usize) {
         let side = &mut self.shards[shard].shard;
         let find = |clients: &mut Vec<Client>, conn| clients.iter().position(|c| c.shard == shard && c.conn == conn).expect("known");
+        while let Some(conn) = side.poll_reap() {
+            let client = find(&mut self.clients, conn);
+            Self::receive(side, &mut self.clients[client], self.now, usize::MAX);
+            side.reaped(self.now, conn);
+        }
         while let Some((conn, reading)) = side.poll_read_change() {
             let client = find(&mut self.clients, conn);
             assert_eq!(self.clients[client].paused, reading, "told only of changes");
@@ -537,6 +551,10 @@ fn copy(message: &ToReplica) -> ToReplica {
         ToReplica::Detach { conn, session, heard } => ToReplica::Detach { conn: *conn, session: *session, heard: *heard },
         ToReplica::Heard { conn, session, heard, at } => ToReplica::Heard { conn: *conn, session: *session, heard: *heard, at: *at },
     }
+}
+
+fn wall_at(now: Instant) -> WallTime {
+    WallTime(1_700_000_000_000 + now.as_ms() as i64)
 }
 
 pub fn new_session() -> ConnectRequest {

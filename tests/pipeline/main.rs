@@ -900,12 +900,11 @@ fn a_request_of_an_expiring_session_fails_and_its_connection_is_cut() {
     let mut w = World::new(Setup::default());
     let (c, _) = w.connect(0);
     let before = driver::applied(&mut w).0;
-    w.now = w.now.plus_ms(13_000);
-    // The replica asks, the shard answers after its sockets were reaped: silent for too long.
+    w.pass(11_950);
+    w.now = w.now.plus_ms(50);
+    // The replica asks, the shard answers after its socket was read: silent for too long.
     w.timers();
-    w.settle();
-    w.now = w.now.plus_ms(100);
-    w.timers();
+    w.shard_step(0);
     w.replica_step(usize::MAX);
     w.create(c, "/late", "", 0);
     w.deliver(c, usize::MAX);
@@ -920,18 +919,18 @@ fn a_request_of_an_expiring_session_fails_and_its_connection_is_cut() {
 }
 
 #[test]
-fn bytes_that_arrived_before_the_question_was_answered_keep_a_session_alive_a17() {
-    let mut w = World::new(Setup::default());
-    let (c, _) = w.connect(0);
-    w.now = w.now.plus_ms(13_000);
-    w.timers();
-    w.settle();
-    // Asked, and now the shard's executor gets to its sockets, late.
+fn bytes_that_wait_unread_in_a_socket_keep_a_session_alive_a17() {
+    let mut w = World::new(Setup { shards: 2, ..Setup::default() });
+    let ((c, _), (silent, _)) = (w.connect(1), w.connect(1));
+    w.clients[c].neglected = true;
+    w.clients[silent].neglected = true;
     w.request_as(c, -2, OpCode::Ping as i32, |_| ());
-    w.settle();
-    w.pass(5_000);
-    assert!(!w.clients[c].closed);
+    w.pass(13_000);
+    assert!(!w.clients[c].closed, "asked, and its socket was read before the answer");
     assert_eq!(w.replies(c).len(), 1);
+    assert!(w.clients[silent].closed, "whoever is silent is found out by the same question");
+    w.pass(13_000);
+    assert!(w.clients[c].closed);
 }
 
 #[test]

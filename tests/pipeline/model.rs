@@ -1,7 +1,7 @@
 //! A plain sequential ZooKeeper: what the messages to the replica must come to, in the order it takes them.
 
 use std::collections::{BTreeMap, HashMap};
-use zoo::base::{ConnKey, Instant, Reader, SessionId, Xid};
+use zoo::base::{ConnKey, Instant, Reader, SessionId, WallTime, Xid};
 use zoo::handoff::ToReplica;
 use zoo::proto::request::RequestHeader;
 use zoo::proto::{OpCode, Request};
@@ -45,12 +45,12 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(now: Instant) -> Self {
+    pub fn new(wall: WallTime) -> Self {
         let mut state = State::new();
         for path in ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"] {
             state.insert(path.into(), Node::default());
         }
-        let next_session = ((now.as_ms() << 24) >> 8) as i64 | 1 << 56;
+        let next_session = (((wall.0 as u64) << 24) >> 8) as i64 | 1 << 56;
         Model { states: vec![state], txns: vec![Txn::default()], owners: HashMap::new(), next_session }
     }
 

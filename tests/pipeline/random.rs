@@ -63,7 +63,7 @@ impl Run {
         setup.replica.log.force_sync = !prng.chance(1, 8);
         let mut world = World::new(setup);
         world.look_before_applied = prng.chance(1, 4);
-        let model = Model::new(world.now);
+        let model = Model::new(world.wall());
         Run { world, prng, stories: Vec::new(), loose: Vec::new(), shown: 0, model }
     }
 
