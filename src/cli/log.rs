@@ -241,7 +241,9 @@ impl Repair {
         let (logs, _) = files(&self.dir)?;
         let plan = plan_cut(&mut LogDir(&self.dir), &logs, self.cut_after, self.payload_max).map_err(at(&self.dir))?;
         let (_, snapshots) = files(&self.snapshots)?;
-        let newer: Vec<FileKind> = snapshots.iter().filter(|(z, _)| *z > self.cut_after).map(|(z, c)| FileKind::Snapshot(*z, *c)).collect();
+        let snapshots = snapshots.into_iter().map(|(zxid, compression)| (zxid > self.cut_after, FileKind::Snapshot(zxid, compression)));
+        let (newer, older): (Vec<_>, Vec<_>) = snapshots.partition(|(newer, _)| *newer);
+        let [newer, older] = [newer, older].map(|files| files.into_iter().map(|(_, file)| file).collect::<Vec<_>>());
         if plan.cut.is_none() && plan.remove.is_empty() && newer.is_empty() {
             writeln!(out, "Nothing to do: there is nothing after {}.", self.cut_after).map_err(output)?;
             return Ok(true);
@@ -251,7 +253,7 @@ impl Repair {
             writeln!(out, "Nothing was changed.").map_err(output)?;
             return Ok(false);
         }
-        self.perform(&plan, &newer).map_err(at(&self.dir))?;
+        self.perform(&plan, &newer, &older).map_err(at(&self.dir))?;
         writeln!(out, "Done. What was taken away is kept in files named {KEPT_PREFIX}*; they are not read by any server.")
             .map_err(output)?;
         Ok(true)
@@ -273,8 +275,11 @@ impl Repair {
         lines.iter().try_for_each(|line| writeln!(out, "{line}")).map_err(output)
     }
 
-    /// The mark first (rule A23), then snapshots, then logs from the newest on: a crash in between leaves a history that a second run finishes.
-    fn perform(&self, plan: &CutPlan, newer: &[FileKind]) -> io::Result<()> {
+    /// What stays is made durable, which a server without forceSync may not have done. Then the mark (rule A23), then snapshots, then logs from
+    /// the newest on: a crash in between leaves a history that a second run finishes.
+    fn perform(&self, plan: &CutPlan, newer: &[FileKind], older: &[FileKind]) -> io::Result<()> {
+        dir::sync_files(&self.dir, plan.keep.iter().map(|log| FileKind::Log(*log).name()))?;
+        dir::sync_files(&self.snapshots, older.iter().map(|file| file.name()))?;
         write_mark(&self.dir, None)?;
         for file in newer {
             take_away(&self.snapshots, &file.name())?;

@@ -80,9 +80,12 @@ pub fn remove(dir: &Path, names: impl IntoIterator<Item = impl AsRef<Path>>) -> 
     if removed { sync_dir(dir) } else { Ok(()) }
 }
 
-/// fsync of a file's data and size, as the page cache has them.
-pub fn sync_file(path: &Path) -> io::Result<()> {
-    OpenOptions::new().write(true).open(path)?.sync_all()
+/// fsync of files' data and sizes, as the page cache has them, and of their directory.
+pub fn sync_files(dir: &Path, names: impl IntoIterator<Item = impl AsRef<Path>>) -> io::Result<()> {
+    for name in names {
+        OpenOptions::new().write(true).open(dir.join(name))?.sync_all()?;
+    }
+    sync_dir(dir)
 }
 
 /// Cuts a file, durably.

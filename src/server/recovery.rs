@@ -139,7 +139,7 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig) -> Result<Recovered
         return Err(RecoveryError::NoDatabase(dirs.snapshots));
     }
     let end = start.replay(&dirs, &history, storage.payload_bytes_max)?;
-    dirs.repair(&end)?;
+    dirs.repair(&history, &end)?;
     dirs.use_up_initialize_marker()?;
     let mut tree = start.tree;
     if start.snapshot.is_none() {
@@ -261,13 +261,13 @@ impl Dirs {
         removed.map_err(io_error(|| format!("removing {}", self.initialize_marker().display())))
     }
 
-    /// Cuts the tail, removes logs without records, and leaves a mark that describes the result. Each step is durable before the next.
-    fn repair(&self, end: &LogEnd) -> Result<(), RecoveryError> {
-        if let Some(log) = end.last_log {
-            let path = self.logs.join(FileKind::Log(log).name());
-            let synced = dir::sync_file(&path).and_then(|()| dir::sync_dir(&self.logs));
-            synced.map_err(io_error(|| format!("syncing {}", path.display())))?;
-        }
+    /// Makes what stays durable, cuts the tail, removes logs without records, and leaves a mark that describes the result. Each step is durable before the next.
+    fn repair(&self, history: &History, end: &LogEnd) -> Result<(), RecoveryError> {
+        // ZooKeeper does not fsync the snapshots it takes while it runs.
+        let snapshots = history.snapshots.iter().map(|(zxid, compression)| FileKind::Snapshot(*zxid, *compression).name());
+        dir::sync_files(&self.snapshots, snapshots).map_err(io_error(|| format!("syncing the snapshots in {}", self.snapshots.display())))?;
+        let keep = end.keep.iter().map(|log| FileKind::Log(*log).name());
+        dir::sync_files(&self.logs, keep).map_err(io_error(|| format!("syncing the logs in {}", self.logs.display())))?;
         if let Some((log, bytes)) = end.cut {
             let path = self.logs.join(FileKind::Log(log).name());
             dir::cut(&path, bytes).map_err(io_error(|| format!("cutting {} to {bytes} bytes", path.display())))?;

@@ -196,7 +196,7 @@ fn damage_is_not_hidden_by_a_newer_file_whose_first_record_is_torn_d5() {
 fn the_log_that_holds_the_end_is_synced_whatever_lies_behind_it() {
     for behind in [torn(file(0, []), 4), file(0, []), vec![]] {
         let (_, end) = good(&dir([(1, zeros(file(0, 1..=3), 64)), (4, behind)]), 0, None);
-        assert_eq!((end.last_log, end.cut), (Some(Zxid(1)), Some((Zxid(1), 16 + 3 * RECORD))));
+        assert_eq!((end.keep, end.cut), (vec![Zxid(1)], Some((Zxid(1), 16 + 3 * RECORD))));
         assert_eq!(end.remove, [Zxid(4)]);
     }
 }
@@ -319,9 +319,13 @@ fn a_cut_leaves_nothing_above_the_zxid_wherever_it_falls_l6() {
     let logs: Vec<Zxid> = d.0.keys().copied().collect();
     let mut plan = |z: u64| plan_cut(&mut d, &logs, Zxid(z), PAYLOAD_MAX).expect("io");
     let end = |n: u64| 16 + n * RECORD;
-    assert_eq!(plan(5), CutPlan { last: Some(Zxid(5)), cut: Some((Zxid(4), end(2))), remove: vec![Zxid(7)] });
-    assert_eq!(plan(6), CutPlan { last: Some(Zxid(6)), cut: Some((Zxid(4), end(3))), remove: vec![Zxid(7)] });
-    assert_eq!(plan(3), CutPlan { last: Some(Zxid(2)), cut: None, remove: vec![Zxid(7), Zxid(4)] }, "3 is in no log; 4 must not survive");
-    assert_eq!(plan(7), CutPlan { last: Some(Zxid(7)), cut: None, remove: vec![] });
-    assert_eq!(plan(0), CutPlan { last: None, cut: None, remove: vec![Zxid(7), Zxid(4), Zxid(1)] });
+    let expected = |last: u64, keep: &[u64], cut, remove: &[u64]| {
+        let zxids = |z: &[u64]| z.iter().copied().map(Zxid).collect();
+        CutPlan { last: (last > 0).then_some(Zxid(last)), keep: zxids(keep), cut, remove: zxids(remove) }
+    };
+    assert_eq!(plan(5), expected(5, &[1, 4], Some((Zxid(4), end(2))), &[7]));
+    assert_eq!(plan(6), expected(6, &[1, 4], Some((Zxid(4), end(3))), &[7]));
+    assert_eq!(plan(3), expected(2, &[1], None, &[7, 4]), "3 is in no log; 4 must not survive");
+    assert_eq!(plan(7), expected(7, &[1, 4, 7], None, &[]));
+    assert_eq!(plan(0), expected(0, &[], None, &[7, 4, 1]));
 }
