@@ -10,8 +10,6 @@ use zoo::storage::segment::RecordReader;
 use zoo::storage::snapshot::{self, Sections, Snapshot};
 use zoo::storage::snapshot_body::BodyReader;
 
-const PAYLOAD_MAX: usize = 1 << 21;
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/java-3.9.4/storage")
 }
@@ -39,7 +37,7 @@ fn every_log_record_decodes_to_what_java_reads() {
     assert_eq!(logs.len(), 8, "one log per set");
     let mut records = 0;
     for (set, name, bytes, expected) in logs {
-        let (header, mut reader) = RecordReader::open(&bytes[..], PAYLOAD_MAX).expect("io").expect("a log");
+        let (header, mut reader) = RecordReader::open(&bytes[..]).expect("io").expect("a log");
         assert_eq!(header.dbid, 0);
         let mut got = Vec::new();
         while let Ok(record) = reader.next().expect("io") {
@@ -65,7 +63,7 @@ fn every_log_record_is_written_again_byte_for_byte() {
     for (set, name, bytes, _) in golden("log.") {
         let mut again = Vec::new();
         FileHeader::log(0).write(&mut again);
-        let (_, mut reader) = RecordReader::open(&bytes[..], PAYLOAD_MAX).expect("io").expect("a log");
+        let (_, mut reader) = RecordReader::open(&bytes[..]).expect("io").expect("a log");
         while let Ok(record) = reader.next().expect("io") {
             let (header, txn, digest) = decode_payload(record.payload).expect("decodes");
             let mut payload = Vec::new();

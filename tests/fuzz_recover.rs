@@ -13,8 +13,6 @@ use zoo::storage::mark::Mark;
 use zoo::storage::recover::{LogEnd, LogSource, ReplayError, ReplayPlan, replay};
 use zoo::storage::segment::Record;
 
-const PAYLOAD_MAX: usize = 1 << 16;
-
 #[derive(Clone, Debug, Default)]
 struct Dir(BTreeMap<u64, Vec<u8>>);
 
@@ -58,7 +56,7 @@ type Outcome = Result<(Vec<u64>, LogEnd), String>;
 
 fn recover(dir: &Dir, mark: Option<Mark>) -> Outcome {
     let logs: Vec<Zxid> = dir.0.keys().map(|z| Zxid(*z)).collect();
-    let plan = ReplayPlan { logs: &logs, after: Zxid::ZERO, mark, payload_max: PAYLOAD_MAX };
+    let plan = ReplayPlan { logs: &logs, after: Zxid::ZERO, mark };
     let mut seen = Vec::new();
     let mut apply = |_: Zxid, r: &Record<'_>| -> Result<(), ()> {
         seen.push(r.header.zxid.0);
@@ -73,7 +71,7 @@ fn recover(dir: &Dir, mark: Option<Mark>) -> Outcome {
 
 mod oracle {
     //! The rules once more, as slowly and plainly as possible.
-    use super::{BTreeMap, PAYLOAD_MAX};
+    use super::BTreeMap;
 
     fn adler(bytes: &[u8]) -> u64 {
         let (mut a, mut b) = (1u64, 0u64);
@@ -91,7 +89,7 @@ mod oracle {
     /// Zxid and length of the record at the start of `bytes`.
     pub fn record(bytes: &[u8]) -> Option<(u64, usize)> {
         let length = number(bytes.get(8..12)?) as usize;
-        if !(32..=PAYLOAD_MAX).contains(&length) || bytes.len() < length + 13 {
+        if length < 32 || bytes.len() < length + 13 {
             return None;
         }
         let payload = &bytes[12..12 + length];

@@ -38,8 +38,14 @@ impl Shell {
             mark: Some(Arc::new(mark.sync_handle().expect("a descriptor"))),
         };
         let segments = Segments::start(config, move |e| drop(tx.send(e))).expect("started");
-        let config =
-            LogConfig { segment_bytes: SEGMENT, unsynced_bytes_max: 0, force_sync: true, file_bytes_max: None, dbid: last.0 as i64 + 1 };
+        let config = LogConfig {
+            segment_bytes: SEGMENT,
+            unsynced_bytes_max: 0,
+            force_sync: true,
+            file_bytes_max: None,
+            payload_bytes_max: zoo::base::limits::TXN_PAYLOAD_MAX,
+            dbid: last.0 as i64 + 1,
+        };
         Shell { log: Log::new(config, last), segments, events, mark, files: HashMap::new() }
     }
 

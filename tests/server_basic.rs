@@ -305,3 +305,24 @@ fn sequential_creates_of_many_clients_have_unique_increasing_names() {
     let want: Vec<_> = (0..400).map(|i| format!("/q/n-{i:010}")).collect();
     assert_eq!(names, want);
 }
+
+#[test]
+fn a_request_of_the_largest_size_is_logged_and_read_back_whatever_the_limit_is_then() {
+    let dir = temp_dir();
+    let large = "jute.maxbuffer=6000000";
+    let data = vec![7; 6_000_000 - 100];
+    let server = ServerProcess::start(dir.path(), 1, &[large]);
+    let mut client = RawClient::connect(server.address);
+    for i in 0..3 {
+        assert_eq!(client.create(&format!("/large-{i}"), &data, OPEN).err, 0);
+    }
+    server.kill();
+    for settings in [&[][..], &["jute.maxbuffer=2048"], &[large]] {
+        let server = ServerProcess::start(dir.path(), 1, settings);
+        let mut client = RawClient::connect(server.address);
+        for i in 0..3 {
+            assert!(client.get(&format!("/large-{i}"), false).data().0.is_some_and(|d| d == data), "{settings:?}");
+        }
+        server.kill();
+    }
+}

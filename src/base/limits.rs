@@ -2,7 +2,8 @@
 
 /// Largest client frame payload (`jute.maxbuffer`): the connection is closed.
 pub const JUTE_MAX_BUFFER: usize = 0xfffff;
-/// Longest transaction payload accepted from disk: twice the frame limit, as ZooKeeper's reader allows by default. More is damage.
+/// Longest transaction payload written (`jute.maxbuffer` and its extra size): a request that would need more is refused with -5, because a
+/// ZooKeeper with the same settings could not read it. What others have written is read whatever its size.
 pub const TXN_PAYLOAD_MAX: usize = 2 * JUTE_MAX_BUFFER;
 /// Capacity of the queue from one shard to the replica, in messages: when full the shard stops reading its sockets.
 pub const SHARD_QUEUE_LEN: usize = 16 * 1024;

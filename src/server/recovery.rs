@@ -138,7 +138,7 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig) -> Result<Recovered
     if start.snapshot.is_none() && history.logs.is_empty() && !trust_empty {
         return Err(RecoveryError::NoDatabase(dirs.snapshots));
     }
-    let end = start.replay(&dirs, &history, storage.payload_bytes_max)?;
+    let end = start.replay(&dirs, &history)?;
     dirs.repair(&history, &end)?;
     dirs.use_up_initialize_marker()?;
     let mut tree = start.tree;
@@ -265,7 +265,8 @@ impl Dirs {
     fn repair(&self, history: &History, end: &LogEnd) -> Result<(), RecoveryError> {
         // ZooKeeper does not fsync the snapshots it takes while it runs.
         let snapshots = history.snapshots.iter().map(|(zxid, compression)| FileKind::Snapshot(*zxid, *compression).name());
-        dir::sync_files(&self.snapshots, snapshots).map_err(io_error(|| format!("syncing the snapshots in {}", self.snapshots.display())))?;
+        dir::sync_files(&self.snapshots, snapshots)
+            .map_err(io_error(|| format!("syncing the snapshots in {}", self.snapshots.display())))?;
         let keep = end.keep.iter().map(|log| FileKind::Log(*log).name());
         dir::sync_files(&self.logs, keep).map_err(io_error(|| format!("syncing the logs in {}", self.logs.display())))?;
         if let Some((log, bytes)) = end.cut {
@@ -327,8 +328,8 @@ impl Start {
         Ok(Start { tree: Tree::new(config.clone()), after, snapshot: None, digests, refused, notes })
     }
 
-    fn replay(&mut self, dirs: &Dirs, history: &History, payload_max: usize) -> Result<LogEnd, RecoveryError> {
-        let plan = ReplayPlan { logs: &history.logs, after: self.after, mark: history.mark, payload_max };
+    fn replay(&mut self, dirs: &Dirs, history: &History) -> Result<LogEnd, RecoveryError> {
+        let plan = ReplayPlan { logs: &history.logs, after: self.after, mark: history.mark };
         let (tree, digests) = (&mut self.tree, &mut self.digests);
         let mut apply = |log: Zxid, record: &Record<'_>| apply_record(tree, digests, log, record);
         let replayed = recover::replay(&mut LogDir(&dirs.logs), &plan, &mut apply);

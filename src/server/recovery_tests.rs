@@ -301,7 +301,7 @@ fn a_digest_that_does_not_match_stops_a_standalone_server_l17() {
     // The log without its first create is a whole log of another history; only the digests tell.
     let log = f.get("log.1");
     let mut forged = log[..16].to_vec();
-    let (_, mut reader) = crate::storage::segment::RecordReader::open(&log[..], 1 << 20).expect("io").expect("header");
+    let (_, mut reader) = crate::storage::segment::RecordReader::open(&log[..]).expect("io").expect("header");
     while let Ok(record) = reader.next().expect("io") {
         let mut payload = record.payload.to_vec();
         if record.header.zxid == Zxid(3) {

@@ -17,7 +17,6 @@ use super::format::{FILE_HEADER_BYTES, FileHeader};
 use super::group_commit::{GroupCommit, Position};
 use super::mark::Mark;
 use crate::base::Zxid;
-use crate::base::limits::TXN_PAYLOAD_MAX;
 use crate::record::frame::{RECORD_OVERHEAD, write_frame};
 use std::collections::VecDeque;
 
@@ -90,12 +89,11 @@ pub struct LogConfig {
     pub force_sync: bool,
     /// `txnLogSizeLimitInKb`: roll when a file exceeds it.
     pub file_bytes_max: Option<u64>,
+    /// Longest payload that is appended.
+    pub payload_bytes_max: usize,
     /// Random id for the dbid of each file's header (rule A23).
     pub dbid: i64,
 }
-
-/// Bytes of the largest record.
-const RECORD_BYTES_MAX: u64 = (TXN_PAYLOAD_MAX + RECORD_OVERHEAD) as u64;
 
 /// Where a file is on its way to its `log.` name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -150,7 +148,7 @@ impl Log {
     /// An empty log whose last zxid is `last`; the first append opens a file.
     #[must_use]
     pub fn new(config: LogConfig, last: Zxid) -> Self {
-        let unsynced_limit = config.unsynced_bytes_max.max(2 * RECORD_BYTES_MAX);
+        let unsynced_limit = config.unsynced_bytes_max.max(2 * (config.payload_bytes_max + RECORD_OVERHEAD) as u64);
         Log {
             config,
             unsynced_limit,

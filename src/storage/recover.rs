@@ -37,8 +37,6 @@ pub struct ReplayPlan<'a> {
     pub after: Zxid,
     /// The mark found beside the logs.
     pub mark: Option<Mark>,
-    /// Longest payload that is not damage.
-    pub payload_max: usize,
 }
 
 /// How the history ends, and what must be done before it goes on.
@@ -185,7 +183,7 @@ impl State<'_> {
     ) -> Result<(), ReplayError<E>> {
         let io_error = |error| ReplayError::Io { log, error };
         let input = source.open(log).map_err(io_error)?;
-        let (header, mut reader) = match RecordReader::open(input, self.plan.payload_max).map_err(io_error)? {
+        let (header, mut reader) = match RecordReader::open(input).map_err(io_error)? {
             Ok(opened) => opened,
             Err(e) => return self.bad_header(log, e).map_err(ReplayError::Corrupt),
         };
@@ -326,12 +324,12 @@ pub struct CutPlan {
 
 /// Plans the removal of every record above `zxid`, and of everything behind the first bad one (storage format 2.6: ZooKeeper's own truncation
 /// may leave one record too many, this one does not).
-pub fn plan_cut<S: LogSource>(source: &mut S, logs: &[Zxid], zxid: Zxid, payload_max: usize) -> io::Result<CutPlan> {
+pub fn plan_cut<S: LogSource>(source: &mut S, logs: &[Zxid], zxid: Zxid) -> io::Result<CutPlan> {
     debug_assert!(logs.is_sorted());
     let keep = logs.partition_point(|log| *log <= zxid);
     let mut plan = CutPlan { last: None, keep: Vec::new(), cut: None, remove: logs[keep..].iter().rev().copied().collect() };
     for (i, &log) in logs[..keep].iter().enumerate().rev() {
-        let (last, end, file_bytes) = good_part(source.open(log)?, zxid, payload_max)?;
+        let (last, end, file_bytes) = good_part(source.open(log)?, zxid)?;
         if let Some(last) = last {
             plan.last = Some(last);
             plan.keep = logs[..=i].to_vec();
@@ -344,8 +342,8 @@ pub fn plan_cut<S: LogSource>(source: &mut S, logs: &[Zxid], zxid: Zxid, payload
 }
 
 /// Last record at or below `zxid`, where it ends, and the file's size.
-fn good_part(input: impl Read, zxid: Zxid, payload_max: usize) -> io::Result<(Option<Zxid>, u64, u64)> {
-    let Ok((_, mut reader)) = RecordReader::open(input, payload_max)? else {
+fn good_part(input: impl Read, zxid: Zxid) -> io::Result<(Option<Zxid>, u64, u64)> {
+    let Ok((_, mut reader)) = RecordReader::open(input)? else {
         return Ok((None, 0, 0));
     };
     let mut kept: Option<(Zxid, u64)> = None;

@@ -6,7 +6,6 @@ use crate::storage::format::FileHeader;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
-const PAYLOAD_MAX: usize = 1 << 20;
 /// A record of these tests: 32-byte header, an error code, the frame.
 const RECORD: u64 = 13 + 36;
 
@@ -54,7 +53,7 @@ fn dir(files: impl IntoIterator<Item = (u64, Vec<u8>)>) -> Dir {
 
 fn run(dir: &Dir, after: u64, mark: Option<Mark>) -> Result<(Vec<u64>, LogEnd), Corruption> {
     let logs: Vec<Zxid> = dir.0.keys().copied().collect();
-    let plan = ReplayPlan { logs: &logs, after: Zxid(after), mark, payload_max: PAYLOAD_MAX };
+    let plan = ReplayPlan { logs: &logs, after: Zxid(after), mark };
     let mut seen = Vec::new();
     let mut apply = |_: Zxid, r: &Record<'_>| -> Result<(), ()> {
         seen.push(r.header.zxid.0);
@@ -317,7 +316,7 @@ fn the_new_mark_describes_the_end_after_the_cut() {
 fn a_cut_leaves_nothing_above_the_zxid_wherever_it_falls_l6() {
     let mut d = dir([(1, file(0, 1..=2)), (4, zeros(file(0, 4..=6), 50)), (7, file(0, 7..=7))]);
     let logs: Vec<Zxid> = d.0.keys().copied().collect();
-    let mut plan = |z: u64| plan_cut(&mut d, &logs, Zxid(z), PAYLOAD_MAX).expect("io");
+    let mut plan = |z: u64| plan_cut(&mut d, &logs, Zxid(z)).expect("io");
     let end = |n: u64| 16 + n * RECORD;
     let expected = |last: u64, keep: &[u64], cut, remove: &[u64]| {
         let zxids = |z: &[u64]| z.iter().copied().map(Zxid).collect();

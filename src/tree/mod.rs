@@ -76,6 +76,10 @@ pub struct TreeConfig {
     pub close_session_txn: bool,
     /// `reconfigEnabled`.
     pub reconfig_enabled: bool,
+    /// `DigestAuthenticationProvider.enabled`: ACLs may name `digest` identities.
+    pub digest_scheme: bool,
+    /// Longest transaction that is logged; a request that would need more is refused with -5.
+    pub payload_bytes_max: usize,
     /// Seed of every hash over outside input.
     pub hash_seed: u64,
 }
@@ -91,6 +95,8 @@ impl Default for TreeConfig {
             digest_enabled: true,
             close_session_txn: true,
             reconfig_enabled: false,
+            digest_scheme: true,
+            payload_bytes_max: TXN_PAYLOAD_MAX,
             hash_seed: 0,
         }
     }
@@ -189,7 +195,7 @@ impl Tree {
         let start = payload.len();
         TxnHeader { session: p.session, cxid: p.cxid, zxid: p.zxid, time: p.time, kind: kind as i32 }.write(payload);
         let mut built = self.build(p, request, payload);
-        if payload.len() - start > TXN_PAYLOAD_MAX - DIGEST_BYTES {
+        if payload.len() - start > self.config.payload_bytes_max - DIGEST_BYTES {
             built = Err(ErrorCode::Marshalling); // a record readers would refuse is never logged (rule L11)
         }
         if let Err(err) = built {

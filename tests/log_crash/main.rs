@@ -18,7 +18,6 @@ use zoo::storage::recover::{LogEnd, LogSource, ReplayPlan, replay};
 use zoo::storage::segment::Record;
 
 const SEGMENT: usize = 4096;
-const PAYLOAD_MAX: usize = 1 << 20;
 
 fn payload(zxid: u64, rng: &mut Prng) -> Vec<u8> {
     let mut out = Vec::new();
@@ -54,7 +53,14 @@ struct Server {
 impl Server {
     /// Over a recovered disk.
     fn start(disk: Disk, history: Vec<Vec<u8>>, dbid: i64, force_sync: bool) -> Self {
-        let config = LogConfig { segment_bytes: SEGMENT as u64, unsynced_bytes_max: 0, force_sync, file_bytes_max: None, dbid };
+        let config = LogConfig {
+            segment_bytes: SEGMENT as u64,
+            unsynced_bytes_max: 0,
+            force_sync,
+            file_bytes_max: None,
+            payload_bytes_max: zoo::base::limits::TXN_PAYLOAD_MAX,
+            dbid,
+        };
         let mark = disk.lookup(MARK_FILE).expect("recovery leaves one");
         let log = Log::new(config, Zxid(history.len() as u64));
         Server { disk, log, files: HashMap::new(), mark, flush: None, jobs: VecDeque::new(), spares: 0, history }
@@ -141,7 +147,7 @@ fn recover(disk: &Disk, history: &[Vec<u8>], acked: u64, context: &str) -> LogEn
     let mut logs: Vec<Zxid> = disk.names().iter().filter_map(|n| FileKind::parse(n)).map(FileKind::zxid).collect();
     logs.sort();
     let mark = disk.lookup(MARK_FILE).and_then(|ino| Mark::read(disk.read(ino))).map(|(_, mark)| mark);
-    let plan = ReplayPlan { logs: &logs, after: Zxid::ZERO, mark, payload_max: PAYLOAD_MAX };
+    let plan = ReplayPlan { logs: &logs, after: Zxid::ZERO, mark };
     let mut seen = 0;
     let mut apply = |_: Zxid, record: &Record<'_>| -> Result<(), String> {
         seen += 1;

@@ -119,7 +119,7 @@ pub struct StorageConfig {
     pub snap_log_bytes: Option<u64>,
     /// `autopurge.*`; `None` is off.
     pub purge: Option<PurgeConfig>,
-    /// Longest transaction payload accepted from disk: `jute.maxbuffer` and its extra.
+    /// Longest transaction that is logged: `jute.maxbuffer` and its extra, which is what a ZooKeeper with the same settings can read.
     pub payload_bytes_max: usize,
 }
 
@@ -310,6 +310,8 @@ impl ServerConfig {
             digest_enabled: self.znodes.digest_enabled,
             close_session_txn: self.znodes.close_session_txn,
             reconfig_enabled: self.znodes.reconfig_enabled,
+            digest_scheme: self.auth.digest_enabled,
+            payload_bytes_max: self.storage.payload_bytes_max,
             hash_seed,
         }
     }
@@ -343,6 +345,7 @@ impl ServerConfig {
             unsynced_bytes_max: unsynced,
             force_sync: self.storage.force_sync,
             file_bytes_max: self.storage.log_file_bytes_max,
+            payload_bytes_max: self.storage.payload_bytes_max,
             dbid,
         }
     }

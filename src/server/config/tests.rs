@@ -112,6 +112,11 @@ fn the_log_always_has_room_for_the_largest_transaction() {
         let (config, _) = with(lines);
         let log = config.log(0);
         assert!(log.unsynced_bytes_max > config.storage.payload_bytes_max as u64, "{lines}");
+        let largest = config.tree(0).payload_bytes_max;
+        assert!(
+            largest > config.shard(0).frame_bytes_max && largest == log.payload_bytes_max,
+            "what a shard lets in can be logged: {lines}"
+        );
         assert!(log.segment_bytes >= 2 * log.unsynced_bytes_max, "{lines}");
     }
 }

@@ -48,7 +48,7 @@ impl Tree {
             return Err(ErrorCode::BadArguments);
         }
         let parent_path = parent_text(request.path).ok_or(ErrorCode::BadArguments)?;
-        let acl = fix_up(p.auth, request.acl, self.config.hash_seed)?;
+        let acl = fix_up(p.auth, request.acl, &self.config)?;
         let parent = self.node(parent_path)?;
         self.allow(p, &parent, Perms::CREATE)?;
 

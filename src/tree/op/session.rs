@@ -2,7 +2,6 @@
 
 use super::Stamp;
 use crate::base::jute::StringVec;
-use crate::base::limits::JUTE_MAX_BUFFER;
 use crate::base::{SessionId, Writer};
 use crate::tree::{Effects, Tree};
 
@@ -31,7 +30,7 @@ impl Tree {
         out.put_i32(0);
         let mut count = 0i32;
         for path in self.ephemerals(session, None) {
-            if out.len() - start + 4 + path.len() > JUTE_MAX_BUFFER {
+            if out.len() - start + 4 + path.len() > self.config.payload_bytes_max / 2 {
                 break;
             }
             out.put_string(&path);
