@@ -45,6 +45,7 @@ impl Shell {
             file_bytes_max: None,
             payload_bytes_max: zoo::base::limits::TXN_PAYLOAD_MAX,
             dbid: last.0 as i64 + 1,
+            epochs: zoo::record::epochs::Epochs::NONE,
         };
         Shell { log: Log::new(config, last), segments, events, mark, files: HashMap::new() }
     }

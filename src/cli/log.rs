@@ -4,15 +4,14 @@ use super::dump::{date, parse_zxid, record_json, record_text};
 use crate::base::Zxid;
 use crate::disk::{DirLock, dir};
 use crate::record::txn::decode_payload;
-use crate::server::recovery::{LogDir, write_mark};
+use crate::server::recovery::{LogDir, read_epochs, read_mark, write_mark};
 use crate::server::snapshots;
-use crate::storage::format::{Compression, FileHeader, FileKind, KEPT_PREFIX, LOCK_FILE, MARK_FILE, VERSION_DIR};
-use crate::storage::mark::Mark;
+use crate::storage::format::{Compression, FileHeader, FileKind, KEPT_PREFIX, LOCK_FILE, VERSION_DIR};
 use crate::storage::recover::{self, CutPlan, ReplayError, ReplayPlan, plan_cut};
 use crate::storage::segment::{Record, RecordReader, Rest, Stop, StopReason};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
@@ -187,8 +186,9 @@ fn verify_dir(dir: &Path, out: &mut dyn Write) -> Result<bool, String> {
     all.sort();
     let whole = |(zxid, compression): &&(Zxid, Compression)| snapshots::read(dir, *zxid, *compression).is_ok();
     let after = all.iter().rev().find(whole).map_or(Zxid::ZERO, |(zxid, _)| *zxid);
-    let mark = fs::read(dir.join(MARK_FILE)).ok().and_then(|bytes| Mark::read(&bytes)).map(|(_, mark)| mark);
-    let plan = ReplayPlan { logs: &logs, after, mark };
+    let epochs = read_epochs(dir).map_err(at(dir))?;
+    let mark = read_mark(dir, &epochs).map_err(at(dir))?;
+    let plan = ReplayPlan { logs: &logs, after, mark, epochs };
     let mut decode = |log: Zxid, record: &Record<'_>| {
         decode_payload(record.payload).map(drop).map_err(|e| format!("{}, offset {}: {e}", FileKind::Log(log).name(), record.offset))
     };

@@ -370,6 +370,7 @@ mod tests {
                 file_bytes_max: None,
                 payload_bytes_max: crate::base::limits::TXN_PAYLOAD_MAX,
                 dbid: 7,
+                epochs: crate::record::epochs::Epochs::NONE,
             },
             seed: 1,
         }

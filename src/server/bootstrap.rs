@@ -19,6 +19,7 @@ use crate::reactor::disk_io::{Disk, RunningSnapshot, Snapshots, on_segment_event
 use crate::reactor::executors::{CorePlan, ExecutorError, Executors, Parts, prepare_process};
 use crate::reactor::mesh::Mesh;
 use crate::reactor::words::Admin;
+use crate::record::epochs::Epochs;
 use crate::replica::Replica;
 use crate::shard::Shard;
 use crate::storage::format::{MARK_FILE, SPARE_PREFIX};
@@ -126,10 +127,10 @@ impl ZooServer {
         let listener = accept::listen(config.net.listen, config.net.backlog).map_err(listen_error)?;
         let address = listener.local_addr().map_err(listen_error)?;
         let mesh = Arc::new(Mesh::new(plan.cores.len(), SHARD_QUEUE_LEN));
-        let Recovered { tree, last_zxid, notes, locks, .. } = recovery::recover(&config.storage, &config.tree(seed()))?;
+        let Recovered { tree, last_zxid, epochs, notes, locks, .. } = recovery::recover(&config.storage, &config.tree(seed()))?;
         notes.iter().for_each(|note| tracing::warn!("{note}"));
         let files = SnapshotFiles::new(&config.storage, config.znodes.digest_enabled);
-        let parts = assemble(&config, tree, &files, &mesh, listener, address)?;
+        let parts = assemble(&config, tree, epochs, &files, &mesh, listener, address)?;
         let snapshot = parts.snapshots.running();
         let executors = Executors::start(&plan, parts)?;
         let purge = config.storage.purge.map(|purge| Purge::start(files, purge)).transpose();
@@ -184,6 +185,7 @@ impl Drop for ZooServer {
 fn assemble(
     config: &ServerConfig,
     mut tree: Tree,
+    epochs: Epochs,
     files: &SnapshotFiles,
     mesh: &Arc<Mesh>,
     listener: TcpListener,
@@ -196,9 +198,10 @@ fn assemble(
             Shard::with_bell(ShardId(i as u16), config.shard(seed()), tree.reader(), publisher.subscribe(), to_replica, bell)
         })
         .collect();
-    let log = open_log(config, mesh)?;
     let file_id = file_id().map_err(|error| StartError::System { what: "no random numbers", error })?;
-    let replica = Replica::new(config.replica(seed(), file_id), tree, clock::now(), clock::wall());
+    let log_config = config.log(file_id, epochs);
+    let log = open_log(config, log_config.segment_bytes, mesh)?;
+    let replica = Replica::new(config.replica(seed(), log_config), tree, clock::now(), clock::wall());
     let files = files.clone();
     let snapshots = Snapshots::new(Arc::new(move |image| files.write(image)), mesh.control.clone());
     let limit = |max: Option<usize>| max.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
@@ -219,7 +222,7 @@ fn assemble(
     })
 }
 
-fn open_log(config: &ServerConfig, mesh: &Mesh) -> Result<Disk, StartError> {
+fn open_log(config: &ServerConfig, segment_bytes: u64, mesh: &Mesh) -> Result<Disk, StartError> {
     let failed = |what| move |error| StartError::System { what, error };
     let dir = config.storage.log_version_dir();
     let allow_maps = config.storage.log_writer != LogWriter::Pwrite;
@@ -227,7 +230,7 @@ fn open_log(config: &ServerConfig, mesh: &Mesh) -> Result<Disk, StartError> {
     let mark = MarkFile::open(&dir.join(MARK_FILE), MARK_FILE_BYTES, map_mark).map_err(failed("cannot open the mark"))?;
     let segments = SegmentsConfig {
         dir,
-        segment_bytes: config.log(0).segment_bytes,
+        segment_bytes,
         spare_prefix: SPARE_PREFIX,
         allow_maps,
         mark: Some(Arc::new(mark.sync_handle().map_err(failed("cannot open the mark"))?)),

@@ -12,7 +12,7 @@ use super::snapshots::{self, SnapshotFiles};
 use crate::base::Zxid;
 use crate::disk::{DirLock, dir};
 use crate::record::TxnDigest;
-use crate::record::epochs::{ACCEPTED_EPOCH_FILE, CURRENT_EPOCH_FILE};
+use crate::record::epochs::{ACCEPTED_EPOCH_FILE, CURRENT_EPOCH_FILE, Epochs, StoredEpoch};
 use crate::record::txn::decode_payload;
 use crate::storage::format::{Compression, FileKind, INITIALIZE_FILE, LOCK_FILE, MARK_FILE, SPARE_PREFIX, TEMP_PREFIX};
 use crate::storage::mark::{MARK_FILE_BYTES, Mark};
@@ -35,6 +35,8 @@ pub struct Recovered {
     pub snapshot: Option<Zxid>,
     /// Log records applied on top.
     pub replayed: u64,
+    /// What the epoch files say.
+    pub epochs: Epochs,
     /// What an operator may want to know, one line each.
     pub notes: Vec<String>,
     /// Held until the server ends.
@@ -151,7 +153,8 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig) -> Result<Recovered
     if dead > 0 {
         start.notes.push(format!("{dead} sessions that no longer exist own ephemeral nodes; they are closed now"));
     }
-    Ok(Recovered { tree, last_zxid: end.last_zxid, snapshot: start.snapshot, replayed: end.replayed, notes: start.notes, locks })
+    let (snapshot, notes, epochs) = (start.snapshot, start.notes, history.epochs);
+    Ok(Recovered { tree, last_zxid: end.last_zxid, snapshot, replayed: end.replayed, epochs, notes, locks })
 }
 
 fn io_error(what: impl FnOnce() -> String) -> impl FnOnce(io::Error) -> RecoveryError {
@@ -172,6 +175,7 @@ struct History {
     snapshots: Vec<(Zxid, Compression)>,
     /// Oldest first.
     logs: Vec<Zxid>,
+    epochs: Epochs,
     mark: Option<Mark>,
 }
 
@@ -216,7 +220,10 @@ impl Dirs {
     }
 
     fn scan(&self) -> Result<History, RecoveryError> {
-        let mut history = History { snapshots: Vec::new(), logs: Vec::new(), mark: self.read_mark()? };
+        let epochs =
+            read_epochs(&self.snapshots).map_err(io_error(|| format!("reading the epoch files in {}", self.snapshots.display())))?;
+        let mark = read_mark(&self.logs, &epochs).map_err(io_error(|| format!("reading {MARK_FILE} in {}", self.logs.display())))?;
+        let mut history = History { snapshots: Vec::new(), logs: Vec::new(), epochs, mark };
         for dir in self.each() {
             let files = snapshots::history_files(dir).map_err(io_error(|| format!("reading {}", dir.display())))?;
             for file in files {
@@ -231,24 +238,6 @@ impl Dirs {
         history.snapshots.sort();
         history.snapshots.reverse();
         Ok(history)
-    }
-
-    fn read_mark(&self) -> Result<Option<Mark>, RecoveryError> {
-        let path = self.logs.join(MARK_FILE);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Mark::read(&bytes).map(|(_, mark)| mark).filter(|_| !self.another_server_since(&path))),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(RecoveryError::Io { what: format!("reading {}", path.display()), error }),
-        }
-    }
-
-    /// An epoch file newer than the mark: this server, which stands alone, writes none, so a member of an ensemble has used the directory since
-    /// and may have truncated our files as its leader told it. The mark is void then (rule A23).
-    fn another_server_since(&self, mark: &Path) -> bool {
-        let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-        let epochs = [CURRENT_EPOCH_FILE, ACCEPTED_EPOCH_FILE].map(|name| modified(&self.snapshots.join(name)));
-        let marked = modified(mark);
-        epochs.into_iter().flatten().any(|epoch| marked.is_none_or(|m| epoch > m))
     }
 
     fn initialize_marker(&self) -> PathBuf {
@@ -276,6 +265,26 @@ impl Dirs {
         let remove = end.remove.iter().rev().map(|log| FileKind::Log(*log).name());
         dir::remove(&self.logs, remove).map_err(io_error(|| format!("removing logs without records in {}", self.logs.display())))?;
         write_mark(&self.logs, end.mark.as_ref()).map_err(io_error(|| format!("writing {MARK_FILE} in {}", self.logs.display())))
+    }
+}
+
+/// What the epoch files beside the snapshots say. One that is no number was not written by a server of ours.
+pub fn read_epochs(snapshot_dir: &Path) -> io::Result<Epochs> {
+    let read = |name| match fs::read_to_string(snapshot_dir.join(name)) {
+        Ok(text) => Ok(StoredEpoch::parse(&text).unwrap_or(StoredEpoch(i64::MAX))),
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => Ok(StoredEpoch(i64::MAX)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Epochs::NONE.accepted),
+        Err(e) => Err(e),
+    };
+    Ok(Epochs { accepted: read(ACCEPTED_EPOCH_FILE)?, current: read(CURRENT_EPOCH_FILE)? })
+}
+
+/// The mark beside the logs, if there is one that means this directory. Recovery is strict without it, and refuses nothing for its sake.
+pub fn read_mark(log_dir: &Path, epochs: &Epochs) -> io::Result<Option<Mark>> {
+    match fs::read(log_dir.join(MARK_FILE)) {
+        Ok(bytes) => Ok(Mark::read(&bytes).map(|(_, mark)| mark).filter(|mark| mark.is_of(epochs))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
     }
 }
 
@@ -329,7 +338,7 @@ impl Start {
     }
 
     fn replay(&mut self, dirs: &Dirs, history: &History) -> Result<LogEnd, RecoveryError> {
-        let plan = ReplayPlan { logs: &history.logs, after: self.after, mark: history.mark };
+        let plan = ReplayPlan { logs: &history.logs, after: self.after, mark: history.mark, epochs: history.epochs };
         let (tree, digests) = (&mut self.tree, &mut self.digests);
         let mut apply = |log: Zxid, record: &Record<'_>| apply_record(tree, digests, log, record);
         let replayed = recover::replay(&mut LogDir(&dirs.logs), &plan, &mut apply);

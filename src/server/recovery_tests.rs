@@ -268,17 +268,31 @@ fn a_mark_from_before_another_server_used_the_directory_is_void_a23() {
     let mut log = log_of_creates(1, 3);
     log[8..16].copy_from_slice(&77i64.to_be_bytes());
     f.put("log.1", &log);
-    let mark = Mark { file: Zxid(1), dbid: 77, offset: log.len() as u64 + 100, zxid: Zxid(4), adler: 1, unsynced_bytes_max: 1 << 20 };
-    write_mark(&f.history(), Some(&mark)).expect("written");
-    let touch = |name: &str, seconds| {
-        let file = File::options().write(true).create(true).truncate(false).open(f.history().join(name)).expect("opened");
-        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).expect("set");
+    let mark = Mark {
+        file: Zxid(1),
+        dbid: 77,
+        offset: log.len() as u64 + 100,
+        zxid: Zxid(4),
+        adler: 1,
+        unsynced_bytes_max: 1 << 20,
+        epochs: Epochs { accepted: StoredEpoch(5), current: StoredEpoch(4) },
     };
-    touch(MARK_FILE, 2_000);
-    touch(CURRENT_EPOCH_FILE, 1_000);
-    assert!(matches!(f.refused(), RecoveryError::Damaged { .. }), "an older epoch file says nothing");
-    touch(CURRENT_EPOCH_FILE, 3_000);
-    assert_eq!(f.recovered().last_zxid, Zxid(3));
+    write_mark(&f.history(), Some(&mark)).expect("written");
+    let damaged = |f: &Fixture| matches!(f.refused(), RecoveryError::Damaged { .. });
+    assert!(damaged(&f), "nobody has been here");
+    f.put(CURRENT_EPOCH_FILE, b"4");
+    f.put(ACCEPTED_EPOCH_FILE, b"5");
+    assert!(damaged(&f), "what its writer knew of, or wrote later than the mark, says nothing");
+    for (name, text) in [(ACCEPTED_EPOCH_FILE, "6"), (CURRENT_EPOCH_FILE, "5"), (CURRENT_EPOCH_FILE, "not a number")] {
+        let other = Fixture::empty();
+        f.files().iter().for_each(|(name, content)| other.put(name, content));
+        other.put(MARK_FILE, &f.get(MARK_FILE));
+        other.put(name, text.as_bytes());
+        let recovered = other.recovered();
+        assert_eq!(recovered.last_zxid, Zxid(3), "{name} {text}");
+        let known = Mark::read(&other.get(MARK_FILE)).expect("a new mark").1.epochs;
+        assert_eq!(known, recovered.epochs, "from here on the mark knows of it");
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::format::{FILE_HEADER_BYTES, FileHeader};
 use super::group_commit::{GroupCommit, Position};
 use super::mark::Mark;
 use crate::base::Zxid;
+use crate::record::epochs::Epochs;
 use crate::record::frame::{RECORD_OVERHEAD, write_frame};
 use std::collections::VecDeque;
 
@@ -93,6 +94,8 @@ pub struct LogConfig {
     pub payload_bytes_max: usize,
     /// Random id for the dbid of each file's header (rule A23).
     pub dbid: i64,
+    /// For the mark: what the epoch files say, or will.
+    pub epochs: Epochs,
 }
 
 /// Where a file is on its way to its `log.` name.
@@ -348,7 +351,8 @@ impl Log {
         }
         let file = self.marked_file()?;
         let Position { offset, zxid, adler } = file.synced;
-        let mark = Mark { file: file.first_zxid, dbid: self.config.dbid, offset, zxid, adler, unsynced_bytes_max: self.unsynced_limit };
+        let LogConfig { dbid, epochs, .. } = self.config;
+        let mark = Mark { file: file.first_zxid, dbid, offset, zxid, adler, unsynced_bytes_max: self.unsynced_limit, epochs };
         let mark = if self.config.force_sync { mark } else { mark.nothing_flushed() };
         self.mark_sequence += 1;
         let (offset, bytes) = mark.slot(self.mark_sequence);

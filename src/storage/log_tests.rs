@@ -9,6 +9,7 @@ fn config() -> LogConfig {
         file_bytes_max: None,
         payload_bytes_max: crate::base::limits::TXN_PAYLOAD_MAX,
         dbid: 7,
+        epochs: crate::record::epochs::Epochs::NONE,
     }
 }
 

@@ -17,6 +17,7 @@ use super::format::FileKind;
 use super::mark::Mark;
 use super::segment::{HeaderError, Record, RecordReader, Rest, Stop, StopReason};
 use crate::base::Zxid;
+use crate::record::epochs::Epochs;
 use std::fmt;
 use std::io::{self, Read};
 
@@ -35,8 +36,10 @@ pub struct ReplayPlan<'a> {
     pub logs: &'a [Zxid],
     /// The snapshot's zxid: records above it are replayed.
     pub after: Zxid,
-    /// The mark found beside the logs.
+    /// The mark found beside the logs, if it means this directory (`Mark::is_of`).
     pub mark: Option<Mark>,
+    /// What the epoch files say.
+    pub epochs: Epochs,
 }
 
 /// How the history ends, and what must be done before it goes on.
@@ -274,7 +277,8 @@ impl State<'_> {
         if let Some((zxid, adler)) = tail.last_record {
             end.cut = (tail.stop.offset < tail.rest.file_bytes).then_some((tail.log, tail.stop.offset));
             let unsynced_bytes_max = known.map_or(0, |m| m.unsynced_bytes_max);
-            let mark = Mark { file: tail.log, dbid: tail.dbid, offset: tail.stop.offset, zxid, adler, unsynced_bytes_max };
+            let Tail { log: file, dbid, stop: Stop { offset, .. }, .. } = tail;
+            let mark = Mark { file, dbid, offset, zxid, adler, unsynced_bytes_max, epochs: self.plan.epochs };
             end.mark = (tail.dbid != 0).then_some(mark);
         }
         Ok(end)

@@ -53,7 +53,7 @@ fn dir(files: impl IntoIterator<Item = (u64, Vec<u8>)>) -> Dir {
 
 fn run(dir: &Dir, after: u64, mark: Option<Mark>) -> Result<(Vec<u64>, LogEnd), Corruption> {
     let logs: Vec<Zxid> = dir.0.keys().copied().collect();
-    let plan = ReplayPlan { logs: &logs, after: Zxid(after), mark };
+    let plan = ReplayPlan { logs: &logs, after: Zxid(after), mark, epochs: Epochs::NONE };
     let mut seen = Vec::new();
     let mut apply = |_: Zxid, r: &Record<'_>| -> Result<(), ()> {
         seen.push(r.header.zxid.0);
@@ -72,7 +72,15 @@ fn good(dir: &Dir, after: u64, mark: Option<Mark>) -> (Vec<u64>, LogEnd) {
 
 fn mark_at(file: u64, dbid: i64, zxid: u64, reach: u64) -> Mark {
     let adler = crate::base::checksum::adler32(&payload(Zxid(zxid)));
-    Mark { file: Zxid(file), dbid, offset: 16 + (zxid - file + 1) * RECORD, zxid: Zxid(zxid), adler, unsynced_bytes_max: reach }
+    Mark {
+        file: Zxid(file),
+        dbid,
+        offset: 16 + (zxid - file + 1) * RECORD,
+        zxid: Zxid(zxid),
+        adler,
+        unsynced_bytes_max: reach,
+        epochs: Epochs::NONE,
+    }
 }
 
 // --- the table of storage format 2.4, row by row, as this server reads it ---

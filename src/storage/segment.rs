@@ -359,7 +359,7 @@ mod tests {
         let stop = bytes.len();
         let size = 8 << 20;
         while bytes.len() < size {
-            let left = (size - bytes.len() - RECORD_PREFIX) as i32;
+            let left = size.saturating_sub(bytes.len() + RECORD_PREFIX) as i32;
             bytes.put_i64(1);
             bytes.put_i32(left.max(1));
             bytes.put_raw(&payload(9, 0)[..24]);

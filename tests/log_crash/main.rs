@@ -11,6 +11,7 @@ use std::io::{self, Cursor};
 use zoo::base::prng::Prng;
 use zoo::base::{SessionId, WallTime, Writer, Xid, Zxid};
 use zoo::record::TxnHeader;
+use zoo::record::epochs::Epochs;
 use zoo::storage::format::{FileKind, MARK_FILE};
 use zoo::storage::log::{FileId, Log, LogAction, LogConfig, SyncToken};
 use zoo::storage::mark::{MARK_FILE_BYTES, Mark};
@@ -60,6 +61,7 @@ impl Server {
             file_bytes_max: None,
             payload_bytes_max: zoo::base::limits::TXN_PAYLOAD_MAX,
             dbid,
+            epochs: Epochs::NONE,
         };
         let mark = disk.lookup(MARK_FILE).expect("recovery leaves one");
         let log = Log::new(config, Zxid(history.len() as u64));
@@ -147,7 +149,7 @@ fn recover(disk: &Disk, history: &[Vec<u8>], acked: u64, context: &str) -> LogEn
     let mut logs: Vec<Zxid> = disk.names().iter().filter_map(|n| FileKind::parse(n)).map(FileKind::zxid).collect();
     logs.sort();
     let mark = disk.lookup(MARK_FILE).and_then(|ino| Mark::read(disk.read(ino))).map(|(_, mark)| mark);
-    let plan = ReplayPlan { logs: &logs, after: Zxid::ZERO, mark };
+    let plan = ReplayPlan { logs: &logs, after: Zxid::ZERO, mark, epochs: Epochs::NONE };
     let mut seen = 0;
     let mut apply = |_: Zxid, record: &Record<'_>| -> Result<(), String> {
         seen += 1;

@@ -69,6 +69,7 @@ impl Default for Setup {
                     file_bytes_max: None,
                     payload_bytes_max: zoo::base::limits::TXN_PAYLOAD_MAX,
                     dbid: 7,
+                    epochs: zoo::record::epochs::Epochs::NONE,
                 },
                 seed: 1,
             },

@@ -22,6 +22,7 @@ pub use error::ConfigError;
 
 use crate::admin::{ServerFacts, Whitelist};
 use crate::base::limits;
+use crate::record::epochs::Epochs;
 use crate::replica::ReplicaConfig;
 use crate::shard::ShardConfig;
 use crate::storage::log::LogConfig;
@@ -335,9 +336,9 @@ impl ServerConfig {
         }
     }
 
-    /// What the log needs; `dbid` is the random id of this run's files (rule A23).
+    /// What the log needs; `dbid` is the random id of this run's files, `epochs` is what the directory's epoch files say (rule A23).
     #[must_use]
-    pub fn log(&self, dbid: i64) -> LogConfig {
+    pub fn log(&self, dbid: i64, epochs: Epochs) -> LogConfig {
         // The largest transaction must fit in what may be unsynced, and one flush's worth in a segment (base::limits).
         let unsynced = limits::UNSYNCED_BYTES_MAX.max(self.storage.payload_bytes_max.saturating_mul(2)) as u64;
         LogConfig {
@@ -347,12 +348,13 @@ impl ServerConfig {
             file_bytes_max: self.storage.log_file_bytes_max,
             payload_bytes_max: self.storage.payload_bytes_max,
             dbid,
+            epochs,
         }
     }
 
-    /// What the replica needs; `seed` feeds its jitter.
+    /// What the replica needs; `seed` feeds its jitter, `log` is what `log` gave.
     #[must_use]
-    pub fn replica(&self, seed: u64, dbid: i64) -> ReplicaConfig {
+    pub fn replica(&self, seed: u64, log: LogConfig) -> ReplicaConfig {
         ReplicaConfig {
             server_id: STANDALONE_SESSION_SERVER_ID,
             tick_ms: self.sessions.tick_ms,
@@ -364,7 +366,7 @@ impl ServerConfig {
             container_max_per_minute: self.znodes.container_max_per_minute,
             container_max_never_used_ms: self.znodes.container_max_never_used_ms,
             global_outstanding_limit: self.sessions.global_outstanding_limit,
-            log: self.log(dbid),
+            log,
             seed,
         }
     }
