@@ -127,11 +127,11 @@ impl Acceptor {
 
     /// Accepts until the task is dropped.
     pub async fn run(mut self, listener: TcpListener) -> io::Result<()> {
-        let listener = PollableFd::new(Rc::new(OwnedFd::from(listener))).map_err(io::Error::other)?;
+        let listener = PollableFd::new(Rc::new(OwnedFd::from(listener))).map_err(super::system_error)?;
         loop {
             match self.accept_some(listener.get_ref().as_ref()) {
                 Ok(Next::More) => glommio::executor().yield_now().await,
-                Ok(Next::Wait) => listener.readable().await.map_err(io::Error::other)?,
+                Ok(Next::Wait) => listener.readable().await.map_err(super::system_error)?,
                 Ok(Next::ShardBusy) => glommio::timer::sleep(SHARD_BUSY).await,
                 Err(e) => {
                     tracing::warn!("cannot accept connections for now: {e}");

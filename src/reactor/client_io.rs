@@ -293,7 +293,7 @@ impl ShardLoop {
         loop {
             match self.receive(conn, &socket) {
                 Next::Readable => {
-                    if let Err(e) = socket.fd.readable().await {
+                    if let Err(e) = socket.fd.readable().await.map_err(super::system_error) {
                         return self.give_up(conn, &e);
                     }
                 }
@@ -352,7 +352,7 @@ impl ShardLoop {
 
     async fn write_when_possible(self: Rc<Self>, conn: ConnId, socket: Rc<ClientSocket>) {
         while !socket.closed.get() {
-            if let Err(e) = socket.fd.writable().await {
+            if let Err(e) = socket.fd.writable().await.map_err(super::system_error) {
                 return self.give_up(conn, &e);
             }
             if socket.closed.get() {
@@ -377,7 +377,7 @@ impl ShardLoop {
     }
 
     /// The ring cannot wait for this socket.
-    fn give_up(self: &Rc<Self>, conn: ConnId, error: &glommio::GlommioError<()>) {
+    fn give_up(self: &Rc<Self>, conn: ConnId, error: &std::io::Error) {
         tracing::warn!("a connection is closed because its socket cannot be waited for: {error}");
         self.turn(|state, now| {
             if state.sockets.contains_key(&conn) {

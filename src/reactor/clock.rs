@@ -58,7 +58,7 @@ impl Alarm {
     /// Returns when the deadline has passed, and clears it. One task per alarm awaits this.
     pub async fn rung(&self) {
         loop {
-            if let Err(e) = self.timer.readable().await {
+            if let Err(e) = self.timer.readable().await.map_err(super::system_error) {
                 no_timer(&e);
             }
             let due = self.deadline.get().is_some_and(|deadline| deadline <= now());

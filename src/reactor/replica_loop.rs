@@ -131,7 +131,7 @@ impl ReplicaLoop {
         loop {
             let (file, token) = wanted.next().await;
             let began = clock::now();
-            if let Err(e) = file.fdatasync().await {
+            if let Err(e) = file.fdatasync().await.map_err(super::system_error) {
                 super::fatal(&format!("the transaction log could not be flushed: {e}; what it holds is unknown, so this server stops"));
             }
             let took = Duration::from_nanos(clock::now().since_ns(began));

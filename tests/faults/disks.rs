@@ -210,7 +210,8 @@ impl Writes {
 /// It ended by itself, badly, and said why.
 fn assert_fatal((status, log): (ExitStatus, String), why: &str) {
     assert!(!status.success(), "{status}: {log}");
-    assert!(log.contains(&format!("zoo: fatal: {why}")), "not '{why}' but:\n{log}");
+    assert_eq!(log.matches(&format!("fatal: {why}")).count(), 1, "not '{why}' once, but:\n{log}");
+    assert!(!log.contains("Enhanced") && !log.contains("op:"), "an operator is told what the system said:\n{log}");
 }
 
 #[test]
