@@ -4,6 +4,10 @@
 //! its doorbell, so a wake-up that is missing shows as a reply or an event that never comes (rule A8).
 #![allow(dead_code)]
 
+#[path = "disk.rs"]
+mod disk;
+
+pub use disk::{Completion, Disk};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -17,7 +21,7 @@ use zoo::proto::OpCode;
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
 use zoo::replica::{Input, Output, Replica, ReplicaConfig};
 use zoo::shard::{Close, Shard, ShardConfig};
-use zoo::storage::log::{FileId, LogAction, LogConfig, SyncToken};
+use zoo::storage::log::LogConfig;
 use zoo::tree::{Tree, TreeConfig};
 
 pub const TICK_MS: u64 = 2000;
@@ -95,6 +99,7 @@ pub struct World {
     pub look_before_applied: bool,
     /// What the replica has taken in, in order, for whoever wants to know (copies).
     pub taken: Vec<ToReplica>,
+    setup: Setup,
 }
 
 pub struct ShardSide {
@@ -109,22 +114,6 @@ impl Wake for Flag {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Relaxed);
     }
-}
-
-/// Completions the log awaits.
-#[derive(Default)]
-pub struct Disk {
-    pub pending: VecDeque<Completion>,
-    pub syncs: u64,
-    pub opened: u64,
-    pub closed: u64,
-    pub written_bytes: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub enum Completion {
-    Synced(SyncToken),
-    Named(FileId),
 }
 
 /// A socket and what its client has seen.
@@ -163,8 +152,11 @@ impl World {
 
     /// A server that has recovered this tree.
     pub fn over(setup: Setup, tree: Tree) -> World {
-        let now = Instant(0).plus_ms(1_000_000);
-        let mut replica = Replica::new(setup.replica, tree, now, wall_at(now));
+        Self::at(Instant(0).plus_ms(1_000_000), setup, tree)
+    }
+
+    fn at(now: Instant, setup: Setup, tree: Tree) -> World {
+        let mut replica = Replica::new(setup.replica.clone(), tree, now, wall_at(now));
         let publisher = Publisher::new();
         let inboxes: Vec<_> = (0..setup.shards).map(|_| Arc::new(Inbox::new(setup.inbox_len))).collect();
         let shards: Vec<_> = (0..setup.shards)
@@ -188,7 +180,20 @@ impl World {
             stopped: false,
             look_before_applied: false,
             taken: Vec::new(),
+            setup,
         }
+    }
+
+    /// The power fails and the server starts again, from what its disk (which must keep what it holds) has left; all connections are gone.
+    /// `survives` says how many of so many unflushed bytes are left.
+    pub fn crash(&mut self, survives: impl FnMut(usize) -> usize) {
+        let setup = self.setup.clone();
+        let mut logs = std::mem::take(&mut self.disk).crash(setup.replica.log.force_sync, survives);
+        let tree = disk::recover(&setup.tree, &mut logs);
+        let after = World::at(self.now.plus_ms(1000), setup, tree);
+        let before = std::mem::replace(self, after);
+        self.look_before_applied = before.look_before_applied;
+        self.disk = Disk::after(logs);
     }
 
     pub fn wall(&self) -> WallTime {
@@ -379,9 +384,9 @@ impl World {
 
     /// The disk completes what it was asked for first; false when there is nothing.
     pub fn disk_step(&mut self) -> bool {
-        let Some(completion) = self.disk.pending.pop_front() else { return false };
+        let Some(completion) = self.disk.complete() else { return false };
         let input = match completion {
-            Completion::Synced(token) => Input::LogSynced(token),
+            Completion::Synced(token, ..) => Input::LogSynced(token),
             Completion::Named(file) => Input::LogOpened(file),
         };
         self.input(input);
@@ -528,22 +533,6 @@ impl World {
         let (shard, now) = (self.clients[client].shard, self.now);
         Self::transmit(&mut self.shards[shard].shard, &mut self.clients[client], now);
         self.pump(shard);
-    }
-}
-
-impl Disk {
-    fn act(&mut self, action: LogAction) {
-        match action {
-            LogAction::Open { .. } => self.opened += 1,
-            LogAction::Write { bytes, .. } => self.written_bytes += bytes.len() as u64,
-            LogAction::Mark { .. } => {}
-            LogAction::Sync { token, .. } => {
-                self.syncs += 1;
-                self.pending.push_back(Completion::Synced(token));
-            }
-            LogAction::Name { file, .. } => self.pending.push_back(Completion::Named(file)),
-            LogAction::Close { .. } => self.closed += 1,
-        }
     }
 }
 
