@@ -14,6 +14,7 @@ pub mod cli;
 pub mod conn;
 pub mod disk;
 pub mod handoff;
+pub mod metrics;
 pub mod proto;
 pub mod reactor;
 pub mod record;

@@ -12,9 +12,9 @@ use crate::base::{ConnId, Instant, ShardId};
 use crate::handoff::{Bell, Inbox, ToReplica};
 use crate::reactor::accept::{Accepted, Place};
 use crate::reactor::clock::{self, Alarm};
-use crate::reactor::mesh::{Extent, Mesh, Report, ToShard};
+use crate::reactor::mesh::{Mesh, Report, ToShard};
 use crate::reactor::words::Admin;
-use crate::shard::{Close, Shard, ShardReport};
+use crate::shard::{Close, Detail, Shard, ShardReport};
 use foldhash::HashMap;
 use glommio::io::PollableFd;
 use rustix::io::Errno;
@@ -118,7 +118,7 @@ impl ShardLoop {
             for message in messages.drain(..) {
                 match message {
                     ToShard::Accepted(accepted) => self.clone().accept(accepted),
-                    ToShard::Report(to, extent) => self.report(&to, extent),
+                    ToShard::Report(to, detail) => self.report(&to, detail),
                     ToShard::ResetConnectionStats => self.state.borrow_mut().shard.reset_connection_stats(),
                     ToShard::ResetServerStats => self.state.borrow_mut().shard.reset_stats(),
                     ToShard::StopAccepting => {
@@ -388,23 +388,19 @@ impl ShardLoop {
 
     // ---- reports and the end ----
 
-    fn own_report(&self, extent: Extent) -> ShardReport {
-        let shard = &self.state.borrow().shard;
-        match extent {
-            Extent::Summary => shard.summary(clock::now(), clock::wall()),
-            Extent::Lists => shard.report(clock::now(), clock::wall()),
-        }
+    fn own_report(&self, detail: Detail) -> ShardReport {
+        self.state.borrow().shard.report(clock::now(), clock::wall(), detail)
     }
 
-    fn report(&self, to: &Inbox<Report>, extent: Extent) {
-        let report = self.own_report(extent);
+    fn report(&self, to: &Inbox<Report>, detail: Detail) {
+        let report = self.own_report(detail);
         // A gatherer that gave up has no room to offer; nobody misses the report then.
         let _ = to.push(Report::Shard(self.id, Box::new(report)));
         to.kick();
     }
 
     async fn answer(self: Rc<Self>, conn: ConnId, word: [u8; 4], argument: Vec<u8>) {
-        let own = |extent| self.own_report(extent);
+        let own = |detail| self.own_report(detail);
         let text = self.admin.answer(&self.mesh, self.id, own, word, &argument).await;
         self.turn(|state, _| {
             if state.sockets.contains_key(&conn) {

@@ -7,9 +7,10 @@ use crate::disk::LogFile;
 use crate::handoff::bell::FILTER_BITS;
 use crate::handoff::message::SHARDS_MAX;
 use crate::handoff::{Bell, Inbox, ToReplica};
+use crate::metrics::ReplicaMetrics;
 use crate::reactor::accept::Accepted;
 use crate::replica::ReplicaReport;
-use crate::shard::ShardReport;
+use crate::shard::{Detail, ShardReport};
 use crate::storage::log::FileId;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
@@ -23,8 +24,8 @@ const CONTROL_INBOX_LEN: usize = 1024;
 pub enum ToShard {
     /// A new client socket.
     Accepted(Accepted),
-    /// Answer with this shard's report, or with its summary.
-    Report(Arc<Inbox<Report>>, Extent),
+    /// Answer with this shard's report.
+    Report(Arc<Inbox<Report>>, Detail),
     /// `crst`.
     ResetConnectionStats,
     /// `srst`.
@@ -48,19 +49,17 @@ pub enum ToReplicaTask {
         /// False: failed; a warning was logged.
         ok: bool,
     },
-    /// Answer with the replica's report, or with its summary.
-    Report(Arc<Inbox<Report>>, Extent),
+    /// Answer with the replica's report.
+    Report {
+        #[allow(missing_docs)]
+        to: Arc<Inbox<Report>>,
+        /// With sessions, ephemerals and digests.
+        lists: bool,
+    },
+    /// `srst`.
+    ResetServerStats,
     /// Begin a clean stop.
     Stop,
-}
-
-/// How much of a report is wanted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Extent {
-    /// Numbers and connections.
-    Summary,
-    /// Watches, sessions and ephemerals too.
-    Lists,
 }
 
 /// An answer to a request for reports (rule B4).
@@ -68,7 +67,7 @@ pub enum Report {
     /// From one shard.
     Shard(ShardId, Box<ShardReport>),
     /// From the replica.
-    Replica(Box<ReplicaReport>),
+    Replica(Box<(ReplicaReport, ReplicaMetrics)>),
 }
 
 /// The inboxes and doorbells of one server. Shared by all its executors.

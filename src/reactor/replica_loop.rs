@@ -9,11 +9,13 @@
 use crate::base::limits::SHARD_LAG_MS_MAX;
 use crate::base::{Instant, ShardId};
 use crate::handoff::{Batch, Publisher, ToReplica, notify};
+use crate::metrics::ReplicaMetrics;
 use crate::reactor::clock::{self, Alarm};
 use crate::reactor::disk_io::{LogFiles, Snapshots};
 use crate::reactor::lag::LagWatch;
-use crate::reactor::mesh::{Extent, Mesh, Report, ToReplicaTask, ToShard};
+use crate::reactor::mesh::{Mesh, Report, ToReplicaTask, ToShard};
 use crate::replica::{Input, Output, Replica};
+use crate::storage::log::LogAction;
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -44,6 +46,7 @@ struct State {
     log: LogFiles,
     snapshots: Snapshots,
     lag: LagWatch,
+    metrics: ReplicaMetrics,
     /// The shard whose queue is looked at first; moves on, so that none is favoured.
     first: usize,
     messages: Vec<ToReplica>,
@@ -67,6 +70,7 @@ impl ReplicaLoop {
             log,
             snapshots,
             lag: LagWatch::new(mesh.shards.len(), clock::now()),
+            metrics: ReplicaMetrics::default(),
             first: 0,
             messages: Vec::with_capacity(MESSAGES_PER_TURN),
             control: Vec::with_capacity(CONTROL_PER_TURN),
@@ -135,6 +139,7 @@ impl ReplicaLoop {
                 super::fatal(&format!("the transaction log could not be flushed: {e}; what it holds is unknown, so this server stops"));
             }
             let took = Duration::from_nanos(clock::now().since_ns(began));
+            self.state.borrow_mut().metrics.flushed(took.as_micros() as u64);
             if took >= self.fsync_warning {
                 tracing::warn!("flushing the transaction log took {} ms; slow disks delay every write", took.as_millis());
             }
@@ -172,16 +177,17 @@ impl ReplicaLoop {
                 ToReplicaTask::LogOpened(file) => Input::LogOpened(file),
                 ToReplicaTask::SnapshotDone { zxid, ok } => Input::SnapshotDone { zxid, ok },
                 ToReplicaTask::Stop => Input::Stop,
+                ToReplicaTask::ResetServerStats => {
+                    state.metrics = ReplicaMetrics::default();
+                    continue;
+                }
                 ToReplicaTask::SegmentTaken(file, segment) => {
                     state.log.segment_taken(file, *segment);
                     continue;
                 }
-                ToReplicaTask::Report(to, extent) => {
-                    let report = match extent {
-                        Extent::Summary => state.replica.summary(),
-                        Extent::Lists => state.replica.report(now),
-                    };
-                    let _ = to.push(Report::Replica(Box::new(report)));
+                ToReplicaTask::Report { to, lists } => {
+                    let report = if lists { state.replica.report(now) } else { state.replica.summary() };
+                    let _ = to.push(Report::Replica(Box::new((report, state.metrics.clone()))));
                     to.kick();
                     continue;
                 }
@@ -213,6 +219,9 @@ impl ReplicaLoop {
                 self.mesh.made_room(shard);
             }
         }
+        if budget < MESSAGES_PER_TURN {
+            state.metrics.queue_size.record((MESSAGES_PER_TURN - budget) as u64);
+        }
         state.first = (state.first + 1) % shards;
         budget < MESSAGES_PER_TURN
     }
@@ -220,8 +229,16 @@ impl ReplicaLoop {
     fn carry_out(&self, state: &mut State, now: Instant) {
         while let Some(output) = state.replica.poll_output() {
             match output {
-                Output::Log(action) => state.log.perform(action),
+                Output::Log(action) => {
+                    match &action {
+                        LogAction::Write { bytes, .. } => state.metrics.written(bytes.len()),
+                        LogAction::Sync { .. } => state.metrics.flush_asked(),
+                        _ => {}
+                    }
+                    state.log.perform(action);
+                }
                 Output::Publish(batch) => {
+                    state.metrics.batch_size.record(batch.entries.len() as u64);
                     let batch = state.publisher.publish(batch);
                     state.replica.published(batch.last_zxid);
                     notify(&self.mesh.bells, &*batch, batch.position());

@@ -58,6 +58,12 @@ impl Client {
         self.conn.output.len() > config.out_buffer_bytes_max / 2
     }
 
+    /// ZooKeeper's interest in its socket: 1 to read, 4 to write.
+    pub(super) fn interest(&self) -> u8 {
+        let reads = self.reading && matches!(self.conn.phase, Phase::AwaitConnect | Phase::Serving { .. });
+        u8::from(reads) | if self.conn.output.is_empty() { 0 } else { 4 }
+    }
+
     /// It was paused and need not be any more.
     pub(super) fn wants_to_resume(&self, config: &ShardConfig) -> bool {
         !self.reading && self.may_read(config)

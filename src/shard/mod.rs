@@ -20,6 +20,7 @@ use crate::base::{ConnId, ConnKey, Instant, SessionId, ShardId, Zxid};
 use crate::conn::{Connection, Latency, Phase};
 use crate::handoff::bell::FILTER_BITS;
 use crate::handoff::{Batch, Bell, Inbox, Subscriber, ToReplica};
+use crate::metrics::ShardMetrics;
 use crate::tree::TreeReader;
 use clients::Clients;
 use std::collections::VecDeque;
@@ -27,7 +28,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use watch::{ClientSlot, Watches};
 
-pub use report::{ConnReport, ShardReport};
+pub use report::{ConnReport, Detail, ShardReport};
 
 /// Size of the buffer all connections receive into.
 const RECEIVE_BYTES: usize = 64 << 10;
@@ -82,6 +83,7 @@ pub struct Shard {
     reaps: VecDeque<ConnId>,
     stalls: Vec<Stall>,
     totals: Totals,
+    metrics: ShardMetrics,
     /// What connections without left-over bytes receive into; lent to `Input` while they are worked on.
     receive: Vec<u8>,
     /// Scratch of `fire`.
@@ -157,6 +159,7 @@ impl Shard {
             reaps: VecDeque::new(),
             stalls: Vec::new(),
             totals: Totals::default(),
+            metrics: ShardMetrics::default(),
             receive: vec![0; RECEIVE_BYTES],
             hits: Vec::new(),
         }

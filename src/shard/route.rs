@@ -218,6 +218,11 @@ impl Shard {
         let latency_ms = now.since_ms(received);
         self.totals.sent += 1;
         self.totals.latency.record(latency_ms);
+        match op.class() {
+            OpClass::Read => self.metrics.read_ms.record(latency_ms),
+            OpClass::Write => self.metrics.update_ms.record(latency_ms),
+            _ => {}
+        }
         let (_, min, max) = self.totals.reply_bytes.unwrap_or((bytes, bytes, bytes));
         self.totals.reply_bytes = Some((bytes, min.min(bytes), max.max(bytes)));
         if let Some(client) = self.clients.get_mut(id) {

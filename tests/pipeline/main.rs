@@ -10,6 +10,7 @@ use zoo::base::{SessionId, WallTime, Writer, Xid, Zxid};
 use zoo::proto::OpCode;
 use zoo::proto::connect::ConnectRequest;
 use zoo::record::{Txn, TxnHeader, TxnType};
+use zoo::shard::Detail;
 use zoo::tree::Tree;
 
 fn event(zxid: i64, kind: i32, path: &str) -> Frame {
@@ -209,11 +210,11 @@ fn a_watch_is_spent_but_silent_for_who_may_not_read_s5() {
     w.settle();
     assert_eq!(w.replies(a), [(-4, 0, 0), (1, 3, 0)]);
     assert_eq!(w.take(b), []);
-    assert_eq!(w.shards[1].shard.report(w.now, w.wall()).watch_count, 0);
+    assert_eq!(w.shards[1].shard.report(w.now, w.wall(), Detail::ALL).watch_count, 0);
     w.get(b, "/secret", true);
     w.settle();
     assert_eq!(w.replies(b), [(2, 3, -102)]);
-    assert_eq!(w.shards[1].shard.report(w.now, w.wall()).watch_count, 0, "a refused read registers nothing");
+    assert_eq!(w.shards[1].shard.report(w.now, w.wall(), Detail::ALL).watch_count, 0, "a refused read registers nothing");
 }
 
 #[test]
@@ -295,7 +296,7 @@ fn check_and_remove_watches_answer_as_zookeeper() {
     w.settle();
     let got: Vec<i32> = w.replies(c).iter().map(|r| r.2).collect();
     assert_eq!(got, kinds.map(|k| k.3));
-    assert_eq!(w.shards[0].shard.report(w.now, w.wall()).watch_count, 0);
+    assert_eq!(w.shards[0].shard.report(w.now, w.wall(), Detail::ALL).watch_count, 0);
 }
 
 fn multi(parts: &[(OpCode, &dyn Fn(&mut Vec<u8>))]) -> impl FnOnce(&mut Vec<u8>) {
@@ -412,7 +413,7 @@ fn four_letter_words_reach_admin_in_pieces() {
     w.settle();
     assert_eq!((w.clients[c].words.clone(), w.clients[c].received.clone()), (vec![*b"ruok"], b"imok".to_vec()));
     assert!(w.clients[c].closed);
-    assert_eq!(w.shards[0].shard.report(w.now, w.wall()).packets_received, 1, "a word is a packet");
+    assert_eq!(w.shards[0].shard.report(w.now, w.wall(), Detail::ALL).packets_received, 1, "a word is a packet");
 }
 
 #[test]
@@ -690,7 +691,7 @@ fn one_session_cannot_have_more_outstanding_than_its_share() {
     }
     while w.deliver(c, usize::MAX) {}
     assert!(w.clients[c].paused);
-    assert_eq!(w.shards[0].shard.report(w.now, w.wall()).connections[0].queued, 10);
+    assert_eq!(w.shards[0].shard.report(w.now, w.wall(), Detail::ALL).connections[0].queued, 10);
     w.settle();
     assert_eq!(w.replies(c).len(), 100);
     assert!(!w.clients[c].paused);
@@ -750,7 +751,7 @@ fn who_am_i_and_auth_packets() {
     w.settle();
     assert_eq!(w.replies(c), [(-4, 0, -115)]);
     assert!(w.clients[c].closed);
-    assert_eq!(w.shards[0].shard.report(w.now, w.wall()).auth_failed, 1);
+    assert_eq!(w.shards[0].shard.report(w.now, w.wall(), Detail::ALL).auth_failed, 1);
 }
 
 #[test]
@@ -847,7 +848,7 @@ fn reports_count_what_happened() {
     w.create(c, "/a", "", 0);
     w.get(c, "/a", true);
     w.settle();
-    let report = w.shards[0].shard.report(w.now, w.wall());
+    let report = w.shards[0].shard.report(w.now, w.wall(), Detail::ALL);
     assert_eq!((report.packets_received, report.packets_sent, report.watch_count), (3, 3, 1));
     assert_eq!(report.watches, [("/a".to_string(), vec![response.session])]);
     let conn = &report.connections[0];
