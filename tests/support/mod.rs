@@ -235,11 +235,7 @@ impl RawClient {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let request =
-            ConnectRequest { last_zxid_seen: 0, timeout_ms, session, password: password.to_vec(), read_only: false, has_read_only: true };
-        let mut out = Vec::new();
-        request.write_frame(&mut out);
-        stream.write_all(&out)?;
+        stream.write_all(&ConnectRequest::again(session, &password, timeout_ms).frame())?;
         let mut input = BufReader::new(stream.try_clone()?);
         let response = ConnectResponse::decode(&read_frame(&mut input)?).expect("well formed");
         if response.timeout_ms == 0 {
