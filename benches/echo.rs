@@ -187,15 +187,7 @@ impl Client {
         let stream = TcpStream::connect(addr).expect("the server listens");
         stream.set_nodelay(true).expect("TCP");
         let mut client = Client { stream, out: Vec::new() };
-        let request = ConnectRequest {
-            last_zxid_seen: 0,
-            timeout_ms: 30_000,
-            session: SessionId::NONE,
-            password: vec![0; 16],
-            read_only: false,
-            has_read_only: true,
-        };
-        request.write_frame(&mut client.out);
+        ConnectRequest::new_session(30_000).write_frame(&mut client.out);
         client.exchange(|frame| assert!(ConnectResponse::decode(frame).is_ok_and(|r| r.timeout_ms > 0)));
         client
     }

@@ -140,15 +140,7 @@ impl Session {
         stream.set_read_timeout(Some(CALL_TIMEOUT))?;
         let mut session = Session { stream, input: InBuffer::new(), output: Vec::new(), sent: 0, last_xid: 0, id: SessionId::NONE };
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        let request = ConnectRequest {
-            last_zxid_seen: 0,
-            timeout_ms,
-            session: SessionId::NONE,
-            password: vec![0; 16],
-            read_only: false,
-            has_read_only: true,
-        };
-        request.write_frame(&mut session.output);
+        ConnectRequest::new_session(timeout_ms).write_frame(&mut session.output);
         session.flush()?;
         let response = ConnectResponse::decode(session.wait_frame()?)?;
         if response.timeout_ms <= 0 {

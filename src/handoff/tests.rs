@@ -85,7 +85,7 @@ fn an_idle_shard_is_woken_before_the_stream_behind_it_grows_long() {
     let mut waiting = std::pin::pin!(bell.wait(|| false));
     assert!(waiting.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
     let first_wake = (1..1000).find(|position| {
-        notify(&[bell.clone()], &Nothing, *position);
+        notify(std::slice::from_ref(&bell), &Nothing, *position);
         count.0.load(std::sync::atomic::Ordering::Relaxed) > 0
     });
     assert_eq!(first_wake, Some(64));

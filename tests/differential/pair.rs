@@ -5,7 +5,7 @@ use crate::reference::process::{Kind, Server, Settings};
 use crate::reference::request::{self as op, Request};
 use crate::reference::words;
 use crate::text::{self, Names};
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -46,6 +46,8 @@ pub enum Then {
 struct Link {
     stream: Option<TcpStream>,
     session: i64,
+    /// The session was closed by a request that was answered.
+    closed: bool,
     password: [u8; 16],
     last_zxid: i64,
 }
@@ -97,13 +99,14 @@ impl Pair {
         }
     }
 
-    /// Begins a scenario: connections of the one before are closed with their sessions, zxids count from here.
+    /// Begins a scenario: all sessions of the one before are closed, zxids count from here.
     pub fn scenario(&mut self, name: &str) {
         for conn in std::mem::take(&mut self.fenced) {
             if self.sides.iter().all(|s| s.links[conn.0].stream.is_some()) {
                 self.close(conn);
             }
         }
+        self.sides.iter_mut().for_each(Side::end_sessions);
         self.scenario = name.to_owned();
         self.reports = 0;
         self.trail.clear();
@@ -127,14 +130,7 @@ impl Pair {
 
     pub fn connect_with(&mut self, timeout_ms: i32) -> Conn {
         let conn = self.socket();
-        self.handshake(conn, |_| ConnectRequest {
-            last_zxid_seen: 0,
-            timeout_ms,
-            session: SessionId::NONE,
-            password: vec![0; 16],
-            read_only: false,
-            has_read_only: true,
-        });
+        self.handshake(conn, |_| ConnectRequest::new_session(timeout_ms));
         conn
     }
 
@@ -143,7 +139,7 @@ impl Pair {
         for side in &mut self.sides {
             let address = SocketAddr::from(([127, 0, 0, 1], side.port));
             let stream = TcpStream::connect_timeout(&address, ANSWER_MAX).ok().inspect(|s| s.set_nodelay(true).expect("nodelay"));
-            side.links.push(Link { stream, session: 0, password: [0; 16], last_zxid: 0 });
+            side.links.push(Link { stream, session: 0, closed: false, password: [0; 16], last_zxid: 0 });
         }
         let conn = Conn(self.sides[0].links.len() - 1);
         self.fenced.push(conn);
@@ -152,11 +148,7 @@ impl Pair {
 
     /// Sends a connect request (made per side) and compares the answers.
     pub fn handshake(&mut self, conn: Conn, request: impl Fn(&Known) -> ConnectRequest) {
-        let frames = [0, 1].map(|i| {
-            let mut out = Vec::new();
-            request(&self.known(i)).write_frame(&mut out);
-            out
-        });
+        let frames = [0, 1].map(|i| request(&self.known(i)).frame());
         self.exchange(conn, "connect", frames, &[Due::Connect], Then::Open);
     }
 
@@ -186,6 +178,9 @@ impl Pair {
         let xid = self.take_xid();
         let frame = op::close_session().frame(xid);
         self.exchange(conn, "closeSession", [frame.clone(), frame], &[Due::Reply(op::CLOSE_SESSION)], Then::Closed);
+        for side in &mut self.sides {
+            side.links[conn.0].closed = true;
+        }
     }
 
     // ---- requests
@@ -284,16 +279,21 @@ impl Pair {
 
     /// Stops both servers (or kills them) and starts them again on the same ports and directories.
     pub fn restart(&mut self, dir: &Path, settings: &Settings, kill: bool) {
-        for (side, name) in self.sides.iter_mut().zip(["left", "right"]) {
-            let server = side.server.take().expect("running");
-            let kind = server.kind;
-            if kill {
-                server.kill()
-            } else {
-                server.stop()
+        // Side by side: no session's time runs out on one while the other starts.
+        std::thread::scope(|scope| {
+            for (side, name) in self.sides.iter_mut().zip(["left", "right"]) {
+                scope.spawn(move || {
+                    let server = side.server.take().expect("running");
+                    let kind = server.kind;
+                    if kill {
+                        server.kill()
+                    } else {
+                        server.stop()
+                    }
+                    side.server = Some(Server::start_on(kind, &dir.join(name), settings, side.port));
+                });
             }
-            side.server = Some(Server::start_on(kind, &dir.join(name), settings, side.port));
-        }
+        });
     }
 
     // ---- inside
@@ -382,14 +382,8 @@ impl Known<'_> {
     /// A connect request for the session of `conn`, with everything right.
     pub fn again(&self, conn: Conn) -> ConnectRequest {
         let link = &self.side.links[conn.0];
-        ConnectRequest {
-            last_zxid_seen: link.last_zxid,
-            timeout_ms: TIMEOUT_MS,
-            session: SessionId(link.session),
-            password: link.password.to_vec(),
-            read_only: false,
-            has_read_only: true,
-        }
+        let request = ConnectRequest::again(SessionId(link.session), &link.password, TIMEOUT_MS);
+        ConnectRequest { last_zxid_seen: link.last_zxid, ..request }
     }
     /// The last zxid this connection has seen.
     pub fn last_zxid(&self, conn: Conn) -> i64 {
@@ -402,6 +396,33 @@ impl Known<'_> {
 }
 
 impl Side {
+    /// Closes every session that was left without a connection. Otherwise each would expire at a moment of its own choosing, in the
+    /// middle of some later scenario, and take a zxid there on one side first.
+    fn end_sessions(&mut self) {
+        let closed: HashSet<i64> = self.links.iter().filter(|l| l.closed).map(|l| l.session).collect();
+        let left: HashMap<i64, [u8; 16]> =
+            self.links.iter().filter(|l| l.session != 0 && !closed.contains(&l.session)).map(|l| (l.session, l.password)).collect();
+        for (session, password) in left {
+            self.end_session(session, password).expect("a session that can be closed, or has expired");
+        }
+        for link in &mut self.links {
+            link.closed = true;
+            link.stream = None;
+        }
+    }
+
+    fn end_session(&self, session: i64, password: [u8; 16]) -> io::Result<()> {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], self.port)), ANSWER_MAX)?;
+        stream.write_all(&ConnectRequest::again(SessionId(session), &password, TIMEOUT_MS).frame())?;
+        let answer = read_frame(&mut stream, ANSWER_MAX)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let answer = ConnectResponse::decode(&answer).map_err(|_| io::ErrorKind::InvalidData)?;
+        if answer.session.0 != 0 {
+            stream.write_all(&op::close_session().frame(1))?;
+            while read_frame(&mut stream, ANSWER_MAX)?.is_some() {}
+        }
+        Ok(())
+    }
+
     fn exchange(&mut self, conn: usize, frame: &[u8], due: &[Due], then: Then) -> Vec<String> {
         self.send(conn, frame);
         self.receive(conn, due, then)

@@ -15,7 +15,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
-use zoo::base::{ConnId, Instant, Reader, SessionId, ShardId, WallTime, Writer, Zxid};
+use zoo::base::{ConnId, Instant, Reader, ShardId, WallTime, Writer, Zxid};
 use zoo::handoff::{Batch, Bell, Inbox, Publisher, ToReplica, notify};
 use zoo::proto::OpCode;
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
@@ -555,14 +555,7 @@ fn wall_at(now: Instant) -> WallTime {
 }
 
 pub fn new_session() -> ConnectRequest {
-    ConnectRequest {
-        last_zxid_seen: 0,
-        timeout_ms: TIMEOUT_MS,
-        session: SessionId::NONE,
-        password: vec![0; 16],
-        read_only: false,
-        has_read_only: true,
-    }
+    ConnectRequest::new_session(TIMEOUT_MS)
 }
 
 pub fn again(response: &ConnectResponse) -> ConnectRequest {

@@ -299,7 +299,10 @@ fn check_and_remove_watches_answer_as_zookeeper() {
     assert_eq!(w.shards[0].shard.report(w.now, w.wall(), Detail::ALL).watch_count, 0);
 }
 
-fn multi(parts: &[(OpCode, &dyn Fn(&mut Vec<u8>))]) -> impl FnOnce(&mut Vec<u8>) {
+/// One operation of a multi: its code and what writes its body.
+type Part<'a> = (OpCode, &'a dyn Fn(&mut Vec<u8>));
+
+fn multi(parts: &[Part<'_>]) -> impl FnOnce(&mut Vec<u8>) {
     let mut body = Vec::new();
     for (op, part) in parts {
         body.put_i32(*op as i32);

@@ -240,11 +240,7 @@ impl RawClient {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let request =
-            ConnectRequest { last_zxid_seen: 0, timeout_ms, session, password: password.to_vec(), read_only: false, has_read_only: true };
-        let mut out = Vec::new();
-        request.write_frame(&mut out);
-        stream.write_all(&out)?;
+        stream.write_all(&ConnectRequest::again(session, &password, timeout_ms).frame())?;
         Ok(stream)
     }
 

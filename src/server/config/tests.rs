@@ -124,7 +124,7 @@ fn the_log_always_has_room_for_the_largest_transaction() {
 #[test]
 fn bad_values_name_file_line_key_and_what_was_expected() {
     let (_dir, path) = file("dataDir=/data\nclientPort=2181\n\ntickTime=abc\n");
-    let error = ServerConfig::load(&[path.clone()], &|_| None).expect_err("bad value").to_string();
+    let error = ServerConfig::load(std::slice::from_ref(&path), &|_| None).expect_err("bad value").to_string();
     assert_eq!(error, format!("{path}:4: tickTime: \"abc\" is not a whole number from 1 to 107374182"));
 
     let error = load(&["--forceSync", "maybe"]).expect_err("bad value").to_string();

@@ -113,7 +113,7 @@ pub fn all(c: &mut Context<'_>) {
     p.word("cons", |t| sorted_lines(&connection_lines(t)));
     p.word("dump", dump);
     p.word("mntr", gauges);
-    p.word("mntr", |t| exact_gauges(t));
+    p.word("mntr", exact_gauges);
     p.word("hash", |t| t.lines().map(|l| l.split(':').next().unwrap_or("")).collect::<Vec<_>>().join(" "));
     p.word("crst", str::to_owned);
     p.word("cons", |t| sorted_lines(&connection_lines(t)));
