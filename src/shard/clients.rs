@@ -82,9 +82,9 @@ impl Client {
         !self.ready && self.may_process(config)
     }
 
-    /// Has it sent something that may be looked at, and nobody is to do so yet?
-    pub(super) fn wants_a_turn(&self, config: &ShardConfig) -> bool {
-        !self.ready && !self.reading && self.may_process(config)
+    /// Was the reactor told not to read from it?
+    pub(super) fn is_paused(&self) -> bool {
+        !self.reading
     }
 
     /// When its client was last alive as far as we can tell (A17).

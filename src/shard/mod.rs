@@ -282,8 +282,11 @@ impl Shard {
         let Some(client) = self.clients.get_mut(conn) else { return };
         client.conn.output.advance(n);
         self.totals.sent_bytes += n as u64;
+        let paused = client.is_paused();
         self.go_on_listing(conn);
-        self.make_ready(conn);
+        if paused {
+            self.make_ready(conn);
+        }
     }
 
     /// Nothing received from this connection is unanswered and nothing is left to send: when its client has sent all it will, it may go.

@@ -80,7 +80,7 @@ impl Shard {
 
     /// What kept a connection's bytes from being looked at is over.
     pub(super) fn make_ready(&mut self, id: ConnId) {
-        let Some(client) = self.clients.get(id).filter(|c| c.wants_a_turn(&self.config)) else { return };
+        let Some(client) = self.clients.get(id).filter(|c| c.may_process(&self.config)) else { return };
         if client.conn.input.is_empty() {
             self.clients.update(id, &self.config);
         } else {

@@ -78,7 +78,7 @@ fn a_small_read_of_another_connection_is_answered_before_a_listing_of_200_000_ch
     want.sort();
     assert!(names == want, "exactly the children of then");
     let stat = Stat::read(&mut Reader::new(&body[body.len() - rest..])).expect("a stat");
-    assert_eq!((stat.num_children as usize, stat.pzxid), (CHILDREN, at - 1));
+    assert_eq!((stat.num_children as usize, stat.pzxid), (CHILDREN, CHILDREN as i64 + 1));
     let first_change = at + 2;
     assert_eq!(frames[1..], [event(first_change, 4, "/big")], "what happened meanwhile is told behind it, once");
     assert_eq!(w.replies(c).len(), 300);
@@ -121,23 +121,27 @@ fn a_client_that_takes_nothing_keeps_little_of_a_listing_and_not_for_ever() {
     let conn = w.clients[a].conn;
     let kept = w.shards[0].shard.output(conn).len();
     assert!((64 << 10..96 << 10).contains(&kept), "{kept} bytes are made ahead");
-    w.get(b, "/small", false);
-    w.pass(9_000);
+    let pass = |w: &mut World, seconds: u64| {
+        for _ in 0..seconds {
+            w.request_as(a, -2, OpCode::Ping as i32, |_| ());
+            w.request_as(b, -2, OpCode::Ping as i32, |_| ());
+            w.pass(1000);
+        }
+    };
+    pass(&mut w, 9);
     assert!(!w.clients[a].closed);
     w.sip(a);
-    w.pass(5_000);
+    pass(&mut w, 5);
     assert!(!w.clients[a].closed, "it takes something");
-    w.pass(10_100);
-    assert!(w.clients[a].closed, "it takes nothing for a session timeout");
-    assert_eq!(w.replies(b).len(), 1);
+    pass(&mut w, 10);
+    assert!(w.clients[a].closed && !w.clients[b].closed, "it takes nothing for a session timeout, whatever it sends");
+    assert_eq!(w.shards[0].shard.output(conn), b"", "nothing of it is left");
 }
 
 #[test]
 fn too_many_listings_wait_for_each_other_and_all_come() {
     let most = zoo::base::limits::LISTINGS_MAX;
-    let mut setup = Setup::default();
-    setup.shard.listing_nodes_per_turn = 16;
-    let mut w = with_children(setup, 6000);
+    let mut w = with_children(Setup::default(), 12_000);
     let clients: Vec<usize> = (0..most + 3).map(|_| w.connect(0).0).collect();
     for c in &clients {
         w.clients[*c].deaf = true;
@@ -178,9 +182,8 @@ fn many_ephemerals_are_listed_in_pieces_in_order_with_writes() {
     w.delete(a, "/e1000");
     w.get(a, "/e1000", false);
     deliver(&mut w, a);
-    while w.replica_step(usize::MAX) | w.disk_step() {}
     let mut between = 0;
-    while w.shard_step(0) {
+    while w.shard_step(0) | w.replica_step(usize::MAX) | w.disk_step() {
         w.get(b, "/e0000", false);
         deliver(&mut w, b);
         between += w.replies(b).len();
@@ -229,7 +232,7 @@ fn an_event_for_many_is_told_in_turns_and_nobody_reads_its_cause_before_b2_p10()
         turns += 1;
         w.replica_step(usize::MAX);
     }
-    assert!(turns >= WATCHERS / 20, "{turns} turns");
+    assert!(turns >= WATCHERS / 20 - 2, "{turns} turns");
     for c in &watchers {
         let frames = w.take(*c);
         assert_eq!(frames[0], event(zxid, 3, "/a"));
