@@ -99,7 +99,9 @@ impl Shard {
                     self.at = *zxid;
                     self.cursor.step = Step::Events;
                 }
-                if self.cursor.step == Step::Events && !self.events(now, batch, *zxid, &batch.events[events.start as usize..events.end as usize]) {
+                if self.cursor.step == Step::Events
+                    && !self.events(now, batch, *zxid, &batch.events[events.start as usize..events.end as usize])
+                {
                     return false;
                 }
                 reply.as_ref()

@@ -263,7 +263,11 @@ impl Shard {
     /// their turn.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.at < self.goal || self.cursor.is_within() || !self.ready.is_empty() || !self.listings.is_empty() || self.clients.has_transmits()
+        self.at < self.goal
+            || self.cursor.is_within()
+            || !self.ready.is_empty()
+            || !self.listings.is_empty()
+            || self.clients.has_transmits()
     }
 
     /// A connection with bytes to send; each at most once until more is written.

@@ -25,10 +25,20 @@ pub struct Listing {
 }
 
 enum What {
-    Children { of: CellId, with_stat: bool, after: Option<CellId> },
-    Ephemerals { cells: OrdSet<u32>, prefix: String, after: Option<CellId> },
+    Children {
+        of: CellId,
+        with_stat: bool,
+        after: Option<CellId>,
+    },
+    Ephemerals {
+        cells: OrdSet<u32>,
+        prefix: String,
+        after: Option<CellId>,
+    },
     /// Where the walk stands, from the top down: a node and the last of its children that was looked at.
-    Below { walk: Vec<(CellId, Option<CellId>)> },
+    Below {
+        walk: Vec<(CellId, Option<CellId>)>,
+    },
 }
 
 impl TreeReader {

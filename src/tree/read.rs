@@ -120,14 +120,7 @@ impl TreeReader {
     }
 
     /// multiRead body, terminator included; a part that fails is an error part. Fails as a whole when it grows above `bytes_max`.
-    pub fn multi_read(
-        &self,
-        at: Zxid,
-        parts: &[Request<'_>],
-        auth: &Auth,
-        bytes_max: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<(), ErrorCode> {
+    pub fn multi_read(&self, at: Zxid, parts: &[Request<'_>], auth: &Auth, bytes_max: usize, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
         let body = out.len();
         for part in parts {
             let start = out.len();

@@ -160,9 +160,8 @@ impl World {
         let now = Instant(0).plus_ms(1_000_000);
         let mut replica = Replica::new(setup.replica, tree, now);
         let publisher = Publisher::new();
-        let inboxes: Vec<_> = (0..setup.shards)
-            .map(|_| Arc::new(Inbox::weighing(setup.inbox_len, setup.inbox_bytes_max, ToReplica::weight)))
-            .collect();
+        let inboxes: Vec<_> =
+            (0..setup.shards).map(|_| Arc::new(Inbox::weighing(setup.inbox_len, setup.inbox_bytes_max, ToReplica::weight))).collect();
         let shards: Vec<_> = (0..setup.shards)
             .map(|i| {
                 let reader = replica.tree_mut().reader();

@@ -360,7 +360,11 @@ fn deferred_listings_that_have_grown_meanwhile_are_exact_all_the_same_a4() {
     }
     w.settle();
     let frames = w.take(a);
-    let lists: Vec<usize> =
-        frames.iter().skip(1).step_by(2).map(|f| if let Frame::Reply { err: 0, body, .. } = f { listed(body).0.len() } else { 0 }).collect();
+    let lists: Vec<usize> = frames
+        .iter()
+        .skip(1)
+        .step_by(2)
+        .map(|f| if let Frame::Reply { err: 0, body, .. } = f { listed(body).0.len() } else { 0 })
+        .collect();
     assert_eq!(lists, (1..=12).collect::<Vec<_>>());
 }

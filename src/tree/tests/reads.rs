@@ -83,10 +83,7 @@ fn odd_paths_are_not_there_and_the_empty_one_is_the_root() {
     assert_eq!(bytes(|out| reader.exists(at, "/a\0", &me, out)), Err(BadArguments));
     assert_eq!(bytes(|out| reader.get_data(at, "/a\0", &me, out)), Err(NoNode));
     assert_eq!(bytes(|out| reader.get_data(at, "", &me, out)), bytes(|out| reader.get_data(at, "/", &me, out)));
-    assert_eq!(
-        bytes(|out| list(&reader, at, "", false, &me, out)).map(|b| names(&b)),
-        Ok(vec!["a".to_owned(), "zookeeper".to_owned()])
-    );
+    assert_eq!(bytes(|out| list(&reader, at, "", false, &me, out)).map(|b| names(&b)), Ok(vec!["a".to_owned(), "zookeeper".to_owned()]));
     assert!(bytes(|out| reader.exists(at, "", &me, out)).is_ok());
     assert!(bytes(|out| reader.get_acl(at, "", &me, out)).is_ok());
 }
