@@ -299,6 +299,8 @@ impl Shard {
         self.clients.get(conn).is_none_or(|c| {
             c.conn.order.is_idle()
                 && !c.blocked
+                && !c.ready
+                && !c.must_wait
                 && c.conn.output.is_empty()
                 && !matches!(c.conn.phase, Phase::AwaitText | Phase::AwaitAttach { .. })
         })
