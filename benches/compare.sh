@@ -15,7 +15,7 @@ Cases (default: get16 get1 set16 set1 single echo fan-out sessions):
   set1       setData, 50 connections, 1 in flight
   single     setData, one connection, 1 in flight, beside bare fdatasync and bare echo
   echo       getData beside a bare glommio echo server with the same frames
-  fan-out    1,000 connections that watch one znode
+  fan-out    1,000 connections that watch one znode, beside a bare glommio server that sends as many events
   sessions   50 clients that connect and close
   memory     1,000,000 znodes: RSS, bytes per znode (minutes; one server at a time)
   restart    1,000,000 znodes: time to first answer, from snapshot + 1,000 transactions and from the log alone
@@ -179,7 +179,15 @@ case_get16() { load --mix get --connections 50 --in-flight 16; }
 case_get1() { load --mix get --connections 50 --in-flight 1; }
 case_set16() { load --mix set --connections 50 --in-flight 16; }
 case_set1() { load --mix set --connections 50 --in-flight 1; }
-case_fan-out() { load --case fan-out; }
+case_fan-out() {
+    load --case fan-out
+    # The floor: the same frames to the same sockets by a server that does nothing else.
+    [[ $only == java ]] && return
+    fresh zoo
+    start_echo
+    "$loadgen" compare --a "$(at zoo)" --b "$(at echo)" --alternations "$alternations" --duration "$duration" --case fan-out --open-share 0 "${conditions[@]}"
+    stop_all
+}
 case_sessions() { load --case sessions; }
 
 case_single() {

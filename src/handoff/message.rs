@@ -5,6 +5,7 @@ use crate::base::{AclList, Auth, ConnKey, Instant, SessionId, ShardId, Xid, Zxid
 use crate::proto::connect::{ConnectRequest, Password};
 use crate::proto::{ErrorCode, EventType};
 use foldhash::fast::FixedState;
+use imbl::OrdSet;
 use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::Arc;
@@ -27,6 +28,18 @@ pub enum ToReplica {
     Detach { conn: ConnKey, session: SessionId, heard: Instant },
     /// Answer to `Control::AskHeard`, as of the moment `at`: the message may have to wait.
     Heard { conn: ConnKey, session: SessionId, heard: Instant, at: Instant },
+}
+
+impl ToReplica {
+    /// Bytes that the message keeps in memory and a client has sent.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            ToReplica::Request { frame, .. } => frame.len(),
+            ToReplica::Connect { request, .. } => request.password.len(),
+            ToReplica::Failed { .. } | ToReplica::Detach { .. } | ToReplica::Heard { .. } => 0,
+        }
+    }
 }
 
 /// One consecutive stretch of the published history, as shards consume it. Immutable once published.
@@ -86,8 +99,10 @@ impl ShardSet {
 pub enum Entry {
     /// A committed transaction: first its events, then its reply, then the reads of that session queued behind it (rule A4).
     Txn { zxid: Zxid, events: Range<u32>, reply: Option<Reply>, closed: Option<SessionId> },
-    /// An ordered answer without a transaction (sync, getEphemerals): the reply is complete; reads behind it are served at the last `zxid` consumed.
+    /// An ordered answer without a transaction (sync): the reply is complete; reads behind it are served at the last `zxid` consumed.
     Answer(Reply),
+    /// getEphemerals: the shard makes the reply, from the cells of the session's ephemerals as of the last `zxid` consumed.
+    Ephemerals { conn: ConnKey, cells: OrdSet<u32>, prefix: Box<str> },
     /// Control that may not overtake replies (rule A9).
     Control(Control),
 }

@@ -2,6 +2,7 @@
 //!
 //! Waking costs a system call only when the owner is parked (`handoff::Inbox`, `handoff::Bell`).
 
+use crate::base::limits::SHARD_QUEUE_BYTES_MAX;
 use crate::base::{ShardId, Zxid};
 use crate::disk::LogFile;
 use crate::handoff::bell::FILTER_BITS;
@@ -91,7 +92,7 @@ impl Mesh {
         Mesh {
             shards: (0..shards).map(|_| Arc::new(Inbox::new(SHARD_INBOX_LEN))).collect(),
             bells: (0..shards).map(|_| Arc::new(Bell::new(0, FILTER_BITS))).collect(),
-            to_replica: (0..shards).map(|_| Arc::new(Inbox::new(shard_queue_len))).collect(),
+            to_replica: (0..shards).map(|_| Arc::new(Inbox::weighing(shard_queue_len, SHARD_QUEUE_BYTES_MAX, ToReplica::weight))).collect(),
             room_wanted: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             control: Arc::new(Inbox::new(CONTROL_INBOX_LEN)),
         }

@@ -7,6 +7,7 @@ use crate::base::{ConnKey, Zxid, path};
 use crate::handoff::{Batch, Control, Entry, Event, Reply, path_hash};
 use crate::proto::ErrorCode;
 use crate::tree::NodeEvent;
+use imbl::OrdSet;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -69,6 +70,12 @@ impl Groups {
     pub(super) fn answer(&mut self, reply: Reply) {
         self.open.shards.insert(reply.conn.shard);
         self.open.entries.push(Entry::Answer(reply));
+    }
+
+    /// Adds a list of ephemerals, for the shard of `conn` to answer with.
+    pub(super) fn ephemerals(&mut self, conn: ConnKey, cells: OrdSet<u32>, prefix: &str) {
+        self.open.shards.insert(conn.shard);
+        self.open.entries.push(Entry::Ephemerals { conn, cells, prefix: prefix.into() });
     }
 
     /// Adds a control for the shard of `conn`.

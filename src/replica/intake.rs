@@ -10,7 +10,7 @@ use crate::proto::connect::ConnectRequest;
 use crate::proto::request::RequestHeader;
 use crate::proto::response::ReplyFrame;
 use crate::proto::{ErrorCode, OpCode, Request};
-use crate::tree::{Prepare, Prepared};
+use crate::tree::{Prepare, Prepared, ephemeral_prefix};
 use std::sync::Arc;
 
 /// Sessions dealt with in one step. All that were connected through one address may be due at once, and requests must not wait for them all.
@@ -60,11 +60,7 @@ impl Replica {
         match request {
             Ok(Request::Sync { path }) => self.answer(conn, header.xid, |out| out.put_string(path)),
             Ok(Request::GetEphemerals { prefix }) => {
-                let paths = self.tree.ephemerals(session, prefix);
-                self.answer(conn, header.xid, |out| {
-                    out.put_len(paths.len());
-                    paths.iter().for_each(|path| out.put_string(path));
-                });
+                self.groups.ephemerals(conn, self.tree.ephemeral_cells(session), ephemeral_prefix(prefix));
             }
             Ok(Request::CloseSession) => self.prepare(wall, &asker, Work::CloseSession),
             Ok(request) => self.prepare(wall, &asker, Work::Request(&request)),

@@ -4,12 +4,18 @@
 //! then serves: rule A3) → `poll_transmit` until `None`: send `output(conn)` → `poll_close`. On a wake-up from the replica: `drain(now)`, then the same polls.
 //! A shard never waits and never calls the replica: what it has to say goes into the replica's inbox, what it hears comes from the stream.
 //!
+//! No call takes long (rules B2, B5): each does about `turn_cost_max` of work and leaves the rest. While `has_work` says so, `drain` is to be
+//! called again, after other connections and tasks had their turn. What is cut: the consumption of the stream (`apply`), also within one
+//! transaction; the requests of one connection (`route`); long listings (`listing`).
+//!
 //! Invariants: nothing leaves a shard for a zxid above the `applied` it has loaded (A2); a session's requests take effect and are
 //! answered in the order sent, each read at the zxid of the write before it (A4); an event leaves before any reply that shows its
-//! cause (P10); while a read may still be served at an old zxid, the tree's reader holds it (A5).
+//! cause (P10); while a read may still be served at an old zxid, the tree's reader holds it (A5); no request is looked at while the stream
+//! is not consumed up to an `applied` that was loaded after its bytes came (A3).
 
 mod apply;
 mod clients;
+mod listing;
 mod path_index;
 mod read;
 mod report;
@@ -22,11 +28,12 @@ use crate::handoff::bell::FILTER_BITS;
 use crate::handoff::{Batch, Bell, Inbox, Subscriber, ToReplica};
 use crate::metrics::ShardMetrics;
 use crate::tree::TreeReader;
+use apply::Cursor;
 use clients::Clients;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use watch::{ClientSlot, Watches};
+use watch::Watches;
 
 pub use report::{ConnReport, Detail, ShardReport};
 
@@ -43,6 +50,10 @@ pub struct ShardConfig {
     pub out_buffer_bytes_max: usize,
     pub watches_per_session_max: usize,
     pub session_outstanding_max: usize,
+    /// What one call does, in the units of `SHARD_TURN_COST_MAX`.
+    pub turn_cost_max: usize,
+    /// Nodes a listing looks at in one turn; one of no more children is answered at once.
+    pub listing_nodes_per_turn: usize,
     /// Operations in one multi: more is refused with -5.
     pub multi_ops_max: usize,
     /// A connection that has not finished its connect request is closed after this long.
@@ -66,6 +77,12 @@ pub struct Shard {
     bell: Arc<Bell>,
     /// The zxid reads are served at: that of the last entry consumed.
     at: Zxid,
+    /// The `applied` up to which the stream is being consumed.
+    goal: Zxid,
+    /// The place in the next batch, when a turn ended within it.
+    cursor: Cursor,
+    /// What this turn has done so far.
+    spent: usize,
     /// The tree's reader is registered and holds something.
     holding: bool,
     clients: Clients,
@@ -75,8 +92,12 @@ pub struct Shard {
     kick: bool,
     /// Connections whose next request found the replica's queue full.
     blocked: Vec<ConnId>,
-    /// Connections with received bytes that may now be processed.
-    resume: Vec<ConnId>,
+    /// Connections with received bytes that may be processed when the stream is consumed. They are not read meanwhile.
+    ready: VecDeque<ConnId>,
+    /// Connections whose listing can go on.
+    listings: VecDeque<ConnId>,
+    /// Connections whose next request is a long listing, when there are too many under way.
+    listing_waits: VecDeque<ConnId>,
     /// Connections that have not sent their connect request yet, by deadline.
     handshakes: VecDeque<(Instant, ConnId)>,
     /// Connections whose sessions the replica takes for silent: their sockets are to be read before it is told so.
@@ -86,8 +107,8 @@ pub struct Shard {
     metrics: ShardMetrics,
     /// What connections without left-over bytes receive into; lent to `Input` while they are worked on.
     receive: Vec<u8>,
-    /// Scratch of `fire`.
-    hits: Vec<ClientSlot>,
+    /// Scratch of `notify`: the packet that all watchers of an event get.
+    packet: Vec<u8>,
 }
 
 /// A connection that does not take what is sent to it.
@@ -148,20 +169,25 @@ impl Shard {
             to_replica,
             bell,
             at,
+            goal: at,
+            cursor: Cursor::default(),
+            spent: 0,
             holding: false,
             clients: Clients::default(),
             watches,
             held: VecDeque::new(),
             kick: false,
             blocked: Vec::new(),
-            resume: Vec::new(),
+            ready: VecDeque::new(),
+            listings: VecDeque::new(),
+            listing_waits: VecDeque::new(),
             handshakes: VecDeque::new(),
             reaps: VecDeque::new(),
             stalls: Vec::new(),
             totals: Totals::default(),
             metrics: ShardMetrics::default(),
             receive: vec![0; RECEIVE_BYTES],
-            hits: Vec::new(),
+            packet: Vec::new(),
         }
     }
 
@@ -201,11 +227,11 @@ impl Shard {
         }
         client.conn.heard = now;
         self.totals.received_bytes += n as u64;
-        self.catch_up(now);
-        if fresh {
-            self.process_fresh(now, conn, n);
-        } else {
-            self.process(now, conn);
+        self.spent = 0;
+        match (self.catch_up(now), fresh) {
+            (true, true) => self.process_fresh(now, conn, n),
+            (true, false) => self.process(now, conn),
+            (false, _) => self.keep_for_later(conn, n, fresh),
         }
         self.rest();
     }
@@ -217,16 +243,32 @@ impl Shard {
         self.rest();
     }
 
-    /// Loads `applied` and works through the stream up to it: events, replies, waiting reads (rules A2, A3, A4).
+    /// Loads `applied` and works through the stream up to it: events, replies, waiting reads (rules A2, A3, A4). Then some of what earlier
+    /// turns have left.
     pub fn drain(&mut self, now: Instant) {
-        self.catch_up(now);
+        self.spent = 0;
+        if self.catch_up(now) {
+            self.process_ready(now);
+        }
+        self.next_piece(now);
         self.rest();
     }
 
-    /// True when there is something in the stream beyond this shard's position that `applied` releases.
+    /// True when there is something in the stream beyond this shard's position that `applied` releases, or something left to do.
     #[must_use]
     pub fn behind(&self) -> bool {
-        self.stream.peek().is_some_and(|batch| batch.last_zxid <= self.reader.applied())
+        self.has_work() || self.stream.peek().is_some_and(|batch| batch.last_zxid <= self.reader.applied())
+    }
+
+    /// True when a call has left something to do for the sake of others: ring this shard's bell, so that `drain` is called once they had
+    /// their turn.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.at < self.goal
+            || self.cursor.is_within()
+            || !self.ready.is_empty()
+            || !self.listings.is_empty()
+            || self.clients.has_transmits()
     }
 
     /// A connection with bytes to send; each at most once until more is written.
@@ -241,14 +283,14 @@ impl Shard {
     }
 
     /// `n` of them were sent.
-    pub fn sent(&mut self, now: Instant, conn: ConnId, n: usize) {
+    pub fn sent(&mut self, conn: ConnId, n: usize) {
         let Some(client) = self.clients.get_mut(conn) else { return };
         client.conn.output.advance(n);
         self.totals.sent_bytes += n as u64;
-        if client.wants_to_resume(&self.config) {
-            self.catch_up(now);
-            self.process(now, conn);
-            self.rest();
+        let paused = client.is_paused();
+        self.go_on_listing(conn);
+        if paused {
+            self.make_ready(conn);
         }
     }
 
@@ -258,6 +300,8 @@ impl Shard {
         self.clients.get(conn).is_none_or(|c| {
             c.conn.order.is_idle()
                 && !c.blocked
+                && !c.ready
+                && !c.must_wait
                 && c.conn.output.is_empty()
                 && !matches!(c.conn.phase, Phase::AwaitText | Phase::AwaitAttach { .. })
         })
@@ -352,12 +396,15 @@ impl Shard {
         if self.blocked.is_empty() {
             return;
         }
-        self.catch_up(now);
         for conn in std::mem::take(&mut self.blocked) {
             if let Some(client) = self.clients.get_mut(conn) {
                 client.blocked = false;
-                self.process(now, conn);
+                self.make_ready(conn);
             }
+        }
+        self.spent = 0;
+        if self.catch_up(now) {
+            self.process_ready(now);
         }
         self.rest();
     }
@@ -372,8 +419,14 @@ impl Shard {
         ConnKey { shard: self.id, conn }
     }
 
+    /// This turn has done its share: what is left waits for the next one.
+    fn is_used_up(&self) -> bool {
+        self.spent >= self.config.turn_cost_max
+    }
+
     /// End of a burst: hold what deferred reads may still need, or nothing (A5).
     fn rest(&mut self) {
+        self.admit_listings();
         if !self.holding {
             return;
         }
@@ -443,7 +496,7 @@ impl Shard {
     /// Watches a connection that is not read because of its output: we do not hear its client, so what it takes is its sign of life.
     fn note_stall(&mut self, now: Instant, conn: ConnId) {
         let Some(client) = self.clients.get_mut(conn) else { return };
-        if client.stalled || !client.is_clogged(&self.config) {
+        if client.stalled || !(client.is_clogged(&self.config) || client.listing.as_ref().is_some_and(|l| l.waits)) {
             return;
         }
         client.stalled = true;

@@ -29,6 +29,7 @@
 mod acl;
 mod digest;
 mod image;
+mod listing;
 mod op;
 mod quota;
 mod read;
@@ -41,6 +42,7 @@ mod znode;
 
 pub use acl::permits;
 pub use image::{Image, ImageDigest, ImageError, load_image};
+pub use listing::Listing;
 pub use read::TreeReader;
 
 use crate::base::limits::TXN_PAYLOAD_MAX;
@@ -51,6 +53,7 @@ use crate::record::txn::{DIGEST_VERSION, decode_payload};
 use crate::record::{Txn, TxnDigest, TxnHeader, TxnType};
 use acl::AclTable;
 use digest::{DIGEST_BYTES, History};
+use imbl::OrdSet;
 use op::Stamp;
 use quota::Quotas;
 use sessions::Sessions;
@@ -328,17 +331,20 @@ impl Tree {
     pub fn set_session_timeout(&mut self, session: SessionId, timeout_ms: i32) {
         self.sessions.set_timeout(session, timeout_ms);
     }
-    /// Ephemeral paths of a session at the head that start with `prefix` (null, blank or "/": all), sorted.
-    pub fn ephemerals(&self, session: SessionId, prefix: Option<&str>) -> Vec<String> {
-        let prefix = prefix.filter(|p| !p.trim().is_empty()).unwrap_or("/");
+    /// Ephemeral paths of a session at the head, sorted.
+    pub fn ephemerals(&self, session: SessionId) -> Vec<String> {
         let nodes = self.sessions.ephemerals(session).filter_map(|c| self.store.head_of(c));
-        let mut paths: Vec<String> = nodes.filter(|n| n.path().starts_with(prefix)).map(|n| n.path().to_owned()).collect();
+        let mut paths: Vec<String> = nodes.map(|n| n.path().to_owned()).collect();
         paths.sort_unstable();
         paths
     }
+    /// The cells of a session's ephemerals at the head: shared, not copied.
+    pub fn ephemeral_cells(&self, session: SessionId) -> OrdSet<u32> {
+        self.sessions.ephemeral_cells(session)
+    }
     /// All sessions with ephemerals at the head, for `dump`.
     pub fn ephemerals_by_session(&self) -> Vec<(SessionId, Vec<String>)> {
-        self.sessions.owners().map(|id| (id, self.ephemerals(id, None))).collect()
+        self.sessions.owners().map(|id| (id, self.ephemerals(id))).collect()
     }
 
     /// Containers and TTL nodes due for removal at `now`, at most `max` (semantics section 6). A container must have had a child, or be
@@ -474,6 +480,11 @@ impl Tree {
             UndoOp::QuotaDisarmed(path) => assert!(self.quotas.arm(&path), "not armed before"),
         }
     }
+}
+
+/// What the paths that getEphemerals gives must start with: null and blank stand for all.
+pub fn ephemeral_prefix(asked: Option<&str>) -> &str {
+    asked.filter(|p| !p.trim().is_empty()).unwrap_or(ROOT)
 }
 
 /// For srvr, mntr.

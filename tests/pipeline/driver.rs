@@ -35,6 +35,7 @@ pub struct Setup {
     pub replica: ReplicaConfig,
     pub tree: TreeConfig,
     pub inbox_len: usize,
+    pub inbox_bytes_max: usize,
 }
 
 impl Default for Setup {
@@ -46,6 +47,8 @@ impl Default for Setup {
                 out_buffer_bytes_max: 1 << 20,
                 watches_per_session_max: 10_000,
                 session_outstanding_max: 1000,
+                turn_cost_max: zoo::base::limits::SHARD_TURN_COST_MAX,
+                listing_nodes_per_turn: zoo::base::limits::LISTING_NODES_PER_TURN,
                 multi_ops_max: 100,
                 sessionless_ms: 10_000,
                 min_session_timeout_ms: 2 * TICK_MS as i32,
@@ -79,6 +82,7 @@ impl Default for Setup {
             },
             tree: TreeConfig::default(),
             inbox_len: 1024,
+            inbox_bytes_max: 16 << 20,
         }
     }
 }
@@ -88,7 +92,7 @@ pub struct World {
     pub now: Instant,
     pub replica: Replica,
     pub publisher: Publisher<Batch>,
-    inboxes: Vec<Arc<Inbox<ToReplica>>>,
+    pub inboxes: Vec<Arc<Inbox<ToReplica>>>,
     bells: Vec<Arc<Bell>>,
     pub shards: Vec<ShardSide>,
     pub disk: Disk,
@@ -158,7 +162,8 @@ impl World {
     fn at(now: Instant, setup: Setup, tree: Tree) -> World {
         let mut replica = Replica::new(setup.replica.clone(), tree, now, wall_at(now));
         let publisher = Publisher::new();
-        let inboxes: Vec<_> = (0..setup.shards).map(|_| Arc::new(Inbox::new(setup.inbox_len))).collect();
+        let inboxes: Vec<_> =
+            (0..setup.shards).map(|_| Arc::new(Inbox::weighing(setup.inbox_len, setup.inbox_bytes_max, ToReplica::weight))).collect();
         let shards: Vec<_> = (0..setup.shards)
             .map(|i| {
                 let reader = replica.tree_mut().reader();
@@ -445,9 +450,13 @@ impl World {
     /// A shard looks at the stream without having been woken.
     fn look(&mut self, shard: usize) {
         self.shards[shard].shard.drain(self.now);
+        self.pump(shard);
+        while self.shards[shard].shard.has_work() {
+            self.shards[shard].shard.drain(self.now);
+            self.pump(shard);
+        }
         let applied = self.replica.tree_mut().applied();
         assert_eq!(self.shards[shard].shard.read_zxid(), applied, "a shard is at `applied`, whatever is on the stream (A2)");
-        self.pump(shard);
     }
 
     fn outputs(&mut self) -> bool {
@@ -496,13 +505,13 @@ impl World {
         while let Some(conn) = side.poll_transmit() {
             let client = find(&mut self.clients, conn);
             if !self.clients[client].deaf {
-                Self::transmit(side, &mut self.clients[client], self.now);
+                Self::transmit(side, &mut self.clients[client]);
             }
         }
         while let Some((conn, how)) = side.poll_close() {
             let client = find(&mut self.clients, conn);
             if how == Close::AfterOutput {
-                Self::transmit(side, &mut self.clients[client], self.now);
+                Self::transmit(side, &mut self.clients[client]);
             }
             self.clients[client].closed = true;
             side.closed(self.now, conn);
@@ -512,26 +521,26 @@ impl World {
         self.shards[shard].woken.0.store(true, Ordering::Relaxed);
     }
 
-    fn transmit(side: &mut Shard, client: &mut Client, now: Instant) {
+    fn transmit(side: &mut Shard, client: &mut Client) {
         let bytes = side.output(client.conn).to_vec();
         client.received.extend_from_slice(&bytes);
-        side.sent(now, client.conn, bytes.len());
+        side.sent(client.conn, bytes.len());
     }
 
     /// A client that is deaf takes one byte.
     pub fn sip(&mut self, client: usize) {
-        let (shard, now) = (self.clients[client].shard, self.now);
+        let shard = self.clients[client].shard;
         let (side, client) = (&mut self.shards[shard].shard, &mut self.clients[client]);
         let byte = side.output(client.conn)[0];
         client.received.push(byte);
-        side.sent(now, client.conn, 1);
+        side.sent(client.conn, 1);
     }
 
     /// A client that was deaf reads again.
     pub fn listen(&mut self, client: usize) {
         self.clients[client].deaf = false;
-        let (shard, now) = (self.clients[client].shard, self.now);
-        Self::transmit(&mut self.shards[shard].shard, &mut self.clients[client], now);
+        let shard = self.clients[client].shard;
+        Self::transmit(&mut self.shards[shard].shard, &mut self.clients[client]);
         self.pump(shard);
     }
 }

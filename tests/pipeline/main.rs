@@ -4,6 +4,7 @@
 mod driver;
 mod model;
 mod random;
+mod turns;
 
 use driver::{Frame, Setup, World, again, data_of, frame, new_session, put_create};
 use zoo::base::{SessionId, WallTime, Writer, Xid, Zxid};

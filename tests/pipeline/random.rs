@@ -54,6 +54,13 @@ impl Run {
             setup.inbox_len = 1 + prng.below(6) as usize;
         }
         if prng.chance(1, 3) {
+            setup.inbox_bytes_max = 1 + prng.below(500) as usize;
+        }
+        if prng.chance(1, 2) {
+            setup.shard.turn_cost_max = 1 + prng.below(20) as usize;
+            setup.shard.listing_nodes_per_turn = 1 + prng.below(5) as usize;
+        }
+        if prng.chance(1, 3) {
             setup.shard.session_outstanding_max = 1 + prng.below(8) as usize;
         }
         if prng.chance(1, 4) {

@@ -325,6 +325,8 @@ impl ServerConfig {
             out_buffer_bytes_max: self.sessions.out_buffer_bytes_max,
             watches_per_session_max: self.sessions.watches_per_session_max,
             session_outstanding_max: limits::SESSION_OUTSTANDING_MAX,
+            turn_cost_max: limits::SHARD_TURN_COST_MAX,
+            listing_nodes_per_turn: limits::LISTING_NODES_PER_TURN,
             multi_ops_max: self.sessions.multi_ops_max,
             sessionless_ms: self.net.sessionless_ms,
             min_session_timeout_ms: self.sessions.min_timeout_ms,

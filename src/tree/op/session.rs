@@ -17,7 +17,7 @@ impl Tree {
         for path in paths.iter().flat_map(StringVec::iter) {
             self.apply_delete(stamp, path, effects);
         }
-        for path in self.ephemerals(stamp.session, None) {
+        for path in self.ephemerals(stamp.session) {
             self.apply_delete(stamp, &path, effects);
         }
         effects.closed_session = Some(stamp.session);
@@ -29,7 +29,7 @@ impl Tree {
         let start = out.len();
         out.put_i32(0);
         let mut count = 0i32;
-        for path in self.ephemerals(session, None) {
+        for path in self.ephemerals(session) {
             if out.len() - start + 4 + path.len() > self.config.payload_bytes_max / 2 {
                 break;
             }
