@@ -8,6 +8,7 @@ use crate::handoff::bell::FILTER_BITS;
 use crate::handoff::message::SHARDS_MAX;
 use crate::handoff::{Bell, Inbox, ToReplica};
 use crate::reactor::accept::Accepted;
+use crate::reactor::disk_io::FlushJob;
 use crate::replica::ReplicaReport;
 use crate::shard::ShardReport;
 use crate::storage::log::FileId;
@@ -41,6 +42,8 @@ pub enum ToReplicaTask {
     LogOpened(FileId),
     /// The segment that could not be given at once.
     SegmentTaken(FileId, Box<LogFile>),
+    /// The flush is complete.
+    Flushed(FlushJob),
     /// The background snapshot ended.
     SnapshotDone {
         /// Its zxid.
