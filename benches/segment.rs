@@ -1,6 +1,6 @@
-//! The log's append as the server does it, beside its twin and a bare loop: collect and write whole blocks directly, copy into a map,
-//! or pwrite into a prepared segment, with one blocking flush each; and the same pwrite and fdatasync without any of our code. Ways take turns, so that the disk's moods fall on
-//! all. The append alone is shown too: it is what could stall a reactor (rule A21).
+//! The log's append as the server does it, in all its ways, beside a bare loop: collect and write whole blocks directly, copy into a map, or
+//! pwrite, each into a prepared segment with one blocking flush; and the same pwrite and fdatasync without any of our code. Ways take turns,
+//! so that the disk's moods fall on all. The append alone is shown too: it is what could stall a reactor (rule A21).
 //!
 //! `cargo bench --bench segment [-- --dir DIR]` (default: cargo's target directory, not the system's temporary one, which may be a tmpfs).
 

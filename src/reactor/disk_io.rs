@@ -323,6 +323,30 @@ mod tests {
     }
 
     #[test]
+    fn every_flush_comes_back_to_an_executor_that_nothing_else_wakes() {
+        const FLUSHES: u64 = 500;
+        let dir = tempfile::tempdir().expect("temp dir");
+        with_files(dir.path(), |mut files, control| async move {
+            files.perform(open(1, 1, SEGMENT));
+            if files.awaited.is_some() {
+                let ToReplicaTask::SegmentTaken(file, segment) = next(&control).await else { panic!("a segment") };
+                files.segment_taken(file, *segment);
+            }
+            for n in 0..FLUSHES {
+                files.perform(write(1, n * 8, &n.to_be_bytes()));
+                files.perform(LogAction::Sync { file: FileId(1), token: SyncToken(n) });
+                let ToReplicaTask::Flushed(job) = next(&control).await else { panic!("the flush") };
+                assert_eq!(files.flushed(job), SyncToken(n));
+            }
+            files.perform(LogAction::Name { file: FileId(1), first_zxid: Zxid(1) });
+            assert!(matches!(next(&control).await, ToReplicaTask::LogOpened(FileId(1))));
+            files.perform(LogAction::Close { file: FileId(1), used_bytes: FLUSHES * 8 });
+        });
+        let expected: Vec<u8> = (0..FLUSHES).flat_map(u64::to_be_bytes).collect();
+        assert_eq!(std::fs::read(dir.path().join("log.1")).expect("named"), expected);
+    }
+
+    #[test]
     fn a_second_file_is_written_while_the_first_is_still_open() {
         let dir = tempfile::tempdir().expect("temp dir");
         with_files(dir.path(), |mut files, control| async move {

@@ -94,6 +94,8 @@ pub struct LogConfig {
     pub dbid: i64,
 }
 
+/// Room the next group gets because the one before it was as large.
+const GROUP_ROOM_MAX: usize = 64 << 10;
 /// Bytes of the largest record.
 const RECORD_BYTES_MAX: u64 = (TXN_PAYLOAD_MAX + RECORD_OVERHEAD) as u64;
 
@@ -309,7 +311,8 @@ impl Log {
         if self.pending.is_empty() {
             return None;
         }
-        let bytes = std::mem::take(&mut self.pending);
+        let room = self.pending.len().min(GROUP_ROOM_MAX);
+        let bytes = std::mem::replace(&mut self.pending, Vec::with_capacity(room));
         let offset = self.pending_offset;
         self.pending_offset += bytes.len() as u64;
         let file = self.files.back_mut().expect("pending bytes belong to a file");
