@@ -7,10 +7,12 @@
 #![allow(unsafe_code)]
 
 pub mod dir;
+pub mod flush;
 pub mod lost_page;
 pub mod mapping;
 pub mod segments;
 
 pub use dir::{DirLock, replace_file, sync_dir};
-pub use mapping::{LogFile, MapRefusal, MarkFile};
+pub use flush::Flush;
+pub use mapping::{LogFile, LogWriter, MapRefusal, MarkFile};
 pub use segments::{SegmentEvent, Segments, SegmentsConfig};

@@ -158,7 +158,9 @@ impl Executors {
         let fsync_warning = parts.fsync_warning;
         executors.start_one(plan, 0, move || async move {
             let queue = glommio::executor().create_task_queue(Shares::Static(REPLICA_SHARES), Latency::NotImportant, "replica");
-            let replica = ReplicaLoop::new(replica, publisher, LogFiles::new(log), snapshots, mesh.clone(), fsync_warning);
+            let log = LogFiles::new(log, mesh.control.clone(), fsync_warning)
+                .unwrap_or_else(|e| super::fatal(&format!("no thread for flushing the transaction log: {e}")));
+            let replica = ReplicaLoop::new(replica, publisher, log, snapshots, mesh.clone());
             let replica = super::spawn_into(replica.run(), queue);
             let accepting = glommio::spawn_local(async move {
                 if let Err(e) = acceptor.run(listener).await {

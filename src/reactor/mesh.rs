@@ -10,6 +10,7 @@ use crate::handoff::message::SHARDS_MAX;
 use crate::handoff::{Bell, Inbox, ToReplica};
 use crate::metrics::ReplicaMetrics;
 use crate::reactor::accept::Accepted;
+use crate::reactor::disk_io::FlushJob;
 use crate::replica::ReplicaReport;
 use crate::shard::{Detail, ShardReport};
 use crate::storage::log::FileId;
@@ -43,6 +44,8 @@ pub enum ToReplicaTask {
     LogOpened(FileId),
     /// The segment that could not be given at once.
     SegmentTaken(FileId, Box<LogFile>),
+    /// The flush is complete.
+    Flushed(FlushJob),
     /// The background snapshot ended.
     SnapshotDone {
         /// Its zxid.

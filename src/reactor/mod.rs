@@ -11,6 +11,7 @@ pub mod disk_io;
 pub mod executors;
 pub mod lag;
 pub mod mesh;
+pub mod readiness;
 pub mod replica_loop;
 pub mod words;
 

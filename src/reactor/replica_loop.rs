@@ -34,7 +34,6 @@ pub struct ReplicaLoop {
     state: RefCell<State>,
     mesh: Arc<Mesh>,
     alarm: Alarm,
-    fsync_warning: Duration,
     /// The main task's waker, for turns of other tasks that change what it waits for.
     main: RefCell<Option<Waker>>,
     waits_for_admission: Cell<bool>,
@@ -56,14 +55,7 @@ struct State {
 
 impl ReplicaLoop {
     /// Around a recovered replica.
-    pub fn new(
-        replica: Replica,
-        publisher: Publisher<Batch>,
-        log: LogFiles,
-        snapshots: Snapshots,
-        mesh: Arc<Mesh>,
-        fsync_warning: Duration,
-    ) -> Rc<Self> {
+    pub fn new(replica: Replica, publisher: Publisher<Batch>, log: LogFiles, snapshots: Snapshots, mesh: Arc<Mesh>) -> Rc<Self> {
         let state = State {
             replica,
             publisher,
@@ -80,7 +72,6 @@ impl ReplicaLoop {
             state: RefCell::new(state),
             mesh,
             alarm: Alarm::of_this_executor(),
-            fsync_warning,
             main: RefCell::new(None),
             waits_for_admission: Cell::new(false),
         })
@@ -89,7 +80,6 @@ impl ReplicaLoop {
     /// Runs until a clean stop is complete, then tells all shards to stop.
     pub async fn run(self: Rc<Self>) {
         let queue = glommio::executor().current_task_queue();
-        let flushes = super::spawn_into(self.clone().flush(), queue);
         let timers = super::spawn_into(self.clone().ring(), queue);
         self.turn(None);
         while !self.state.borrow().stopped {
@@ -97,7 +87,6 @@ impl ReplicaLoop {
             self.turn(None);
             glommio::executor().yield_now().await;
         }
-        flushes.cancel().await;
         timers.cancel().await;
         for shard in 0..self.mesh.shards.len() {
             while self.mesh.tell(shard, ToShard::Stop).is_err() {
@@ -129,24 +118,6 @@ impl ReplicaLoop {
         }
     }
 
-    /// One flush after the other, as the log asks for them.
-    async fn flush(self: Rc<Self>) {
-        let wanted = self.state.borrow().log.flushes();
-        loop {
-            let (file, token) = wanted.next().await;
-            let began = clock::now();
-            if let Err(e) = file.fdatasync().await.map_err(super::system_error) {
-                super::fatal(&format!("the transaction log could not be flushed: {e}; what it holds is unknown, so this server stops"));
-            }
-            let took = Duration::from_nanos(clock::now().since_ns(began));
-            self.state.borrow_mut().metrics.flushed(took.as_micros() as u64);
-            if took >= self.fsync_warning {
-                tracing::warn!("flushing the transaction log took {} ms; slow disks delay every write", took.as_millis());
-            }
-            self.turn(Some(Input::LogSynced(token)));
-        }
-    }
-
     /// Takes in `input` and what is queued, then carries out everything that follows.
     fn turn(&self, input: Option<Input>) {
         let (now, wall) = (clock::now(), clock::wall());
@@ -174,6 +145,10 @@ impl ReplicaLoop {
         self.mesh.control.drain(&mut control, CONTROL_PER_TURN);
         for message in control.drain(..) {
             let input = match message {
+                ToReplicaTask::Flushed(done) => {
+                    state.metrics.flushed(done.took.as_micros() as u64);
+                    Input::LogSynced(state.log.flushed(done))
+                }
                 ToReplicaTask::LogOpened(file) => Input::LogOpened(file),
                 ToReplicaTask::SnapshotDone { zxid, ok } => Input::SnapshotDone { zxid, ok },
                 ToReplicaTask::Stop => Input::Stop,

@@ -14,6 +14,9 @@ use std::ops::Range;
 /// A batch above this is sealed early, so that shards get it in pieces.
 const BATCH_BYTES_MAX: usize = 1 << 20;
 
+/// Room a new batch gets because the one before it was as large: entries (and events), bytes.
+const BATCH_ROOM_MAX: (usize, usize) = (1 << 10, 64 << 10);
+
 /// Batches on their way.
 pub(super) struct Groups {
     sealed: VecDeque<Batch>,
@@ -92,7 +95,7 @@ impl Groups {
     /// The next entries go to a new batch.
     pub(super) fn seal(&mut self) {
         if !self.open.entries.is_empty() {
-            let next = empty(self.open.last_zxid);
+            let next = successor(&self.open);
             self.sealed.push_back(std::mem::replace(&mut self.open, next));
         }
     }
@@ -117,7 +120,7 @@ impl Groups {
         if !self.sealed.is_empty() || self.open.entries.is_empty() || self.open.last_zxid > durable {
             return None;
         }
-        let next = empty(self.open.last_zxid);
+        let next = successor(&self.open);
         let batch = std::mem::replace(&mut self.open, next);
         Some(self.release(batch))
     }
@@ -155,4 +158,15 @@ impl Groups {
 
 fn empty(last_zxid: Zxid) -> Batch {
     Batch { last_zxid, ..Batch::default() }
+}
+
+/// Under load a group is about as large as the one before.
+fn successor(batch: &Batch) -> Batch {
+    let (entries, bytes) = BATCH_ROOM_MAX;
+    Batch {
+        entries: Vec::with_capacity(batch.entries.len().min(entries)),
+        events: Vec::with_capacity(batch.events.len().min(entries)),
+        bytes: Vec::with_capacity(batch.bytes.len().min(bytes)),
+        ..empty(batch.last_zxid)
+    }
 }

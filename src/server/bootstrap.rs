@@ -2,7 +2,7 @@
 //!
 //! Nothing here is global: several servers may run in one process. Clients are let in last, when everything else works.
 
-use super::config::{LogWriter, PurgeConfig, ServerConfig};
+use super::config::{PurgeConfig, ServerConfig};
 use super::recovery::{self, Recovered, RecoveryError};
 use super::shutdown::{Stopper, stop_on_signals};
 use super::snapshots::SnapshotFiles;
@@ -11,7 +11,7 @@ use crate::base::limits::SHARD_QUEUE_LEN;
 use crate::base::{ShardId, Zxid};
 use crate::disk::lost_page::report_lost_pages;
 use crate::disk::mapping::map_refusal;
-use crate::disk::{DirLock, MarkFile, Segments, SegmentsConfig};
+use crate::disk::{DirLock, LogWriter, MarkFile, Segments, SegmentsConfig};
 use crate::handoff::Publisher;
 use crate::reactor::accept::{self, AcceptLimits};
 use crate::reactor::clock;
@@ -225,20 +225,24 @@ fn assemble(
 fn open_log(config: &ServerConfig, segment_bytes: u64, mesh: &Mesh) -> Result<Disk, StartError> {
     let failed = |what| move |error| StartError::System { what, error };
     let dir = config.storage.log_version_dir();
-    let allow_maps = config.storage.log_writer != LogWriter::Pwrite;
-    let map_mark = allow_maps && map_refusal(&dir).map_err(failed("cannot examine the log directory"))?.is_none();
+    // Where nothing is ever flushed, what a killed process has written has to be in the page cache.
+    let writer = match config.storage.log_writer {
+        None | Some(LogWriter::Direct) if !config.storage.force_sync => LogWriter::Map,
+        chosen => chosen.unwrap_or(LogWriter::Direct),
+    };
+    let map_mark = writer != LogWriter::Pwrite && map_refusal(&dir).map_err(failed("cannot examine the log directory"))?.is_none();
     let mark = MarkFile::open(&dir.join(MARK_FILE), MARK_FILE_BYTES, map_mark).map_err(failed("cannot open the mark"))?;
     let segments = SegmentsConfig {
         dir,
         segment_bytes,
         spare_prefix: SPARE_PREFIX,
-        allow_maps,
+        writer,
         mark: Some(Arc::new(mark.sync_handle().map_err(failed("cannot open the mark"))?)),
     };
     let control = mesh.control.clone();
     let segments =
         Segments::start(segments, move |event| on_segment_event(&control, event)).map_err(failed("cannot prepare log segments"))?;
-    if let (LogWriter::Auto | LogWriter::Map, Some(refusal)) = (config.storage.log_writer, segments.refusal()) {
+    if let Some(refusal) = segments.refusal().filter(|_| writer != LogWriter::Pwrite) {
         tracing::info!("{refusal}");
     }
     Ok(Disk { segments, mark })

@@ -98,6 +98,9 @@ pub struct LogConfig {
     pub epochs: Epochs,
 }
 
+/// Room the next group gets because the one before it was as large.
+const GROUP_ROOM_MAX: usize = 64 << 10;
+
 /// Where a file is on its way to its `log.` name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Naming {
@@ -310,7 +313,8 @@ impl Log {
         if self.pending.is_empty() {
             return None;
         }
-        let bytes = std::mem::take(&mut self.pending);
+        let room = self.pending.len().min(GROUP_ROOM_MAX);
+        let bytes = std::mem::replace(&mut self.pending, Vec::with_capacity(room));
         let offset = self.pending_offset;
         self.pending_offset += bytes.len() as u64;
         let file = self.files.back_mut().expect("pending bytes belong to a file");

@@ -267,7 +267,7 @@ fn on_a_full_disk_snapshots_fail_then_the_log_ends_the_server_and_nothing_is_los
 #[test]
 fn a_flush_that_fails_ends_the_server_at_once_and_nothing_acknowledged_is_lost() {
     const NAME: &str = "a_flush_that_fails_ends_the_server_at_once_and_nothing_acknowledged_is_lost";
-    for writer in ["map", "pwrite"] {
+    for writer in ["direct", "map", "pwrite"] {
         let Some(disk) = SmallDisk::new(NAME) else { return };
         let log_writer = format!("zoo.logWriter={writer}");
         let settings = ["preAllocSize=1024", log_writer.as_str()];

@@ -22,6 +22,7 @@ pub use error::ConfigError;
 
 use crate::admin::{ServerFacts, Whitelist};
 use crate::base::limits;
+use crate::disk::LogWriter;
 use crate::record::epochs::Epochs;
 use crate::replica::ReplicaConfig;
 use crate::shard::ShardConfig;
@@ -108,8 +109,8 @@ pub struct StorageConfig {
     pub pre_alloc_bytes: u64,
     /// `txnLogSizeLimitInKb`, in bytes; `None` is off.
     pub log_file_bytes_max: Option<u64>,
-    /// `zoo.logWriter`: how bytes get into the log.
-    pub log_writer: LogWriter,
+    /// `zoo.logWriter`: how bytes get into the log; `None` chooses the best way for the file system (rule A21).
+    pub log_writer: Option<LogWriter>,
     /// `snapshot.compression.method`.
     pub compression: Compression,
     /// `serializeLastProcessedZxid.enabled`: snapshots end with their zxid.
@@ -122,17 +123,6 @@ pub struct StorageConfig {
     pub purge: Option<PurgeConfig>,
     /// Longest transaction that is logged: `jute.maxbuffer` and its extra, which is what a ZooKeeper with the same settings can read.
     pub payload_bytes_max: usize,
-}
-
-/// How bytes get into the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogWriter {
-    /// The better one for the file system (rule A21).
-    Auto,
-    /// A memory map.
-    Map,
-    /// Positioned writes.
-    Pwrite,
 }
 
 /// How snapshots are written; each kind has its own file suffix.
@@ -260,7 +250,7 @@ impl ServerConfig {
                 fsync_warning_ms: 1_000,
                 pre_alloc_bytes: PRE_ALLOC_BYTES,
                 log_file_bytes_max: None,
-                log_writer: LogWriter::Auto,
+                log_writer: None,
                 compression: Compression::Checked,
                 snapshot_has_zxid: true,
                 snap_count: 100_000,

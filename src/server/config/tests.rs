@@ -85,7 +85,10 @@ fn supported_keys_arrive_where_they_belong() {
     assert_eq!(s.log_dir.as_path(), std::path::Path::new("/log"));
     assert_eq!(s.purge, Some(PurgeConfig { retain_count: 5, interval_hours: 2 }));
     assert_eq!((s.snap_count, s.snap_log_bytes, s.log_file_bytes_max), (10, None, Some(3 << 10)));
-    assert_eq!((s.pre_alloc_bytes, s.force_sync, s.compression, s.log_writer), (8 << 10, false, Compression::Snappy, LogWriter::Pwrite));
+    assert_eq!(
+        (s.pre_alloc_bytes, s.force_sync, s.compression, s.log_writer),
+        (8 << 10, false, Compression::Snappy, Some(LogWriter::Pwrite))
+    );
     assert_eq!(s.payload_bytes_max, 4 << 20);
     assert_eq!(
         config.cores,
