@@ -189,7 +189,7 @@ fn verify_file(path: &Path, payload_max: usize, out: &mut dyn Write) -> Result<b
 fn verify_dir(dir: &Path, payload_max: usize, out: &mut dyn Write) -> Result<bool, String> {
     let (logs, mut all) = files(dir)?;
     all.sort();
-    let whole = |(zxid, compression): &&(Zxid, Compression)| snapshots::read(dir, *zxid, *compression).is_ok();
+    let whole = |(zxid, compression): &&(Zxid, Compression)| snapshots::check(dir, *zxid, *compression).is_ok();
     let after = all.iter().rev().find(whole).map_or(Zxid::ZERO, |(zxid, _)| *zxid);
     let mark = fs::read(dir.join(MARK_FILE)).ok().and_then(|bytes| Mark::read(&bytes)).map(|(_, mark)| mark);
     let plan = ReplayPlan { logs: &logs, after, mark, payload_max };
