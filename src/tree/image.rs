@@ -225,6 +225,9 @@ impl ImageLoader {
                 Err(err) => return Err(ImageError::Decode(self.offset + start, err)),
             }
         }
+        // Nobody reads yet: what is loaded needs no undoing, and of a parent only its last version stays.
+        self.tree.store.commit(self.zxid);
+        self.tree.store.reclaim(usize::MAX);
         self.offset += r.position();
         Ok(r.position())
     }
