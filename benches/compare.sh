@@ -237,9 +237,14 @@ make_snapshot() { # NAME
     before=$(snapshot_sizes "$name")
     for ((turn = 0; turn < 50; turn++)); do
         touch_1000 "$name"
+        # It may still be counting what it has to write; looking too early costs another thousand writes, no more.
+        [[ $(snapshot_sizes "$name") == "$before" ]] || break
+    done
+    # Writing one takes seconds, and a stop gives up what is being written: it is there when nothing has changed for a while.
+    for ((turn = 0; turn < 60; turn++)); do
         now=$(snapshot_sizes "$name")
-        # Done when there is one that was not there before, and nothing grows any more.
-        if [[ $now != "$before" ]] && sleep 2 && [[ $now == "$(snapshot_sizes "$name")" ]]; then
+        sleep 2
+        if [[ $now != "$before" && $now == "$(snapshot_sizes "$name")" ]]; then
             stop "$name"
             return
         fi

@@ -101,10 +101,11 @@ fn every_snapshot_decodes_to_what_java_reads() {
         }
         assert_eq!(body.next_node(), Ok(None), "{set}/{name}");
         let digest = snapshot
+            .sections
             .digest
             .map(|d| json!({ "zxid": format!("{:#x}", d.zxid.0), "digestVersion": d.version, "digest": format!("{:#x}", d.digest) }));
         assert_eq!(digest.unwrap_or(Value::Null), expected["zxid_digest"], "{set}/{name}");
-        let last = snapshot.last_zxid.map_or(Value::Null, |z| Value::from(format!("{:#x}", z.0)));
+        let last = snapshot.sections.last_zxid.map_or(Value::Null, |z| Value::from(format!("{:#x}", z.0)));
         assert_eq!(last, expected["last_processed_zxid"], "{set}/{name}");
     }
 }
@@ -113,8 +114,8 @@ fn every_snapshot_decodes_to_what_java_reads() {
 fn every_snapshot_is_written_again_byte_for_byte() {
     for (set, name, bytes, expected) in golden("snapshot.") {
         let (snapshot, compression) = read(&name, &bytes);
-        let digest = snapshot.digest.map(|d| (d.zxid, TxnDigest { version: d.version, digest: d.digest }));
-        let sections = Sections { digest, last_zxid: snapshot.last_zxid };
+        let digest = snapshot.sections.digest.map(|d| (d.zxid, TxnDigest { version: d.version, digest: d.digest }));
+        let sections = Sections { digest, last_zxid: snapshot.sections.last_zxid };
         let mut plain = Vec::new();
         snapshot::write(&mut plain, Compression::None, &sections, |sink| sink(snapshot.body())).expect("written");
         assert_eq!(Value::from(plain.len()), expected["uncompressed_size"], "{set}/{name}");

@@ -184,7 +184,7 @@ fn verify_file(path: &Path, out: &mut dyn Write) -> Result<bool, String> {
 fn verify_dir(dir: &Path, out: &mut dyn Write) -> Result<bool, String> {
     let (logs, mut all) = files(dir)?;
     all.sort();
-    let whole = |(zxid, compression): &&(Zxid, Compression)| snapshots::read(dir, *zxid, *compression).is_ok();
+    let whole = |(zxid, compression): &&(Zxid, Compression)| snapshots::check(dir, *zxid, *compression).is_ok();
     let after = all.iter().rev().find(whole).map_or(Zxid::ZERO, |(zxid, _)| *zxid);
     let epochs = read_epochs(dir).map_err(at(dir))?;
     let mark = read_mark(dir, &epochs).map_err(at(dir))?;

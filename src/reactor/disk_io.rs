@@ -8,7 +8,7 @@
 //! 3. Any failure of the log's disk ends the process (L12).
 
 use crate::base::Zxid;
-use crate::disk::{Flush, LogFile, MarkFile, SegmentEvent, Segments};
+use crate::disk::{Background, Flush, LogFile, MarkFile, SegmentEvent, Segments};
 use crate::handoff::Inbox;
 use crate::reactor::mesh::ToReplicaTask;
 use crate::storage::format::FileKind;
@@ -173,8 +173,8 @@ fn perform_flushes(jobs: &Receiver<FlushJob>, control: &Inbox<ToReplicaTask>, sl
     }
 }
 
-/// Writes one snapshot and returns its size; blocking.
-pub type WriteSnapshot = Arc<dyn Fn(Image) -> io::Result<u64> + Send + Sync>;
+/// Writes one snapshot and returns its size; blocking, and an error soon after it was abandoned.
+pub type WriteSnapshot = Arc<dyn Fn(Image, &Background) -> io::Result<u64> + Send + Sync>;
 
 /// Snapshots, each on a thread of its own, one at a time.
 pub struct Snapshots {
@@ -183,14 +183,18 @@ pub struct Snapshots {
     running: RunningSnapshot,
 }
 
-/// The thread that writes a snapshot, for whoever has to wait for its end. Clones are the same one.
+/// The thread that writes a snapshot, for whoever ends the server. Clones are the same one.
 #[derive(Clone, Default)]
-pub struct RunningSnapshot(Arc<Mutex<Option<JoinHandle<()>>>>);
+pub struct RunningSnapshot {
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    background: Background,
+}
 
 impl RunningSnapshot {
-    /// Waits for the snapshot that is being written, if there is one.
-    pub fn wait(&self) {
-        let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    /// Gives up the snapshot that is being written, if there is one, and waits until its file is gone: the log has all it would hold.
+    pub fn abandon(&self) {
+        self.background.abandon();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // It cannot have panicked: that would have ended the process.
             let _ = thread.join();
@@ -198,7 +202,7 @@ impl RunningSnapshot {
     }
 
     fn set(&self, thread: JoinHandle<()>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     }
 }
 
@@ -208,7 +212,7 @@ impl Snapshots {
         Snapshots { write, control, running: RunningSnapshot::default() }
     }
 
-    /// To wait for the last one after the executors have ended.
+    /// To end the last one after the executors have ended.
     pub fn running(&self) -> RunningSnapshot {
         self.running.clone()
     }
@@ -216,13 +220,18 @@ impl Snapshots {
     /// Starts one.
     pub fn begin(&self, image: Image) {
         let (write, control, zxid) = (self.write.clone(), self.control.clone(), image.zxid());
+        let background = self.running.background.clone();
         let run = move || {
             let _guard = super::AbortOnPanic;
             lower_priority();
-            let ok = match write(image) {
+            let ok = match write(image, &background) {
                 Ok(bytes) => {
                     tracing::info!("wrote the snapshot at {zxid}, {bytes} bytes");
                     true
+                }
+                Err(_) if background.is_abandoned() => {
+                    tracing::info!("the snapshot at {zxid} was given up: the server stops, its logs are kept");
+                    false
                 }
                 Err(e) => {
                     tracing::warn!("the snapshot at {zxid} could not be written: {e}; the server goes on, its logs are kept");
@@ -255,10 +264,12 @@ fn lower_priority() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{LogWriter, SegmentsConfig};
+    use crate::disk::{LogWriter, SegmentsConfig, dir};
     use crate::storage::format::{MARK_FILE, SPARE_PREFIX};
     use crate::storage::mark::MARK_FILE_BYTES;
+    use crate::tree::{Tree, TreeConfig};
     use glommio::LocalExecutorBuilder;
+    use std::io::Write;
     use std::path::Path;
 
     const SEGMENT: u64 = 64 << 10;
@@ -378,5 +389,28 @@ mod tests {
         });
         assert_eq!(std::fs::read(dir.path().join("log.1")).expect("named"), [1; 10]);
         assert_eq!(std::fs::read(dir.path().join("log.9")).expect("named"), [2; 10]);
+    }
+
+    #[test]
+    fn a_snapshot_that_is_being_written_is_given_up_when_the_server_ends_and_leaves_no_file() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let control = Arc::new(Inbox::new(16));
+        let (began, begun) = std::sync::mpsc::channel();
+        let path = dir.path().to_path_buf();
+        let write: WriteSnapshot = Arc::new(move |_, background| {
+            dir::replace_file_in_background(&path, "temp", "snapshot", background, |file| -> io::Result<()> {
+                began.send(()).expect("the test waits");
+                // Ends by itself, so that a failure is not a test that hangs.
+                (0..32).try_for_each(|_| file.write_all(&[0; 1 << 20]))
+            })
+        });
+        let snapshots = Snapshots::new(write, control.clone());
+        snapshots.begin(Tree::new(TreeConfig::default()).begin_image());
+        begun.recv().expect("begun");
+        snapshots.running().abandon();
+        assert!(dir::list(dir.path()).expect("listed").is_empty());
+        let mut told = Vec::new();
+        control.drain(&mut told, 16);
+        assert!(matches!(&told[..], [ToReplicaTask::SnapshotDone { zxid: Zxid::ZERO, ok: false }]), "the replica is told");
     }
 }

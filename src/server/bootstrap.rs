@@ -159,11 +159,11 @@ impl ZooServer {
     fn join(&mut self) -> Result<(), StartError> {
         let Some(executors) = self.executors.take() else { return Ok(()) };
         let ended = executors.join().map_err(StartError::Ended);
-        self.snapshot.wait();
+        self.snapshot.abandon();
         ended
     }
 
-    /// Stops it cleanly: flushes, answers, closes, and waits for what is written in the background. The directory is free afterwards.
+    /// Stops it cleanly: flushes, answers, closes, and gives up what is written in the background. The directory is free afterwards.
     pub fn stop(self) -> Result<(), StartError> {
         self.stopper.stop();
         self.wait()
@@ -203,7 +203,7 @@ fn assemble(
     let log = open_log(config, log_config.segment_bytes, mesh)?;
     let replica = Replica::new(config.replica(seed(), log_config), tree, clock::now(), clock::wall());
     let files = files.clone();
-    let snapshots = Snapshots::new(Arc::new(move |image| files.write(image)), mesh.control.clone());
+    let snapshots = Snapshots::new(Arc::new(move |image, background| files.write_in_background(image, background)), mesh.control.clone());
     let limit = |max: Option<usize>| max.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
     let automatic_share = if mesh.shards.len() >= REPLICA_SHARE_SHARDS { REPLICA_SHARE_PERCENT } else { 100 };
     Ok(Parts {

@@ -10,7 +10,7 @@
 use super::config::StorageConfig;
 use super::snapshots::{self, SnapshotFiles};
 use crate::base::Zxid;
-use crate::disk::{DirLock, dir};
+use crate::disk::{DirLock, ReadAheadFile, dir};
 use crate::record::TxnDigest;
 use crate::record::epochs::{ACCEPTED_EPOCH_FILE, CURRENT_EPOCH_FILE, Epochs, StoredEpoch};
 use crate::record::txn::decode_payload;
@@ -18,8 +18,8 @@ use crate::storage::format::{Compression, FileKind, INITIALIZE_FILE, LOCK_FILE, 
 use crate::storage::mark::{MARK_FILE_BYTES, Mark};
 use crate::storage::recover::{self, Corruption, Damage, LogEnd, LogSource, ReplayError, ReplayPlan};
 use crate::storage::segment::Record;
-use crate::storage::snapshot::Snapshot;
-use crate::tree::{ImageDigest, Tree, TreeConfig, load_image};
+use crate::storage::snapshot::SnapshotDigest;
+use crate::tree::{ImageDigest, ImageLoader, Tree, TreeConfig};
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -379,18 +379,21 @@ impl Start {
 }
 
 fn load_snapshot(dirs: &Dirs, zxid: Zxid, compression: Compression, config: &TreeConfig) -> Result<(Tree, Option<Zxid>), String> {
-    let snapshot = snapshots::read(&dirs.snapshots, zxid, compression).map_err(|e| e.to_string())?;
-    let exact_from = snapshot.exact_from();
-    let (tree, _) =
-        load_image(config.clone(), zxid, snapshot.body(), image_digest(&snapshot)).map_err(|e| format!("cannot be loaded: {e}"))?;
+    let mut reader = snapshots::open(&dirs.snapshots, zxid, compression).map_err(|e| e.to_string())?;
+    let mut loader = ImageLoader::new(config.clone(), zxid);
+    while let Some(piece) = reader.next_piece().map_err(|e| e.to_string())? {
+        loader.take(piece).map_err(|e| format!("cannot be loaded: {e}"))?;
+    }
+    let sections = reader.finish().map_err(|e| e.to_string())?;
+    let tree = loader.finish(sections.digest.map(image_digest)).map_err(|e| format!("cannot be loaded: {e}"))?;
     match tree.digest_matches(None) {
         Some(false) => Err("does not have the digest it carries".to_owned()),
-        _ => Ok((tree, exact_from)),
+        _ => Ok((tree, sections.exact_from())),
     }
 }
 
-fn image_digest(snapshot: &Snapshot) -> Option<ImageDigest> {
-    snapshot.digest.map(|d| ImageDigest { zxid: d.zxid, digest: TxnDigest { version: d.version, digest: d.digest } })
+fn image_digest(d: SnapshotDigest) -> ImageDigest {
+    ImageDigest { zxid: d.zxid, digest: TxnDigest { version: d.version, digest: d.digest } }
 }
 
 /// When digests may be compared. A Java snapshot can hold effects of transactions after the zxid in its name, so until replay has passed
@@ -443,9 +446,9 @@ fn apply_record(tree: &mut Tree, digests: &mut Digests, log: Zxid, record: &Reco
 pub struct LogDir<'a>(pub &'a Path);
 
 impl LogSource for LogDir<'_> {
-    type File = File;
-    fn open(&mut self, log: Zxid) -> io::Result<File> {
-        File::open(self.0.join(FileKind::Log(log).name()))
+    type File = ReadAheadFile;
+    fn open(&mut self, log: Zxid) -> io::Result<ReadAheadFile> {
+        ReadAheadFile::start(File::open(self.0.join(FileKind::Log(log).name()))?)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::record::frame::write_frame;
 use crate::record::txn::{CreateKind, CreateTxn, Txn, encode_payload};
 use crate::server::ServerConfig;
 use crate::storage::format::FileHeader;
+use crate::storage::snapshot::Snapshot;
 use std::collections::BTreeMap;
 
 struct Fixture {
@@ -93,7 +94,7 @@ fn a_first_start_makes_an_empty_database_with_javas_first_snapshot() {
     assert_eq!((recovered.last_zxid, recovered.snapshot, recovered.replayed), (Zxid::ZERO, None, 0));
     let written = f.get("snapshot.0");
     assert_eq!(written.len(), 478, "as many bytes as Java's with default flags");
-    assert!(Snapshot::parse(written).is_ok());
+    assert!(Snapshot::parse(&written).is_ok());
     drop(recovered);
     assert_eq!(f.recovered().snapshot, Some(Zxid::ZERO));
 }

@@ -2,14 +2,14 @@
 //! threads and start-up.
 
 use crate::base::Zxid;
-use crate::disk::dir;
+use crate::disk::{Background, ReadAheadFile, dir};
 use crate::server::config::{self, StorageConfig};
 use crate::storage::format::{Compression, FileKind, TEMP_PREFIX};
 use crate::storage::retention::purge_plan;
-use crate::storage::snapshot::{self, Sections, Snapshot, SnapshotError};
+use crate::storage::snapshot::{self, Sections, SnapshotError, SnapshotReader};
 use crate::tree::Image;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Where and how snapshots are written.
@@ -41,16 +41,29 @@ impl SnapshotFiles {
     }
 
     /// Writes `snapshot.<zxid of the image>`: whole and durable, or not at all (D2). Name, sections and digest are all of one zxid (rule B8).
-    pub fn write(&self, mut image: Image) -> io::Result<u64> {
+    pub fn write(&self, image: Image) -> io::Result<u64> {
+        let (temp, name) = self.names(&image);
+        dir::replace_file(&self.snapshot_dir, &temp, &name, |file| self.write_to(file, image))
+    }
+
+    /// The same beside a log that must not wait, until it is abandoned.
+    pub fn write_in_background(&self, image: Image, background: &Background) -> io::Result<u64> {
+        let (temp, name) = self.names(&image);
+        dir::replace_file_in_background(&self.snapshot_dir, &temp, &name, background, |file| self.write_to(file, image))
+    }
+
+    fn names(&self, image: &Image) -> (String, String) {
+        let name = FileKind::Snapshot(image.zxid(), self.compression).name();
+        (format!("{TEMP_PREFIX}{name}"), name)
+    }
+
+    fn write_to(&self, file: impl Write, mut image: Image) -> io::Result<()> {
         let zxid = image.zxid();
-        let name = FileKind::Snapshot(zxid, self.compression).name();
         let sections = Sections {
             digest: image.digest().filter(|_| self.with_digest).map(|digest| (zxid, digest)),
             last_zxid: self.with_last_zxid.then_some(zxid),
         };
-        dir::replace_file(&self.snapshot_dir, &format!("{TEMP_PREFIX}{name}"), &name, |file| {
-            snapshot::write(file, self.compression, &sections, |sink| image.write(sink, &mut std::thread::yield_now))
-        })
+        snapshot::write(file, self.compression, &sections, |sink| image.write(sink))
     }
 
     /// Removes what is not needed to recover from the newest `retain` verified snapshots (D7); returns the names.
@@ -75,10 +88,17 @@ pub fn history_files(dir: &Path) -> io::Result<Vec<FileKind>> {
     Ok(dir::list(dir)?.iter().filter_map(|entry| FileKind::parse(&entry.name)).collect())
 }
 
-/// Reads a snapshot, verifying it.
-pub fn read(dir: &Path, zxid: Zxid, compression: Compression) -> Result<Snapshot, SnapshotError> {
+/// Opens a snapshot to be read piece by piece, on a thread of its own what the disk and the decompression are concerned.
+pub fn open(dir: &Path, zxid: Zxid, compression: Compression) -> Result<SnapshotReader<ReadAheadFile>, SnapshotError> {
     let file = File::open(dir.join(FileKind::Snapshot(zxid, compression).name()))?;
-    Snapshot::read(io::BufReader::new(file), compression)
+    SnapshotReader::open(ReadAheadFile::start(snapshot::decoder(file, compression)?)?)
+}
+
+/// Reads a snapshot from end to end: structure and every seal.
+pub fn check(dir: &Path, zxid: Zxid, compression: Compression) -> Result<(), SnapshotError> {
+    let mut reader = open(dir, zxid, compression)?;
+    while reader.next_piece()?.is_some() {}
+    reader.finish().map(drop)
 }
 
 fn verify(dir: &Path, zxid: Zxid, compression: Compression) -> Result<(), SnapshotError> {

@@ -11,4 +11,5 @@ pub mod retention;
 pub mod segment;
 pub mod snapshot;
 pub mod snapshot_body;
+mod snapshot_read;
 mod xerial;

@@ -87,22 +87,19 @@ impl<'a> BodyReader<'a> {
         };
         Ok(Some(NodeEntry { path, data, acl, stat }))
     }
-    /// Reads over the whole body without looking into it; `Err` has the offset.
-    pub fn skip_all(mut self) -> Result<usize, (usize, DecodeError)> {
-        self.skip().map_err(|e| (self.position(), e))?;
-        Ok(self.position())
-    }
-
-    fn skip(&mut self) -> Result<(), DecodeError> {
+    /// Reads over sessions and ACL table.
+    pub fn skip_tables(&mut self) -> Result<(), DecodeError> {
         let sessions = self.r.count(ENTRY_BYTES_MIN)?.unwrap_or(0);
         self.r.take(sessions * ENTRY_BYTES_MIN)?;
-        self.acls()?;
-        loop {
-            if self.r.buffer()?.ok_or(DecodeError::Null)? == END_MARKER {
-                return Ok(());
-            }
-            self.r.buffer()?;
-            self.r.take(8 + PERSISTED_STAT_BYTES)?;
+        self.acls().map(|_| ())
+    }
+    /// Reads over one node without looking into it; false at the end marker, which is read over too.
+    pub fn skip_node(&mut self) -> Result<bool, DecodeError> {
+        if self.r.buffer()?.ok_or(DecodeError::Null)? == END_MARKER {
+            return Ok(false);
         }
+        self.r.buffer()?;
+        self.r.take(8 + PERSISTED_STAT_BYTES)?;
+        Ok(true)
     }
 }

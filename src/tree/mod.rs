@@ -41,7 +41,7 @@ mod undo;
 mod znode;
 
 pub use acl::permits;
-pub use image::{Image, ImageDigest, ImageError, load_image};
+pub use image::{Image, ImageDigest, ImageError, ImageLoader, load_image};
 pub use listing::Listing;
 pub use read::TreeReader;
 
@@ -314,6 +314,11 @@ impl Tree {
     /// Frees at most `budget` retired versions; call once per turn.
     pub fn reclaim(&mut self, budget: usize) -> usize {
         self.store.reclaim(budget)
+    }
+    /// Versions that are not the newest of their node, or gone with it, and not freed: those readers and images still need, and those whose
+    /// turn has not come.
+    pub fn retained_versions(&self) -> usize {
+        self.store.garbage_len()
     }
     /// Read access for one shard.
     pub fn reader(&mut self) -> TreeReader {
