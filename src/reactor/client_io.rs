@@ -14,6 +14,7 @@ use crate::reactor::accept::{Accepted, Place};
 use crate::reactor::clock::{self, Alarm};
 use crate::reactor::mesh::{Mesh, Report, ToShard};
 use crate::reactor::readiness::{READY_MAX, Readiness, Ready};
+use crate::reactor::way::Way;
 use crate::reactor::words::Admin;
 use crate::shard::{Close, Detail, Shard, ShardReport};
 use foldhash::HashMap;
@@ -88,6 +89,7 @@ impl ShardLoop {
         let timers = glommio::spawn_local(self.clone().ring());
         let sockets = glommio::spawn_local(self.clone().serve_sockets());
         let mut messages = Vec::with_capacity(MESSAGES_PER_TURN);
+        let way = Way::of_this_executor();
         loop {
             self.until_woken().await;
             self.inbox.drain(&mut messages, MESSAGES_PER_TURN);
@@ -117,7 +119,7 @@ impl ShardLoop {
                 }
             });
             // The run queue goes first: sockets that became readable meanwhile get their turn before the next wake-up's.
-            glommio::executor().yield_now().await;
+            way.give().await;
         }
     }
 
@@ -252,6 +254,7 @@ impl ShardLoop {
     /// Serves the sockets that are ready, some at a time, for as long as the task lives.
     async fn serve_sockets(self: Rc<Self>) {
         let mut ready = Vec::with_capacity(READY_MAX);
+        let way = Way::of_this_executor();
         loop {
             self.readiness.take(&mut ready).unwrap_or_else(|e| no_sockets(&e));
             if ready.is_empty() {
@@ -260,7 +263,7 @@ impl ShardLoop {
             }
             ready.drain(..).for_each(|ready| self.ready(ready));
             // What these sockets asked for goes first, and what else this core has to do.
-            glommio::executor().yield_now().await;
+            way.give().await;
         }
     }
 

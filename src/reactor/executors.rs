@@ -20,8 +20,8 @@ use std::time::Duration;
 const IO_MEMORY: usize = 64 << 10;
 /// Entries of each ring.
 const RING_DEPTH: usize = 128;
-/// How long a task that is always runnable may keep an executor from looking at its sockets.
-const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// Never: an executor that is pre-empted before its first task has run would sleep with work to do. Long tasks give way by themselves.
+pub(super) const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 3600);
 /// The replica's share of its executor's time; another task queue has 1000.
 const REPLICA_SHARES: usize = 4000;
 

@@ -13,6 +13,7 @@ pub mod lag;
 pub mod mesh;
 pub mod readiness;
 pub mod replica_loop;
+pub mod way;
 pub mod words;
 
 use glommio::{GlommioError, TaskQueueHandle};

@@ -14,6 +14,7 @@ use crate::reactor::clock::{self, Alarm};
 use crate::reactor::disk_io::{LogFiles, Snapshots};
 use crate::reactor::lag::LagWatch;
 use crate::reactor::mesh::{Mesh, Report, ToReplicaTask, ToShard};
+use crate::reactor::way::Way;
 use crate::replica::{Input, Output, Replica};
 use crate::storage::log::LogAction;
 use std::cell::{Cell, RefCell};
@@ -82,10 +83,11 @@ impl ReplicaLoop {
         let queue = glommio::executor().current_task_queue();
         let timers = super::spawn_into(self.clone().ring(), queue);
         self.turn(None);
+        let way = Way::of_this_executor();
         while !self.state.borrow().stopped {
             self.until_woken().await;
             self.turn(None);
-            glommio::executor().yield_now().await;
+            way.give().await;
         }
         timers.cancel().await;
         for shard in 0..self.mesh.shards.len() {
