@@ -166,7 +166,7 @@ fn images(c: &mut Criterion<CpuTime>, driver: &mut Driver, znodes: u64) {
                 bytes.extend_from_slice(piece);
                 Ok(())
             };
-            driver.tree.begin_image().write(&mut sink, &mut || {}).expect("memory takes everything");
+            driver.tree.begin_image().write(&mut sink).expect("memory takes everything");
         });
     });
     group.bench_function("load", |b| {

@@ -27,7 +27,7 @@ const OWN_OWNER: u32 = 8;
 /// Top bit of the stored cversion.
 const CVERSION_TOP: u32 = 16;
 const FLAG_BITS: u32 = 5;
-const _: () = assert!(PATH_BYTES_MAX <= (1 << (32 - FLAG_BITS)) - 1);
+const _: () = assert!(PATH_BYTES_MAX < 1 << (32 - FLAG_BITS));
 
 const OWNER_BYTES: usize = 8;
 const POINTER_BYTES: usize = size_of::<*const u8>();
