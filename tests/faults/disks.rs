@@ -306,7 +306,7 @@ fn a_flush_that_fails_ends_the_server_at_once_and_nothing_acknowledged_is_lost()
 #[test]
 fn a_mapped_log_that_loses_its_pages_ends_the_server_with_a_message() {
     let dir = temp_dir();
-    let server = ServerProcess::start(dir.path(), 1, &[]);
+    let server = ServerProcess::start(dir.path(), 1, &["zoo.logWriter=map"]);
     if server.log().contains("the log is written with pwrite") {
         return skipped("a_mapped_log_that_loses_its_pages_ends_the_server_with_a_message", "logs are not mapped on this file system");
     }
