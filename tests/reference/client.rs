@@ -38,11 +38,7 @@ impl Client {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(ANSWER_MAX)).unwrap();
-        let request =
-            ConnectRequest { last_zxid_seen: 0, timeout_ms, session, password: password.to_vec(), read_only: false, has_read_only: true };
-        let mut frame = Vec::new();
-        request.write_frame(&mut frame);
-        stream.write_all(&frame).unwrap();
+        stream.write_all(&ConnectRequest::again(session, password, timeout_ms).frame()).unwrap();
         let session = ConnectResponse::decode(&read_frame(&mut stream).expect("an answer to the connect request")).unwrap();
         Client { stream, session }
     }
