@@ -101,7 +101,7 @@ impl Shell {
             LogAction::Cut { above, mark_offset, mark } => {
                 self.mark.write(mark_offset, &mark).expect("written");
                 let dir = self.dir.clone();
-                self.segments.then(1, "cutting", Box::new(move || recovery::cut_logs(&dir, above, 1 << 20)));
+                self.segments.then(1, "cutting", Box::new(move || recovery::cut_logs(&dir, above)));
                 assert!(matches!(self.event(), SegmentEvent::Done { request: 1 }));
                 self.log.handle_cut();
             }
@@ -172,14 +172,14 @@ fn damage_to_the_very_last_acknowledged_record_is_noticed() {
 /// What a leader has a server forget is gone from files of this run and of earlier ones, and other transactions take its numbers (L6, L20).
 #[test]
 fn what_was_cut_off_is_gone_after_a_kill_too() {
-    for allow_maps in [true, false] {
+    for writer in [LogWriter::Direct, LogWriter::Map, LogWriter::Pwrite] {
         let root = tempfile::tempdir().expect("temp dir");
         let (storage, recovered) = recover(root.path());
-        let mut shell = Shell::start(&storage.log_version_dir(), recovered.last_zxid, allow_maps);
+        let mut shell = Shell::start(&storage.log_version_dir(), recovered.last_zxid, writer);
         shell.append(300);
         drop((shell, recovered));
         let (_, recovered) = recover(root.path());
-        let mut shell = Shell::start(&storage.log_version_dir(), recovered.last_zxid, allow_maps);
+        let mut shell = Shell::start(&storage.log_version_dir(), recovered.last_zxid, writer);
         shell.append(200);
         for (cut, added) in [(430, 20), (250, 0), (100, 7)] {
             shell.log.cut(Zxid(cut));
@@ -189,6 +189,6 @@ fn what_was_cut_off_is_gone_after_a_kill_too() {
         }
         drop((shell, recovered));
         let (_, recovered) = recover(root.path());
-        assert_eq!(recovered.last_zxid, Zxid(107), "maps {allow_maps}");
+        assert_eq!(recovered.last_zxid, Zxid(107), "maps {writer}");
     }
 }

@@ -17,7 +17,15 @@ fn config() -> ReplicaConfig {
         container_max_per_minute: 0,
         container_max_never_used_ms: 0,
         global_outstanding_limit: 1000,
-        log: LogConfig { segment_bytes: 4096, unsynced_bytes_max: 1 << 20, force_sync: true, file_bytes_max: None, payload_bytes_max: crate::base::limits::TXN_PAYLOAD_MAX, dbid: 7, epochs: crate::record::epochs::Epochs::NONE },
+        log: LogConfig {
+            segment_bytes: 4096,
+            unsynced_bytes_max: 1 << 20,
+            force_sync: true,
+            file_bytes_max: None,
+            payload_bytes_max: crate::base::limits::TXN_PAYLOAD_MAX,
+            dbid: 7,
+            epochs: crate::record::epochs::Epochs::NONE,
+        },
         seed: 1,
     }
 }

@@ -463,7 +463,11 @@ impl Start {
 }
 
 fn load_snapshot(dirs: &Dirs, zxid: Zxid, compression: Compression, config: &TreeConfig) -> Result<(Tree, Option<Zxid>), String> {
-    load(snapshots::open(&dirs.snapshots, &FileKind::Snapshot(zxid, compression).name(), compression).map_err(|e| e.to_string())?, zxid, config)
+    load(
+        snapshots::open(&dirs.snapshots, &FileKind::Snapshot(zxid, compression).name(), compression).map_err(|e| e.to_string())?,
+        zxid,
+        config,
+    )
 }
 
 /// The tree in a snapshot, and where it is known to be exact.

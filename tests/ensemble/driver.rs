@@ -45,6 +45,8 @@ impl Default for Setup {
         Setup {
             shards: 1,
             shard: ShardConfig {
+                listing_nodes_per_turn: 1024,
+                turn_cost_max: 1024,
                 frame_bytes_max: zoo::base::limits::JUTE_MAX_BUFFER,
                 out_buffer_bytes_max: 1 << 20,
                 watches_per_session_max: 10_000,
@@ -69,7 +71,15 @@ impl Default for Setup {
                 container_max_per_minute: 10_000,
                 container_max_never_used_ms: 0,
                 global_outstanding_limit: 1000,
-                log: LogConfig { segment_bytes: 64 << 20, unsynced_bytes_max: 16 << 20, force_sync: true, file_bytes_max: None, dbid: 7 },
+                log: LogConfig {
+                    segment_bytes: 64 << 20,
+                    unsynced_bytes_max: 16 << 20,
+                    force_sync: true,
+                    file_bytes_max: None,
+                    payload_bytes_max: TXN_PAYLOAD_MAX,
+                    dbid: 7,
+                    epochs: zoo::record::epochs::Epochs::NONE,
+                },
                 seed: 1,
             },
             tree: TreeConfig::default(),
@@ -185,8 +195,8 @@ impl World {
     /// The same at this time.
     pub fn over_at(setup: Setup, tree: Tree, now: Instant) -> World {
         let mut replica = match setup.member {
-            None => Replica::new(setup.replica, tree, now),
-            Some((zab, stored)) => Replica::member(setup.replica, tree, zab, stored, now),
+            None => Replica::new(setup.replica, tree, now, WallTime(1_700_000_000_000 + now.as_ms() as i64)),
+            Some((zab, stored)) => Replica::member(setup.replica, tree, zab, stored, now, WallTime(1_700_000_000_000 + now.as_ms() as i64)),
         };
         let publisher = Publisher::new();
         let inboxes: Vec<_> = (0..setup.shards).map(|_| Arc::new(Inbox::new(setup.inbox_len))).collect();
@@ -513,6 +523,9 @@ impl World {
     fn pump(&mut self, shard: usize) {
         let side = &mut self.shards[shard].shard;
         let find = |clients: &mut Vec<Client>, conn| clients.iter().position(|c| c.shard == shard && c.conn == conn).expect("known");
+        while let Some(conn) = side.poll_reap() {
+            side.reaped(self.now, conn);
+        }
         while let Some((conn, reading)) = side.poll_read_change() {
             let client = find(&mut self.clients, conn);
             assert_eq!(self.clients[client].paused, reading, "told only of changes");
@@ -526,7 +539,7 @@ impl World {
         while let Some(conn) = side.poll_transmit() {
             let client = find(&mut self.clients, conn);
             if !self.clients[client].deaf {
-                Self::transmit(side, &mut self.clients[client], self.now);
+                Self::transmit(side, &mut self.clients[client]);
             }
         }
         while let Some((conn, how)) = side.poll_close() {
@@ -542,26 +555,26 @@ impl World {
         self.shards[shard].woken.0.store(true, Ordering::Relaxed);
     }
 
-    fn transmit(side: &mut Shard, client: &mut Client, now: Instant) {
+    fn transmit(side: &mut Shard, client: &mut Client) {
         let bytes = side.output(client.conn).to_vec();
         client.received.extend_from_slice(&bytes);
-        side.sent(now, client.conn, bytes.len());
+        side.sent(client.conn, bytes.len());
     }
 
     /// A client that is deaf takes one byte.
     pub fn sip(&mut self, client: usize) {
-        let (shard, now) = (self.clients[client].shard, self.now);
+        let shard = self.clients[client].shard;
         let (side, client) = (&mut self.shards[shard].shard, &mut self.clients[client]);
         let byte = side.output(client.conn)[0];
         client.received.push(byte);
-        side.sent(now, client.conn, 1);
+        side.sent(client.conn, 1);
     }
 
     /// A client that was deaf reads again.
     pub fn listen(&mut self, client: usize) {
         self.clients[client].deaf = false;
-        let (shard, now) = (self.clients[client].shard, self.now);
-        Self::transmit(&mut self.shards[shard].shard, &mut self.clients[client], now);
+        let shard = self.clients[client].shard;
+        Self::transmit(&mut self.shards[shard].shard, &mut self.clients[client]);
         self.pump(shard);
     }
 }
@@ -587,7 +600,7 @@ impl Disk {
         self.written_bytes += bytes.len() as u64;
         let mut rest = if offset == 0 { &bytes[FILE_HEADER_BYTES..] } else { bytes };
         while !rest.is_empty() {
-            let frame = read_frame(rest, TXN_PAYLOAD_MAX).expect("whole records are written");
+            let frame = read_frame(rest).expect("whole records are written");
             let header = TxnHeader::read(&mut Reader::new(frame.payload)).expect("a transaction");
             self.records.push(Record { zxid: header.zxid, payload: frame.payload.to_vec(), file, synced: false });
             rest = &rest[frame.len()..];

@@ -69,6 +69,7 @@ impl Disk {
             }
             LogAction::Name { file, .. } => self.pending.push_back(Completion::Named(file)),
             LogAction::Close { .. } => self.closed += 1,
+            LogAction::Cut { .. } => panic!("nobody has this server forget anything"),
         }
     }
 

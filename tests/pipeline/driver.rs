@@ -477,6 +477,7 @@ impl World {
                 Output::Snapshot(image) => self.snapshots.push(image),
                 Output::Fatal(why) => panic!("{why}"),
                 Output::Stopped => self.stopped = true,
+                _ => panic!("a server that stands alone speaks to no others"),
             }
         }
         self.replica.reclaim();
@@ -556,6 +557,7 @@ fn copy(message: &ToReplica) -> ToReplica {
         ToReplica::Connect { conn, accepted, request } => ToReplica::Connect { conn: *conn, accepted: *accepted, request: request.clone() },
         ToReplica::Detach { conn, session, heard } => ToReplica::Detach { conn: *conn, session: *session, heard: *heard },
         ToReplica::Heard { conn, session, heard, at } => ToReplica::Heard { conn: *conn, session: *session, heard: *heard, at: *at },
+        ToReplica::AllHeard { sessions } => ToReplica::AllHeard { sessions: sessions.clone() },
     }
 }
 
