@@ -189,6 +189,6 @@ fn what_was_cut_off_is_gone_after_a_kill_too() {
         }
         drop((shell, recovered));
         let (_, recovered) = recover(root.path());
-        assert_eq!(recovered.last_zxid, Zxid(107), "maps {writer}");
+        assert_eq!(recovered.last_zxid, Zxid(107), "maps {writer:?}");
     }
 }
