@@ -21,10 +21,8 @@ use zoo::proto::{ErrorCode, EventType, OpCode};
 
 /// As the server's executors.
 const IO_MEMORY: usize = 64 << 10;
-/// More than there are connections: so many completions at a time pre-empt glommio's executor as its timer does, and an executor that is
-/// pre-empted before its first task has run sleeps with work to do.
-const RING_DEPTH: usize = 4096;
-/// Never.
+const RING_DEPTH: usize = 128;
+/// Never, as there: an executor that is pre-empted before its first task has run sleeps with work to do.
 const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 3600);
 /// Receive buffer of a connection.
 const BUFFER_BYTES: usize = 64 << 10;

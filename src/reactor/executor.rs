@@ -1,10 +1,10 @@
 //! One executor on a thread of its own: its start, which succeeds or fails within a bound, and the nudges that end a sleep it should not be in.
 //!
 //! glommio 0.12 puts an executor to sleep with tasks ready to run when, after it has looked at its rings and before the first task has run, its
-//! latency ring gets a completion that no task waits for; then only another event wakes it, and before its first task there may never be one. The
-//! pre-emption timer is such a completion, so it is set beyond reach (`PREEMPT_TIMER`). Another is the wake-up of a thread that has put its
-//! message down and loses its core before it rings. That takes a bad moment on a loaded machine; what follows is bounded by the nudges: each
-//! wakes the executor from outside, whatever it waits for, until it has run its tasks.
+//! latency ring gets a completion that no task waits for. Then only another event wakes it, and before its first task there may never be one.
+//! The pre-emption timer is such a completion, and on a loaded machine a common one: it is set beyond reach (`PREEMPT_TIMER`). By its source
+//! there could be others, like the wake-up by a thread that has put its message down and loses its core before it rings. Nobody has seen one;
+//! what it could do is bounded by the nudges. Each wakes the executor from outside, whatever it waits for, until it has run its tasks.
 
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement};
 use std::future::poll_fn;
