@@ -5,24 +5,18 @@ use crate::handoff::{Batch, Publisher};
 use crate::reactor::accept::{AcceptLimits, Acceptor};
 use crate::reactor::client_io::ShardLoop;
 use crate::reactor::disk_io::{Disk, LogFiles, Snapshots};
+use crate::reactor::executor::{Executor, NotBegun, Nudges};
 use crate::reactor::mesh::Mesh;
 use crate::reactor::peer_io::{PeerIo, PeerParts};
 use crate::reactor::replica_loop::ReplicaLoop;
 use crate::reactor::words::Admin;
 use crate::replica::Replica;
 use crate::shard::Shard;
-use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares};
+use glommio::{Latency, Placement, Shares};
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::Duration;
 
-/// Registered with each of an executor's three rings, so pinned memory: the smallest amount glommio takes.
-const IO_MEMORY: usize = 64 << 10;
-/// Entries of each ring.
-const RING_DEPTH: usize = 128;
-/// Never: an executor that is pre-empted before its first task has run would sleep with work to do. Long tasks give way by themselves.
-pub(super) const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 3600);
 /// The replica's share of its executor's time; another task queue has 1000.
 const REPLICA_SHARES: usize = 4000;
 
@@ -45,6 +39,16 @@ pub enum ExecutorError {
         shards: usize,
         /// What the system said.
         reason: String,
+    },
+    /// The machine gives this process no time, or the kernel does not come back.
+    #[error("executor {shard} of {shards} had not begun to run after {} s, so the start is given up: is this machine overloaded?", patience.as_secs())]
+    Late {
+        /// Which.
+        shard: usize,
+        /// Of how many.
+        shards: usize,
+        /// How long it was waited for.
+        patience: Duration,
     },
     /// The process may not use as many cores as should be bound.
     #[error("zoo.pin=yes needs {shards} cores, and this process may use {cores}; lower zoo.shards or set zoo.pin=auto")]
@@ -138,7 +142,8 @@ pub struct Parts {
 
 /// The running executors.
 pub struct Executors {
-    handles: Vec<ExecutorJoinHandle<()>>,
+    running: Vec<Executor>,
+    nudges: Nudges,
 }
 
 impl Executors {
@@ -146,7 +151,7 @@ impl Executors {
     pub fn start(plan: &CorePlan, parts: Parts) -> Result<Self, ExecutorError> {
         let shards = plan.cores.len();
         assert_eq!(shards, parts.shards.len());
-        let mut executors = Executors { handles: Vec::with_capacity(shards) };
+        let mut executors = Executors::none(shards)?;
         let Parts { shards: shard_parts, replica, publisher, log, snapshots, peers, mesh, admin, listener, .. } = parts;
         let mut shard_parts: Vec<_> = shard_parts.into_iter().enumerate().collect();
         while shard_parts.len() > 1 {
@@ -177,39 +182,31 @@ impl Executors {
         Ok(executors)
     }
 
+    fn none(shards: usize) -> Result<Self, ExecutorError> {
+        let nudges = Nudges::start().map_err(|e| ExecutorError::NotStarted { shard: 0, shards, reason: e.to_string() })?;
+        Ok(Executors { running: Vec::with_capacity(shards), nudges })
+    }
+
     fn start_one<F>(&mut self, plan: &CorePlan, shard: usize, main: impl FnOnce() -> F + Send + 'static) -> Result<(), ExecutorError>
     where
         F: Future<Output = ()> + 'static,
     {
         let shards = plan.cores.len();
-        let not_started = |reason: String| ExecutorError::NotStarted { shard, shards, reason };
-        let placement = plan.cores[shard].map_or(Placement::Unbound, Placement::Fixed);
-        // An executor that cannot set up its rings ends without running its future: the sender is dropped then, unused.
-        let (started, has_started) = mpsc::channel();
-        let handle = LocalExecutorBuilder::new(placement)
-            .name("zoo-shard")
-            .io_memory(IO_MEMORY)
-            .ring_depth(RING_DEPTH)
-            .preempt_timer(PREEMPT_TIMER)
-            .spawn(move || async move {
-                let _guard = super::AbortOnPanic;
-                let main = main();
-                let _ = started.send(());
-                main.await;
-            })
-            .map_err(|e| not_started(e.to_string()))?;
-        if has_started.recv().is_ok() {
-            self.handles.push(handle);
-            return Ok(());
-        }
-        Err(not_started(handle.join().err().map_or_else(|| "it ended at once".to_owned(), |e| e.to_string())))
+        let place = plan.cores[shard].map_or(Placement::Unbound, Placement::Fixed);
+        let executor = Executor::start(format!("zoo-shard-{shard}"), place, &self.nudges, main).map_err(|e| match e {
+            NotBegun::Failed(reason) => ExecutorError::NotStarted { shard, shards, reason },
+            NotBegun::Late(patience) => ExecutorError::Late { shard, shards, patience },
+        })?;
+        self.running.push(executor);
+        Ok(())
     }
 
     /// Waits until all have ended; `Err` names the one that ended by a panic.
     pub fn join(self) -> Result<(), String> {
         let mut result = Ok(());
-        for (i, handle) in self.handles.into_iter().enumerate() {
-            if let Err(e) = handle.join() {
+        let Executors { running, nudges: _nudges } = self;
+        for (i, executor) in running.into_iter().enumerate() {
+            if let Err(e) = executor.join() {
                 result = Err(format!("an executor (started as number {i}) ended by itself: {e}"));
             }
         }
@@ -247,7 +244,7 @@ mod tests {
     #[test]
     fn an_executor_that_cannot_start_is_an_error() {
         let plan = CorePlan { cores: vec![Some(1 << 20)] };
-        let mut executors = Executors { handles: Vec::new() };
+        let mut executors = Executors::none(1).expect("a thread");
         let error = executors.start_one(&plan, 0, || async {}).expect_err("there is no such core");
         assert!(error.to_string().contains("executor 0 of 1"), "{error}");
     }

@@ -8,6 +8,7 @@ pub mod accept;
 pub mod client_io;
 pub mod clock;
 pub mod disk_io;
+pub mod executor;
 pub mod executors;
 pub mod lag;
 pub mod mesh;

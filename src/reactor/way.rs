@@ -2,7 +2,7 @@
 //!
 //! Yielding lets other tasks run, but glommio looks at its rings only when none is runnable, or when its preempt timer has fired. That timer is
 //! of no use here: when it fires before the first task has run (the thread lost its core for so long), glommio 0.12 takes the queues for empty
-//! and sleeps, with runnable tasks in them, until something else happens. So the timer is set beyond reach (`executors::PREEMPT_TIMER`), and a
+//! and sleeps, with runnable tasks in them, until something else happens. So the timer is set beyond reach (`executor::PREEMPT_TIMER`), and a
 //! task that goes on and on waits for the ring itself now and then.
 
 use glommio::io::PollableFd;
@@ -47,7 +47,7 @@ fn no_ring(error: &io::Error) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reactor::executors::PREEMPT_TIMER;
+    use crate::reactor::executor::PREEMPT_TIMER;
     use glommio::LocalExecutorBuilder;
     use std::rc::Rc;
     use std::time::Duration;
