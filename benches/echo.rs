@@ -3,17 +3,21 @@
 //! `cargo bench --bench echo` measures its round trip over loopback with one blocking client.
 //! `cargo bench --bench echo -- --listen 127.0.0.1:7001 [--value-size 100]` serves until it is killed, for `loadgen`.
 //!
-//! One executor, one task per connection, the shape the real server has: one receive, all frames in it, one send.
+//! One executor, one task per connection, the shape the real server has: one receive, all frames in it, one send. A getData with a
+//! watch is remembered, and the next setData of anything sends an event to all of these: one frame, as many sends.
 
 use glommio::io::PollableFd;
 use glommio::{LocalExecutorBuilder, Placement};
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use zoo::base::{Reader, SessionId, Stat, Writer};
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
+use zoo::proto::event::write_notification;
 use zoo::proto::response::ReplyHeader;
-use zoo::proto::{ErrorCode, OpCode};
+use zoo::proto::{ErrorCode, EventType, OpCode};
 
 /// As the server's executors.
 const IO_MEMORY: usize = 64 << 10;
@@ -50,9 +54,12 @@ fn serve(listener: TcpListener, value_size: usize) {
         .preempt_timer(PREEMPT_TIMER)
         .spawn(move || async move {
             let listener = PollableFd::new(listener).expect("inside an executor");
+            let watchers = Rc::new(RefCell::new(Vec::new()));
             loop {
                 match listener.get_ref().accept() {
-                    Ok((stream, _)) => drop(glommio::spawn_local(connection(stream, Answers::new(value_size))).detach()),
+                    Ok((stream, _)) => {
+                        drop(glommio::spawn_local(connection(stream, Answers::new(value_size), watchers.clone())).detach());
+                    }
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => listener.readable().await.expect("poll a listener"),
                     Err(e) => panic!("accept: {e}"),
                 }
@@ -63,11 +70,13 @@ fn serve(listener: TcpListener, value_size: usize) {
         .expect("the executor does not panic");
 }
 
-async fn connection(stream: TcpStream, answers: Answers) {
+type Watchers = Rc<RefCell<Vec<Rc<PollableFd<TcpStream>>>>>;
+
+async fn connection(stream: TcpStream, answers: Answers, watchers: Watchers) {
     if stream.set_nodelay(true).and_then(|()| stream.set_nonblocking(true)).is_err() {
         return;
     }
-    let Ok(socket) = PollableFd::new(stream) else { return };
+    let Ok(socket) = PollableFd::new(stream).map(Rc::new) else { return };
     let (mut input, mut filled, mut output, mut connected) = (vec![0u8; BUFFER_BYTES], 0, Vec::with_capacity(BUFFER_BYTES), false);
     loop {
         if socket.readable().await.is_err() {
@@ -87,7 +96,11 @@ async fn connection(stream: TcpStream, answers: Answers) {
             if end > filled {
                 break;
             }
-            ends |= answers.answer(&input[at + 4..end], &mut connected, &mut output);
+            let frame = &input[at + 4..end];
+            if connected {
+                watch(frame, &socket, &watchers);
+            }
+            ends |= answers.answer(frame, &mut connected, &mut output);
             at = end;
         }
         input.copy_within(at..filled, 0);
@@ -96,6 +109,25 @@ async fn connection(stream: TcpStream, answers: Answers) {
             return;
         }
         output.clear();
+    }
+}
+
+/// Remembers who watches, and tells all of them when something is set.
+fn watch(frame: &[u8], socket: &Rc<PollableFd<TcpStream>>, watchers: &Watchers) {
+    let mut r = Reader::new(frame);
+    let op = r.i32().and_then(|_xid| r.i32()).ok().and_then(OpCode::from_i32);
+    let path = r.string().unwrap_or_default();
+    match op {
+        Some(OpCode::GetData) if r.bool() == Ok(true) => watchers.borrow_mut().push(socket.clone()),
+        Some(OpCode::SetData) => {
+            let mut event = Vec::new();
+            write_notification(&mut event, 0, EventType::NodeDataChanged, path);
+            for watcher in watchers.borrow_mut().drain(..) {
+                // A client that is gone hears nothing; one that does not read for so long is not one of this program's.
+                drop(watcher.get_ref().write(&event));
+            }
+        }
+        _ => {}
     }
 }
 
@@ -187,15 +219,7 @@ impl Client {
         let stream = TcpStream::connect(addr).expect("the server listens");
         stream.set_nodelay(true).expect("TCP");
         let mut client = Client { stream, out: Vec::new() };
-        let request = ConnectRequest {
-            last_zxid_seen: 0,
-            timeout_ms: 30_000,
-            session: SessionId::NONE,
-            password: vec![0; 16],
-            read_only: false,
-            has_read_only: true,
-        };
-        request.write_frame(&mut client.out);
+        ConnectRequest::new_session(30_000).write_frame(&mut client.out);
         client.exchange(|frame| assert!(ConnectResponse::decode(frame).is_ok_and(|r| r.timeout_ms > 0)));
         client
     }

@@ -1,6 +1,6 @@
-//! The log's append as the server does it, beside its twin and a bare loop: copy into a map or pwrite into a prepared segment, then one
-//! fdatasync by a blocking call; and the same pwrite and fdatasync without any of our code. Ways take turns, so that the disk's moods fall on
-//! all. The append alone is shown too: it is what could stall a reactor (rule A21).
+//! The log's append as the server does it, in all its ways, beside a bare loop: collect and write whole blocks directly, copy into a map, or
+//! pwrite, each into a prepared segment with one blocking flush; and the same pwrite and fdatasync without any of our code. Ways take turns,
+//! so that the disk's moods fall on all. The append alone is shown too: it is what could stall a reactor (rule A21).
 //!
 //! `cargo bench --bench segment [-- --dir DIR]` (default: cargo's target directory, not the system's temporary one, which may be a tmpfs).
 
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Instant;
 use zoo::disk::segments::create_zeroed;
-use zoo::disk::{LogFile, SegmentEvent, Segments, SegmentsConfig};
+use zoo::disk::{LogFile, LogWriter, SegmentEvent, Segments, SegmentsConfig};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
 const SIZES: [usize; 3] = [100, 4 << 10, 64 << 10];
@@ -52,9 +52,9 @@ struct Lane {
     durable: Histogram<u64>,
 }
 
-fn segment(dir: &Path, allow_maps: bool, spare_prefix: &'static str) -> (Segments, LogFile) {
+fn segment(dir: &Path, writer: LogWriter, spare_prefix: &'static str) -> (Segments, LogFile) {
     let (tx, events) = mpsc::channel();
-    let config = SegmentsConfig { dir: dir.to_path_buf(), segment_bytes: SEGMENT_BYTES, spare_prefix, allow_maps, mark: None };
+    let config = SegmentsConfig { dir: dir.to_path_buf(), segment_bytes: SEGMENT_BYTES, spare_prefix, writer, mark: None };
     let mut segments = Segments::start(config, move |e| drop(tx.send(e))).expect("started");
     let file = segments.take(0, SEGMENT_BYTES).unwrap_or_else(|| match events.recv() {
         Ok(SegmentEvent::Taken { file, .. }) => file,
@@ -85,14 +85,20 @@ fn main() {
 }
 
 fn run(dir: &Path, size: usize, blocks: usize, rounds: usize) {
-    let (mapped_segments, mapped) = segment(dir, true, "mapped.");
-    let (plain_segments, plain) = segment(dir, false, "pwrite.");
-    if let Some(refusal) = mapped_segments.refusal() {
-        println!("SKIPPED for maps: {refusal}");
+    let (direct_segments, direct) = segment(dir, LogWriter::Direct, "direct.");
+    let (mapped_segments, mapped) = segment(dir, LogWriter::Map, "mapped.");
+    let (plain_segments, plain) = segment(dir, LogWriter::Pwrite, "pwrite.");
+    for file in [&direct, &mapped] {
+        println!("{} is written by {:?}", file.path().display(), file.writer());
     }
-    let bare = Bare(create_zeroed(&dir.join("bare"), SEGMENT_BYTES).expect("prepared"));
+    let bare = Bare(create_zeroed(&dir.join("bare"), SEGMENT_BYTES).expect("prepared").0);
     let lane = |name, way| Lane { name, way, offset: 0, append: histogram(), durable: histogram() };
-    let mut lanes = [lane("mapped", Box::new(mapped)), lane("pwrite", Box::new(plain)), lane("bare loop", Box::new(bare) as Box<dyn Way>)];
+    let mut lanes = [
+        lane("direct", Box::new(direct) as Box<dyn Way>),
+        lane("mapped", Box::new(mapped)),
+        lane("pwrite", Box::new(plain)),
+        lane("bare loop", Box::new(bare)),
+    ];
     let bytes = vec![7u8; size];
     let faults_before = major_faults();
     for _ in 0..blocks {
@@ -106,6 +112,7 @@ fn run(dir: &Path, size: usize, blocks: usize, rounds: usize) {
     }
     println!("          major faults: {faults}");
     drop(lanes);
+    direct_segments.stop();
     mapped_segments.stop();
     plain_segments.stop();
 }

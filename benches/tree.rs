@@ -100,7 +100,11 @@ fn reads(c: &mut Criterion<CpuTime>, driver: &mut Driver, znodes: u64) {
             (0..znodes.div_ceil(CHILDREN_PER_PARENT)).map(|n| format!("/app/svc-{n}")).collect::<Vec<_>>().into_iter().cycle();
         b.iter(|| {
             out.clear();
-            reader.get_children(at, &parents.next().expect("endless"), false, &auth, &mut out).expect("there");
+            assert!(
+                reader
+                    .get_children(at, &parents.next().expect("endless"), false, &auth, (usize::MAX, usize::MAX), &mut out)
+                    .expect("there")
+            );
         });
     });
     group.finish();
@@ -162,7 +166,7 @@ fn images(c: &mut Criterion<CpuTime>, driver: &mut Driver, znodes: u64) {
                 bytes.extend_from_slice(piece);
                 Ok(())
             };
-            driver.tree.begin_image().write(&mut sink, &mut || {}).expect("memory takes everything");
+            driver.tree.begin_image().write(&mut sink).expect("memory takes everything");
         });
     });
     group.bench_function("load", |b| {

@@ -3,12 +3,18 @@
 //! Layers, each using only those before it: `base` (vocabulary) → `record` (transactions), `proto` (client protocol) →
 //! `tree` (znodes), `storage` (log and snapshots), `handoff` (cross-core queues), `disk` (blocking file work) →
 //! `conn`, `replica`, `shard` (pure cores) → `reactor` (glommio) → `server`.
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
+
 pub mod admin;
 pub mod base;
 pub mod cli;
 pub mod conn;
 pub mod disk;
 pub mod handoff;
+pub mod metrics;
 pub mod proto;
 pub mod reactor;
 pub mod record;

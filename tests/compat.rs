@@ -10,8 +10,6 @@ use zoo::storage::segment::RecordReader;
 use zoo::storage::snapshot::{self, Sections, Snapshot};
 use zoo::storage::snapshot_body::BodyReader;
 
-const PAYLOAD_MAX: usize = 1 << 21;
-
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/java-3.9.4/storage")
 }
@@ -39,7 +37,7 @@ fn every_log_record_decodes_to_what_java_reads() {
     assert_eq!(logs.len(), 8, "one log per set");
     let mut records = 0;
     for (set, name, bytes, expected) in logs {
-        let (header, mut reader) = RecordReader::open(&bytes[..], PAYLOAD_MAX).expect("io").expect("a log");
+        let (header, mut reader) = RecordReader::open(&bytes[..]).expect("io").expect("a log");
         assert_eq!(header.dbid, 0);
         let mut got = Vec::new();
         while let Ok(record) = reader.next().expect("io") {
@@ -65,7 +63,7 @@ fn every_log_record_is_written_again_byte_for_byte() {
     for (set, name, bytes, _) in golden("log.") {
         let mut again = Vec::new();
         FileHeader::log(0).write(&mut again);
-        let (_, mut reader) = RecordReader::open(&bytes[..], PAYLOAD_MAX).expect("io").expect("a log");
+        let (_, mut reader) = RecordReader::open(&bytes[..]).expect("io").expect("a log");
         while let Ok(record) = reader.next().expect("io") {
             let (header, txn, digest) = decode_payload(record.payload).expect("decodes");
             let mut payload = Vec::new();
@@ -103,10 +101,11 @@ fn every_snapshot_decodes_to_what_java_reads() {
         }
         assert_eq!(body.next_node(), Ok(None), "{set}/{name}");
         let digest = snapshot
+            .sections
             .digest
             .map(|d| json!({ "zxid": format!("{:#x}", d.zxid.0), "digestVersion": d.version, "digest": format!("{:#x}", d.digest) }));
         assert_eq!(digest.unwrap_or(Value::Null), expected["zxid_digest"], "{set}/{name}");
-        let last = snapshot.last_zxid.map_or(Value::Null, |z| Value::from(format!("{:#x}", z.0)));
+        let last = snapshot.sections.last_zxid.map_or(Value::Null, |z| Value::from(format!("{:#x}", z.0)));
         assert_eq!(last, expected["last_processed_zxid"], "{set}/{name}");
     }
 }
@@ -115,8 +114,8 @@ fn every_snapshot_decodes_to_what_java_reads() {
 fn every_snapshot_is_written_again_byte_for_byte() {
     for (set, name, bytes, expected) in golden("snapshot.") {
         let (snapshot, compression) = read(&name, &bytes);
-        let digest = snapshot.digest.map(|d| (d.zxid, TxnDigest { version: d.version, digest: d.digest }));
-        let sections = Sections { digest, last_zxid: snapshot.last_zxid };
+        let digest = snapshot.sections.digest.map(|d| (d.zxid, TxnDigest { version: d.version, digest: d.digest }));
+        let sections = Sections { digest, last_zxid: snapshot.sections.last_zxid };
         let mut plain = Vec::new();
         snapshot::write(&mut plain, Compression::None, &sections, |sink| sink(snapshot.body())).expect("written");
         assert_eq!(Value::from(plain.len()), expected["uncompressed_size"], "{set}/{name}");

@@ -103,7 +103,7 @@ fn write_until_the_end(address: SocketAddr, client: usize, progress: &Progress) 
 
 fn request(client: usize, step: u64) -> (OpCode, Vec<u8>) {
     let i = step / 2;
-    if step % 2 == 0 {
+    if step.is_multiple_of(2) {
         (OpCode::SetData, set_data(&counter(client), &i.to_be_bytes(), -1))
     } else {
         (OpCode::Create, create(&node(client, i), b"", 0))

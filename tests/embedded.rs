@@ -3,11 +3,14 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 use support::{RawClient, path_watch, set_data, temp_dir};
 use zoo::proto::OpCode;
-use zoo::server::{ServerConfig, StartError, ZooServer};
+use zoo::server::{ServerConfig, StartError, ZooServer, on_fatal};
 
 fn config(dir: &std::path::Path, shards: u16) -> ServerConfig {
     let mut config = ServerConfig::development(SocketAddr::from(([127, 0, 0, 1], 0)), dir);
@@ -116,4 +119,36 @@ fn a_write_taken_up_while_replies_are_being_sent_reaches_the_replica_at_once() {
     assert_eq!(client.reply().expect("the read").err, 0);
     assert_eq!(client.reply().expect("the write behind it").err, 0);
     server.stop().expect("stops cleanly");
+}
+
+/// Where a process of this test binary whose server shall fail has its files.
+const DOOMED: &str = "ZOO_TEST_DOOMED";
+
+#[test]
+fn a_program_hears_why_its_server_ends_it() {
+    let _shared = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+    let dir = temp_dir();
+    let status = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "doomed", "--ignored"])
+        .env(DOOMED, dir.path())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .expect("runs");
+    assert_eq!(status.signal(), Some(rustix::process::Signal::ABORT.as_raw()), "{status}");
+    let why = std::fs::read_to_string(dir.path().join("why")).expect("the hook was called");
+    assert!(why.contains("the transaction log cannot go on"), "{why}");
+}
+
+#[test]
+#[ignore = "ends its process; run by another test"]
+fn doomed() {
+    let Some(dir) = std::env::var_os(DOOMED).map(PathBuf::from) else { return };
+    let why = dir.join("why");
+    on_fatal(move |message| std::fs::write(&why, message).expect("written"));
+    let server = ZooServer::start(config(&dir.join("data"), 1)).expect("starts");
+    // The first write needs a log file of that name, and its directory is gone.
+    std::fs::rename(dir.join("data"), dir.join("elsewhere")).expect("renamed");
+    let mut client = RawClient::connect(server.address());
+    client.create("/never", b"", 0);
 }

@@ -7,13 +7,12 @@ use std::io::{self, Cursor};
 use zoo::base::prng::Prng;
 use zoo::base::{SessionId, WallTime, Writer, Xid, Zxid};
 use zoo::record::TxnHeader;
+use zoo::record::epochs::Epochs;
 use zoo::record::frame::write_frame;
 use zoo::storage::format::FileHeader;
 use zoo::storage::mark::Mark;
 use zoo::storage::recover::{LogEnd, LogSource, ReplayError, ReplayPlan, replay};
 use zoo::storage::segment::Record;
-
-const PAYLOAD_MAX: usize = 1 << 16;
 
 #[derive(Clone, Debug, Default)]
 struct Dir(BTreeMap<u64, Vec<u8>>);
@@ -58,7 +57,7 @@ type Outcome = Result<(Vec<u64>, LogEnd), String>;
 
 fn recover(dir: &Dir, mark: Option<Mark>) -> Outcome {
     let logs: Vec<Zxid> = dir.0.keys().map(|z| Zxid(*z)).collect();
-    let plan = ReplayPlan { logs: &logs, after: Zxid::ZERO, mark, payload_max: PAYLOAD_MAX };
+    let plan = ReplayPlan { logs: &logs, after: Zxid::ZERO, mark, epochs: Epochs::NONE };
     let mut seen = Vec::new();
     let mut apply = |_: Zxid, r: &Record<'_>| -> Result<(), ()> {
         seen.push(r.header.zxid.0);
@@ -73,7 +72,7 @@ fn recover(dir: &Dir, mark: Option<Mark>) -> Outcome {
 
 mod oracle {
     //! The rules once more, as slowly and plainly as possible.
-    use super::{BTreeMap, PAYLOAD_MAX};
+    use super::BTreeMap;
 
     fn adler(bytes: &[u8]) -> u64 {
         let (mut a, mut b) = (1u64, 0u64);
@@ -91,7 +90,7 @@ mod oracle {
     /// Zxid and length of the record at the start of `bytes`.
     pub fn record(bytes: &[u8]) -> Option<(u64, usize)> {
         let length = number(bytes.get(8..12)?) as usize;
-        if !(32..=PAYLOAD_MAX).contains(&length) || bytes.len() < length + 13 {
+        if length < 32 || bytes.len() < length + 13 {
             return None;
         }
         let payload = &bytes[12..12 + length];
@@ -184,7 +183,15 @@ fn nothing_below_the_mark_is_ever_lost_in_silence() {
         let zxid = i as u64 + 1;
         let (_, start) = if i > 0 && ends[i - 1].0 == *file { ends[i - 1] } else { (0, 16) };
         let adler = u32::from_be_bytes(dir.0[file][start + 4..start + 8].try_into().expect("four"));
-        let mark = Mark { file: Zxid(*file), dbid: 77, offset: *end as u64, zxid: Zxid(zxid), adler, unsynced_bytes_max: 1 << 20 };
+        let mark = Mark {
+            file: Zxid(*file),
+            dbid: 77,
+            offset: *end as u64,
+            zxid: Zxid(zxid),
+            adler,
+            unsynced_bytes_max: 1 << 20,
+            epochs: Epochs::NONE,
+        };
         for byte in 16..dir.0[file].len() {
             let mut bad = dir.clone();
             bad.0.get_mut(file).expect("there")[byte] ^= 0x41;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 use zoo::base::{SessionId, WallTime, Writer, Xid, Zxid};
-use zoo::disk::{LogFile, MarkFile, SegmentEvent, Segments, SegmentsConfig, dir};
+use zoo::disk::{LogFile, LogWriter, MarkFile, SegmentEvent, Segments, SegmentsConfig, dir};
 use zoo::record::TxnHeader;
 use zoo::server::ServerConfig;
 use zoo::server::config::StorageConfig;
@@ -28,19 +28,26 @@ struct Shell {
 }
 
 impl Shell {
-    fn start(log_dir: &Path, last: Zxid, allow_maps: bool) -> Self {
-        let mark = MarkFile::open(&log_dir.join(MARK_FILE), MARK_FILE_BYTES, allow_maps).expect("recovery leaves one");
+    fn start(log_dir: &Path, last: Zxid, writer: LogWriter) -> Self {
+        let mark = MarkFile::open(&log_dir.join(MARK_FILE), MARK_FILE_BYTES, writer != LogWriter::Pwrite).expect("recovery leaves one");
         let (tx, events) = mpsc::channel();
         let config = SegmentsConfig {
             dir: log_dir.to_path_buf(),
             segment_bytes: SEGMENT,
             spare_prefix: SPARE_PREFIX,
-            allow_maps,
+            writer,
             mark: Some(Arc::new(mark.sync_handle().expect("a descriptor"))),
         };
         let segments = Segments::start(config, move |e| drop(tx.send(e))).expect("started");
-        let config =
-            LogConfig { segment_bytes: SEGMENT, unsynced_bytes_max: 0, force_sync: true, file_bytes_max: None, dbid: last.0 as i64 + 1 };
+        let config = LogConfig {
+            segment_bytes: SEGMENT,
+            unsynced_bytes_max: 0,
+            force_sync: true,
+            file_bytes_max: None,
+            payload_bytes_max: zoo::base::limits::TXN_PAYLOAD_MAX,
+            dbid: last.0 as i64 + 1,
+            epochs: zoo::record::epochs::Epochs::NONE,
+        };
         Shell { log: Log::new(config, last), segments, events, mark, dir: log_dir.to_path_buf(), files: HashMap::new() }
     }
 
@@ -85,7 +92,7 @@ impl Shell {
             }
             LogAction::Write { file, offset, bytes } => self.files.get_mut(&file).expect("open").write(offset, &bytes).expect("written"),
             LogAction::Sync { file, token } => {
-                self.files[&file].sync().expect("synced");
+                self.files.get_mut(&file).expect("open").sync().expect("synced");
                 self.log.handle_synced(token);
             }
             LogAction::Mark { offset, bytes } => self.mark.write(offset, &bytes).expect("written"),
@@ -94,7 +101,7 @@ impl Shell {
             LogAction::Cut { above, mark_offset, mark } => {
                 self.mark.write(mark_offset, &mark).expect("written");
                 let dir = self.dir.clone();
-                self.segments.then(1, "cutting", Box::new(move || recovery::cut_logs(&dir, above, 1 << 20)));
+                self.segments.then(1, "cutting", Box::new(move || recovery::cut_logs(&dir, above)));
                 assert!(matches!(self.event(), SegmentEvent::Done { request: 1 }));
                 self.log.handle_cut();
             }
@@ -114,15 +121,15 @@ fn recover(data_dir: &Path) -> (StorageConfig, Recovered) {
 
 #[test]
 fn what_was_acknowledged_is_there_after_a_stop_and_after_a_kill() {
-    for allow_maps in [true, false] {
+    for writer in [LogWriter::Direct, LogWriter::Map, LogWriter::Pwrite] {
         let root = tempfile::tempdir().expect("temp dir");
         let mut expected = 0;
         for life in 0..4 {
             let (storage, recovered) = recover(root.path());
-            assert_eq!(recovered.last_zxid, Zxid(expected), "maps {allow_maps}, life {life}");
+            assert_eq!(recovered.last_zxid, Zxid(expected), "{writer:?}, life {life}");
             assert!(recovered.notes.is_empty(), "nothing was torn: {:?}", recovered.notes);
             let log_dir = storage.log_version_dir();
-            let mut shell = Shell::start(&log_dir, recovered.last_zxid, allow_maps);
+            let mut shell = Shell::start(&log_dir, recovered.last_zxid, writer);
             shell.append(400);
             expected += 400;
             if life % 2 == 0 {
@@ -149,7 +156,7 @@ fn damage_to_the_very_last_acknowledged_record_is_noticed() {
     let root = tempfile::tempdir().expect("temp dir");
     let (storage, recovered) = recover(root.path());
     let log_dir = storage.log_version_dir();
-    let mut shell = Shell::start(&log_dir, recovered.last_zxid, true);
+    let mut shell = Shell::start(&log_dir, recovered.last_zxid, LogWriter::Direct);
     shell.append(10);
     drop((shell, recovered));
     let path = log_dir.join("log.1");
@@ -165,14 +172,14 @@ fn damage_to_the_very_last_acknowledged_record_is_noticed() {
 /// What a leader has a server forget is gone from files of this run and of earlier ones, and other transactions take its numbers (L6, L20).
 #[test]
 fn what_was_cut_off_is_gone_after_a_kill_too() {
-    for allow_maps in [true, false] {
+    for writer in [LogWriter::Direct, LogWriter::Map, LogWriter::Pwrite] {
         let root = tempfile::tempdir().expect("temp dir");
         let (storage, recovered) = recover(root.path());
-        let mut shell = Shell::start(&storage.log_version_dir(), recovered.last_zxid, allow_maps);
+        let mut shell = Shell::start(&storage.log_version_dir(), recovered.last_zxid, writer);
         shell.append(300);
         drop((shell, recovered));
         let (_, recovered) = recover(root.path());
-        let mut shell = Shell::start(&storage.log_version_dir(), recovered.last_zxid, allow_maps);
+        let mut shell = Shell::start(&storage.log_version_dir(), recovered.last_zxid, writer);
         shell.append(200);
         for (cut, added) in [(430, 20), (250, 0), (100, 7)] {
             shell.log.cut(Zxid(cut));
@@ -182,6 +189,6 @@ fn what_was_cut_off_is_gone_after_a_kill_too() {
         }
         drop((shell, recovered));
         let (_, recovered) = recover(root.path());
-        assert_eq!(recovered.last_zxid, Zxid(107), "maps {allow_maps}");
+        assert_eq!(recovered.last_zxid, Zxid(107), "maps {writer:?}");
     }
 }

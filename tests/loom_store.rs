@@ -37,7 +37,7 @@ mod sync {
 use base::{AclList, AclVec, Zxid};
 use cells::{Hold, Reader, Writer};
 use loom::thread;
-use zoo::tree::store::{CellId, Change, ChildChange, DataChange, NodeMeta};
+use zoo::tree::store::{CellId, Change, ChildChange, DataChange, NodeMeta, PATH_BYTES_MAX};
 
 fn main() {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();

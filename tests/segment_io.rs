@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 use std::time::Duration;
-use zoo::disk::{LogFile, SegmentEvent, Segments, SegmentsConfig};
+use zoo::disk::{LogFile, LogWriter, SegmentEvent, Segments, SegmentsConfig};
 
 /// Bytes this process has caused to be written, as the kernel accounts them when pages become dirty or go out directly.
 fn written_bytes() -> u64 {
@@ -11,9 +11,9 @@ fn written_bytes() -> u64 {
     line.parse().expect("a number")
 }
 
-fn segment(dir: &std::path::Path, segment_bytes: u64, allow_maps: bool) -> (Segments, LogFile) {
+fn segment(dir: &std::path::Path, segment_bytes: u64, writer: LogWriter) -> (Segments, LogFile) {
     let (tx, events) = mpsc::channel();
-    let config = SegmentsConfig { dir: dir.to_path_buf(), segment_bytes, spare_prefix: "zoo-spare.", allow_maps, mark: None };
+    let config = SegmentsConfig { dir: dir.to_path_buf(), segment_bytes, spare_prefix: "zoo-spare.", writer, mark: None };
     let mut segments = Segments::start(config, move |e| drop(tx.send(e))).expect("started");
     let file = segments.take(0, segment_bytes).unwrap_or_else(|| match events.recv_timeout(Duration::from_secs(60)) {
         Ok(SegmentEvent::Taken { file, .. }) => file,
@@ -29,21 +29,22 @@ fn small_appends_to_a_prepared_segment_write_little() {
     const LIMIT: u64 = 16 << 10;
     // Not in the system's temporary directory, which may be a tmpfs, where nothing is ever written.
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("temp dir");
-    for allow_maps in [true, false] {
-        let (segments, mut file) = segment(dir.path(), 8 << 20, allow_maps);
-        if allow_maps && !file.is_mapped() {
-            eprintln!("SKIPPED for maps: {}", segments.refusal().expect("a reason"));
+    for writer in [LogWriter::Direct, LogWriter::Map, LogWriter::Pwrite] {
+        let (_segments, mut file) = segment(dir.path(), 8 << 20, writer);
+        if file.writer() != writer {
+            eprintln!("SKIPPED: this file system does not take {writer:?}");
             continue;
         }
         // The first append after preparing may count what preparing left behind.
         file.write(0, &[1; 100]).and_then(|()| file.sync()).expect("written");
         let before = written_bytes();
         for i in 1..=APPENDS {
-            // Spread over two windows of read-ahead.
-            file.write(i * 20_000, &[7; 100]).and_then(|()| file.sync()).expect("written");
+            // Spread over two windows of read-ahead, where a segment need not be written from front to back.
+            let apart = if writer == LogWriter::Direct { 100 } else { 20_000 };
+            file.write(i * apart, &[7; 100]).and_then(|()| file.sync()).expect("written");
         }
         let each = (written_bytes() - before) / APPENDS;
-        println!("maps {allow_maps}: {each} bytes written per append of 100");
-        assert!(each <= LIMIT, "{each} bytes per append of 100 (maps: {allow_maps})");
+        println!("{writer:?}: {each} bytes written per append of 100");
+        assert!(each <= LIMIT, "{each} bytes per append of 100 ({writer:?})");
     }
 }

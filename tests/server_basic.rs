@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
-use support::{PATIENCE, RawClient, ServerProcess, create, files, path_watch, set_data, temp_dir, word};
+use support::{PATIENCE, RawClient, ServerProcess, create, files, path_watch, set_data, temp_dir, wait_until, word};
 use zoo::base::SessionId;
 use zoo::proto::{EventType, OpCode};
 
@@ -304,4 +304,54 @@ fn sequential_creates_of_many_clients_have_unique_increasing_names() {
     names.sort();
     let want: Vec<_> = (0..400).map(|i| format!("/q/n-{i:010}")).collect();
     assert_eq!(names, want);
+}
+
+#[test]
+fn a_request_of_the_largest_size_is_logged_and_read_back_whatever_the_limit_is_then() {
+    let dir = temp_dir();
+    let large = "jute.maxbuffer=6000000";
+    let data = vec![7; 6_000_000 - 100];
+    let server = ServerProcess::start(dir.path(), 1, &[large]);
+    let mut client = RawClient::connect(server.address);
+    for i in 0..3 {
+        assert_eq!(client.create(&format!("/large-{i}"), &data, OPEN).err, 0);
+    }
+    server.kill();
+    for settings in [&[][..], &["jute.maxbuffer=2048"], &[large]] {
+        let server = ServerProcess::start(dir.path(), 1, settings);
+        let mut client = RawClient::connect(server.address);
+        for i in 0..3 {
+            assert!(client.get(&format!("/large-{i}"), false).data().0.is_some_and(|d| d == data), "{settings:?}");
+        }
+        server.kill();
+    }
+}
+
+#[test]
+fn mntr_shows_what_was_measured_and_srst_forgets_it() {
+    for shards in [1, 2] {
+        let dir = temp_dir();
+        let server = ServerProcess::start(dir.path(), shards, &["4lw.commands.whitelist=*"]);
+        let mut clients = [RawClient::connect(server.address), RawClient::connect(server.address)];
+        for (i, client) in clients.iter_mut().enumerate() {
+            for j in 0..10 {
+                assert_eq!(client.create(&format!("/m-{i}-{j}"), b"", OPEN).err, 0);
+                client.get("/", false).data();
+            }
+        }
+        let value = |key: &str| {
+            let text = word(server.address, "mntr");
+            let line = text.lines().find_map(|line| line.strip_prefix("zk_")?.strip_prefix(key)?.strip_prefix('\t'));
+            line.unwrap_or_else(|| panic!("no {key} in {text}")).parse::<f64>().expect("a number")
+        };
+        assert_eq!((value("cnt_readlatency"), value("cnt_updatelatency")), (20.0, 20.0), "of all shards together");
+        assert!(value("p50_updatelatency") <= value("max_updatelatency"));
+        assert!(value("cnt_fsynctime") >= 1.0 && value("min_zoo_fsync_us") > 0.0 && value("min_zoo_flush_bytes") > 0.0);
+        assert!(value("sum_sync_processor_batch_size") >= 20.0 && value("max_prep_processor_queue_size") >= 1.0);
+        assert_eq!(word(server.address, "cons").matches("[1](").count(), 2, "both are read from");
+        word(server.address, "srst");
+        for key in ["cnt_readlatency", "cnt_updatelatency", "cnt_fsynctime", "cnt_sync_processor_batch_size"] {
+            wait_until("the statistics are reset", || value(key) == 0.0);
+        }
+    }
 }

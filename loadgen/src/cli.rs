@@ -1,12 +1,12 @@
 //! The command line.
 
-use crate::compare::{Target, parse_addr};
 use crate::driver::Pace;
 use crate::fan_out::FanOutOptions;
 use crate::fill::FillOptions;
 use crate::load::LoadOptions;
 use crate::schedule::Spacing;
 use crate::sessions::SessionsOptions;
+use crate::target::{Target, parse_addr};
 use crate::workload::Mix;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -34,7 +34,7 @@ Exit status: 0 done, 1 a wrong reply, a lost connection or a failure, 2 bad usag
 #[derive(Debug, Subcommand)]
 #[allow(clippy::large_enum_variant)]
 pub enum Command {
-    /// Load one server with a mix of operations, in a closed loop (--in-flight) or an open one (--rate)
+    /// Load one server or ensemble with a mix of operations, in a closed loop (--in-flight) or an open one (--rate)
     Run {
         #[command(flatten)]
         server: ServerArgs,
@@ -43,7 +43,7 @@ pub enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Measure two running servers in turns, in closed loops and then in open ones at the same rate
+    /// Measure two running servers (or ensembles) in turns, in closed loops and then in open ones at the same rate
     Compare(CompareArgs),
     /// Create many znodes in the layout /app/svc-123/inst-456 and weigh the server
     Fill {
@@ -79,12 +79,19 @@ pub enum Command {
 /// Which server.
 #[derive(Debug, Args)]
 pub struct ServerArgs {
-    /// Address of the server
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2181", value_parser = parse_addr)]
-    pub server: SocketAddr,
-    /// Its process, to report its CPU time and memory
-    #[arg(long)]
-    pub pid: Option<u32>,
+    /// Address of the server; several of an ensemble, between commas, get the connections in turn
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2181", value_parser = parse_addr, value_delimiter = ',')]
+    pub server: Vec<SocketAddr>,
+    /// Its process (or processes, between commas), to report CPU time and memory
+    #[arg(long, value_delimiter = ',')]
+    pub pid: Vec<u32>,
+}
+
+impl ServerArgs {
+    /// As a target.
+    pub fn target(&self) -> Result<Target, String> {
+        Target::new(self.server.clone(), self.pid.clone(), None).ok_or_else(|| "no server is given".to_owned())
+    }
 }
 
 /// How to report.
@@ -187,11 +194,11 @@ impl LoadArgs {
 /// Two servers.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// The first server
-    #[arg(long, value_name = "HOST:PORT[,PID][,LABEL]")]
+    /// The first server or ensemble
+    #[arg(long, value_name = "HOST:PORT[,HOST:PORT…][,PID…][,LABEL]")]
     pub a: Target,
-    /// The second server
-    #[arg(long, value_name = "HOST:PORT[,PID][,LABEL]")]
+    /// The second server or ensemble
+    #[arg(long, value_name = "HOST:PORT[,HOST:PORT…][,PID…][,LABEL]")]
     pub b: Target,
     /// What to run on them
     #[arg(long, value_enum, default_value_t = Case::Load)]

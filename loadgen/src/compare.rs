@@ -3,45 +3,9 @@
 
 use crate::measure::{Metric, Summary, find, ratios};
 use crate::outcome::{Outcome, format_value};
+use crate::target::Target;
 use serde_json::{Value, json};
 use std::fmt::Write;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::str::FromStr;
-
-/// A server to measure: `host:port[,pid][,label]`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Target {
-    /// Where it listens.
-    pub addr: SocketAddr,
-    /// Its process, for CPU and memory.
-    pub pid: Option<u32>,
-    /// Its name in tables.
-    pub label: String,
-}
-
-impl FromStr for Target {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut parts = text.split(',').map(str::trim);
-        let addr = parse_addr(parts.next().unwrap_or_default())?;
-        let (mut pid, mut label) = (None, None);
-        for part in parts {
-            match part.parse::<u32>() {
-                Ok(n) if pid.is_none() => pid = Some(n),
-                _ if part.is_empty() || label.is_some() => return Err(format!("{text:?} is not host:port[,pid][,label]")),
-                _ => label = Some(part.to_owned()),
-            }
-        }
-        Ok(Target { addr, pid, label: label.unwrap_or_else(|| addr.to_string()) })
-    }
-}
-
-/// Resolves `host:port`.
-pub fn parse_addr(text: &str) -> Result<SocketAddr, String> {
-    let mut found = text.to_socket_addrs().map_err(|e| format!("{text:?}: {e}"))?;
-    found.next().ok_or_else(|| format!("{text:?} has no address"))
-}
 
 /// The outcomes of one kind of run, alternation by alternation.
 #[derive(Debug, Default)]
@@ -160,18 +124,6 @@ mod tests {
 
     fn outcome(throughput: f64) -> Outcome {
         Outcome { metrics: vec![Metric::new("throughput", throughput, "ops/s")], ..Outcome::default() }
-    }
-
-    #[test]
-    fn target_takes_pid_and_label_in_either_order_and_refuses_rubbish() {
-        let t: Target = "127.0.0.1:2181,42,zoo".parse().expect("valid");
-        assert_eq!((t.addr.port(), t.pid, t.label.as_str()), (2181, Some(42), "zoo"));
-        let t: Target = "127.0.0.1:2181,java".parse().expect("valid");
-        assert_eq!((t.pid, t.label.as_str()), (None, "java"));
-        assert_eq!("127.0.0.1:2181".parse::<Target>().expect("valid").label, "127.0.0.1:2181");
-        for bad in ["", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:1,a,b", "127.0.0.1:1,,"] {
-            assert!(bad.parse::<Target>().is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -135,20 +135,17 @@ pub struct Session {
 impl Session {
     /// Connects and waits for the session.
     pub fn connect(addr: SocketAddr, timeout: Duration) -> Result<Self, Failure> {
-        let stream = TcpStream::connect_timeout(&addr, CALL_TIMEOUT)?;
+        Self::connect_within(CALL_TIMEOUT, addr, timeout)
+    }
+
+    /// The same with another limit on the wait for the connection and for each answer.
+    pub fn connect_within(limit: Duration, addr: SocketAddr, timeout: Duration) -> Result<Self, Failure> {
+        let stream = TcpStream::connect_timeout(&addr, limit)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(CALL_TIMEOUT))?;
+        stream.set_read_timeout(Some(limit))?;
         let mut session = Session { stream, input: InBuffer::new(), output: Vec::new(), sent: 0, last_xid: 0, id: SessionId::NONE };
         let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        let request = ConnectRequest {
-            last_zxid_seen: 0,
-            timeout_ms,
-            session: SessionId::NONE,
-            password: vec![0; 16],
-            read_only: false,
-            has_read_only: true,
-        };
-        request.write_frame(&mut session.output);
+        ConnectRequest::new_session(timeout_ms).write_frame(&mut session.output);
         session.flush()?;
         let response = ConnectResponse::decode(session.wait_frame()?)?;
         if response.timeout_ms <= 0 {

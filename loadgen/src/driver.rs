@@ -7,11 +7,11 @@
 use crate::connection::{Failure, Session, split_reply};
 use crate::measure::Latencies;
 use crate::schedule::{Arrivals, SECOND_NS, Spacing, Window};
+use crate::target::Target;
 use crate::workload::{Issued, OpKind, Requests, Verdict, Workload, begin_request};
 use rustix::event::epoll;
 use rustix::time::Timespec;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Barrier, OnceLock};
@@ -49,7 +49,7 @@ pub enum Pace {
 #[derive(Debug)]
 pub struct Plan {
     /// Where to connect.
-    pub server: SocketAddr,
+    pub target: Target,
     /// What to ask.
     pub workload: Arc<Workload>,
     /// Sessions.
@@ -200,7 +200,7 @@ impl<'a> Worker<'a> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(std::io::Error::from)?;
         let mut conns = Vec::new();
         for global in (index..plan.connections).step_by(plan.threads) {
-            let session = Session::connect(plan.server, plan.session_timeout)?;
+            let session = Session::connect(plan.target.of_connection(global), plan.session_timeout)?;
             session.stream().set_nonblocking(true)?;
             let data = epoll::EventData::new_u64(conns.len() as u64);
             epoll::add(&epoll, session.stream(), data, epoll::EventFlags::IN).map_err(std::io::Error::from)?;

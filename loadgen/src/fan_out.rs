@@ -8,10 +8,10 @@ use crate::host;
 use crate::measure::{Latencies, Metric};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
+use crate::target::Target;
 use crate::workload::{write_delete, write_read, write_set};
 use rustix::event::epoll;
 use rustix::time::Timespec;
-use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 use zoo::base::{Reader, Xid};
@@ -39,18 +39,18 @@ pub struct FanOutOptions {
 }
 
 /// Runs it.
-pub fn run_fan_out(server: SocketAddr, pid: Option<u32>, o: &FanOutOptions, progress: &Progress) -> Result<Outcome, Failure> {
-    let mut writer = Session::connect(server, o.session_timeout)?;
+pub fn run_fan_out(target: &Target, o: &FanOutOptions, progress: &Progress) -> Result<Outcome, Failure> {
+    let mut writer = Session::connect(target.first(), o.session_timeout)?;
     writer.create_all(&o.root)?;
     let path = format!("{}/fan-out", o.root);
     writer.create_if_absent(&path, b"")?;
     progress.stage("connecting");
-    let mut fan = Fan::connect(server, o, path)?;
+    let mut fan = Fan::connect(target, o, path)?;
     let mut figures = Figures::default();
     for round in 0..o.warmup_rounds + o.rounds {
         let figures = if round < o.warmup_rounds { &mut Figures::default() } else { &mut figures };
         fan.arm()?;
-        fan.fire(&mut writer, &vec![b'v'; o.value_size], pid, figures)?;
+        fan.fire(&mut writer, &vec![b'v'; o.value_size], target, figures)?;
         progress.at(round as f64, (o.warmup_rounds + o.rounds) as f64, figures.events.count());
     }
     for session in fan.sessions {
@@ -61,7 +61,7 @@ pub fn run_fan_out(server: SocketAddr, pid: Option<u32>, o: &FanOutOptions, prog
         writer.call(|out, xid| write_delete(out, xid, &path))?;
     }
     writer.close()?;
-    Ok(figures.outcome(pid.is_some()))
+    Ok(figures.outcome(target.has_pids()))
 }
 
 #[derive(Default)]
@@ -93,11 +93,11 @@ struct Fan {
 }
 
 impl Fan {
-    fn connect(server: SocketAddr, o: &FanOutOptions, path: String) -> Result<Self, Failure> {
+    fn connect(target: &Target, o: &FanOutOptions, path: String) -> Result<Self, Failure> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(std::io::Error::from)?;
         let mut sessions = Vec::with_capacity(o.watchers);
         for at in 0..o.watchers {
-            let session = Session::connect(server, o.session_timeout)?;
+            let session = Session::connect(target.of_connection(at), o.session_timeout)?;
             session.stream().set_nonblocking(true)?;
             epoll::add(&epoll, session.stream(), epoll::EventData::new_u64(at as u64), epoll::EventFlags::IN)
                 .map_err(std::io::Error::from)?;
@@ -126,9 +126,9 @@ impl Fan {
     }
 
     /// Changes the znode and waits for the event on every connection.
-    fn fire(&mut self, writer: &mut Session, value: &[u8], pid: Option<u32>, figures: &mut Figures) -> Result<(), Failure> {
+    fn fire(&mut self, writer: &mut Session, value: &[u8], target: &Target, figures: &mut Figures) -> Result<(), Failure> {
         let path = self.path.clone();
-        let cpu_before = pid.map(host::thread_cpu_times);
+        let cpu_before = target.thread_cpu_times();
         let (own_before, start) = (host::own_cpu_time(), Instant::now());
         let xid = writer.next_xid();
         write_set(&mut writer.output, xid, &path, value);
@@ -145,9 +145,9 @@ impl Fan {
         if header.xid != xid || header.err != 0 {
             return Err(Failure::Mismatch(format!("{header:?} to setData")));
         }
-        if let Some((pid, before)) = pid.zip(cpu_before) {
+        if target.has_pids() {
             thread::sleep(AFTER_ROUND);
-            figures.server_cpu_ns += host::cpu_between(&before, &host::thread_cpu_times(pid));
+            figures.server_cpu_ns += host::cpu_between(&cpu_before, &target.thread_cpu_times());
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use crate::host;
 use crate::measure::{Metric, us_per};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
+use crate::target::Target;
 use crate::workload::{write_create_persistent, write_read};
 use std::net::SocketAddr;
 use std::process::Command;
@@ -53,11 +54,11 @@ impl FillOptions {
 }
 
 /// Fills, checks the number of children of every parent, settles and weighs.
-pub fn run_fill(server: SocketAddr, pid: Option<u32>, o: &FillOptions, progress: &Progress) -> Result<Outcome, Failure> {
-    let mut session = Session::connect(server, o.session_timeout)?;
+pub fn run_fill(target: &Target, o: &FillOptions, progress: &Progress) -> Result<Outcome, Failure> {
+    let mut session = Session::connect(target.first(), o.session_timeout)?;
     session.create_all(&o.root)?;
-    let memory_before = pid.and_then(host::memory);
-    let cpu_before = pid.and_then(host::cpu_time);
+    let memory_before = target.memory();
+    let cpu_before = target.cpu_time();
     let own_before = host::own_cpu_time();
     let started = Instant::now();
     progress.stage("creating parents");
@@ -69,12 +70,12 @@ pub fn run_fill(server: SocketAddr, pid: Option<u32>, o: &FillOptions, progress:
     )?;
     // Filling may take longer than an idle session lives.
     session.close()?;
-    create_children(server, o, progress)?;
+    create_children(target.first(), o, progress)?;
     let took = started.elapsed();
-    let cpu = cpu_before.zip(pid.and_then(host::cpu_time)).map(|(before, after)| after.saturating_sub(before));
+    let cpu = cpu_before.zip(target.cpu_time()).map(|(before, after)| after.saturating_sub(before));
     let own = host::own_cpu_time().saturating_sub(own_before);
     progress.stage("counting children");
-    let mut session = Session::connect(server, o.session_timeout)?;
+    let mut session = Session::connect(target.first(), o.session_timeout)?;
     verify(&mut session, o)?;
     session.close()?;
 
@@ -88,8 +89,8 @@ pub fn run_fill(server: SocketAddr, pid: Option<u32>, o: &FillOptions, progress:
     if let Some(cpu) = cpu {
         metrics.push(Metric::new("server CPU", us_per(cpu, n), "µs/op"));
     }
-    if let Some((pid, before)) = pid.zip(memory_before) {
-        weigh(pid, before, o, progress, &mut metrics);
+    if let Some(before) = memory_before {
+        weigh(target, before, o, progress, &mut metrics);
     }
     Ok(Outcome { metrics, ..Outcome::default() })
 }
@@ -151,9 +152,9 @@ fn verify(session: &mut Session, o: &FillOptions) -> Result<(), Failure> {
     Ok(())
 }
 
-fn weigh(pid: u32, before: host::Memory, o: &FillOptions, progress: &Progress, metrics: &mut Vec<Metric>) {
+fn weigh(target: &Target, before: host::Memory, o: &FillOptions, progress: &Progress, metrics: &mut Vec<Metric>) {
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    let at_once = host::memory(pid).unwrap_or_default();
+    let at_once = target.memory().unwrap_or_default();
     progress.stage("settling");
     thread::sleep(o.settle);
     if let Some(line) = &o.settle_run {
@@ -163,7 +164,7 @@ fn weigh(pid: u32, before: host::Memory, o: &FillOptions, progress: &Progress, m
             eprintln!("warning: {line:?} failed; memory is read without it");
         }
     }
-    let settled = host::memory(pid).unwrap_or_default();
+    let settled = target.memory().unwrap_or_default();
     let data = (o.znodes * o.value_size) as f64;
     let per_znode = (settled.rss_anon as f64 - before.rss_anon as f64 - data) / o.znodes as f64;
     metrics.extend([

@@ -9,7 +9,8 @@ use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::schedule::Window;
 use crate::snapshots::SnapshotWatch;
-use crate::workload::{Mix, OpKind, Workload, write_create_persistent, write_delete, write_set};
+use crate::target::Target;
+use crate::workload::{Mix, OpKind, Workload, write_create_persistent, write_delete, write_set, write_sync};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -46,16 +47,16 @@ pub struct LoadOptions {
     pub keep: bool,
 }
 
-/// Runs it. `pid` is the server's process, for CPU and memory.
-pub fn run_load(server: SocketAddr, pid: Option<u32>, options: &LoadOptions, progress: &Progress) -> Result<Outcome, Failure> {
+/// Runs it.
+pub fn run_load(target: &Target, options: &LoadOptions, progress: &Progress) -> Result<Outcome, Failure> {
     let tag = format!("run-{}", std::process::id());
     let o = options;
     let workload = Arc::new(Workload::new(&o.root, &tag, o.mix.clone(), o.key_count, o.value_size, o.multi_size));
     progress.stage("preparing znodes");
-    prepare(server, o, &workload)?;
+    prepare(target, o, &workload)?;
     let watch = o.snapshot_dir.clone().map(SnapshotWatch::start);
     let plan = Plan {
-        server,
+        target: target.clone(),
         workload: Arc::clone(&workload),
         connections: o.connections,
         threads: o.threads.clamp(1, o.connections.max(1)),
@@ -66,10 +67,10 @@ pub fn run_load(server: SocketAddr, pid: Option<u32>, options: &LoadOptions, pro
         snapshot_running: watch.as_ref().map(SnapshotWatch::flag),
     };
     progress.stage("connecting");
-    let (mut tally, usage) = run_workers(&plan, pid, progress);
+    let (mut tally, usage) = run_workers(&plan, progress);
     progress.stage("cleaning up");
     if tally.failure.is_none() {
-        clean_up(server, o, &workload, std::mem::take(&mut tally.left_over))?;
+        clean_up(target.first(), o, &workload, std::mem::take(&mut tally.left_over))?;
     }
     let snapshots = watch.map(SnapshotWatch::finish);
     Ok(to_outcome(&plan, tally, usage, snapshots))
@@ -83,7 +84,7 @@ struct Usage {
     memory: Option<host::Memory>,
 }
 
-fn run_workers(plan: &Plan, pid: Option<u32>, progress: &Progress) -> (Tally, Usage) {
+fn run_workers(plan: &Plan, progress: &Progress) -> (Tally, Usage) {
     let shared = Shared {
         replies: AtomicU64::new(0),
         stop: AtomicBool::new(false),
@@ -100,7 +101,7 @@ fn run_workers(plan: &Plan, pid: Option<u32>, progress: &Progress) -> (Tally, Us
         shared.barrier.wait();
         let origin = *shared.origin.get_or_init(Instant::now);
         shared.barrier.wait();
-        let usage = sample_usage(plan, pid, &shared, origin, progress);
+        let usage = sample_usage(plan, &shared, origin, progress);
         let mut tally = Tally::default();
         for worker in workers {
             match worker.join() {
@@ -112,7 +113,7 @@ fn run_workers(plan: &Plan, pid: Option<u32>, progress: &Progress) -> (Tally, Us
     })
 }
 
-fn sample_usage(plan: &Plan, pid: Option<u32>, shared: &Shared, origin: Instant, progress: &Progress) -> Usage {
+fn sample_usage(plan: &Plan, shared: &Shared, origin: Instant, progress: &Progress) -> Usage {
     let sleep_until = |ns: u64| {
         let end = origin + Duration::from_nanos(ns);
         while !shared.stop.load(Relaxed) {
@@ -124,7 +125,7 @@ fn sample_usage(plan: &Plan, pid: Option<u32>, shared: &Shared, origin: Instant,
             progress.at(origin.elapsed().as_secs_f64(), plan.window.to_ns as f64 / 1e9, shared.replies.load(Relaxed));
         }
     };
-    let sample = || (pid.and_then(host::cpu_time), host::own_cpu_time());
+    let sample = || (plan.target.cpu_time(), host::own_cpu_time());
     sleep_until(plan.window.from_ns);
     let (server_before, own_before) = sample();
     sleep_until(plan.window.to_ns);
@@ -132,12 +133,12 @@ fn sample_usage(plan: &Plan, pid: Option<u32>, shared: &Shared, origin: Instant,
     Usage {
         server_cpu: server_before.zip(server_after).map(|(before, after)| after.saturating_sub(before)),
         own_cpu: own_after.saturating_sub(own_before),
-        memory: pid.and_then(host::memory),
+        memory: plan.target.memory(),
     }
 }
 
-fn prepare(server: SocketAddr, o: &LoadOptions, workload: &Workload) -> Result<(), Failure> {
-    let mut session = Session::connect(server, o.session_timeout)?;
+fn prepare(target: &Target, o: &LoadOptions, workload: &Workload) -> Result<(), Failure> {
+    let mut session = Session::connect(target.first(), o.session_timeout)?;
     session.create_all(&workload.keys_dir)?;
     let known: std::collections::HashSet<_> = session.children(&workload.keys_dir)?.into_iter().collect();
     let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
@@ -174,7 +175,19 @@ fn prepare(server: SocketAddr, o: &LoadOptions, workload: &Workload) -> Result<(
             },
         )?;
     }
-    session.close()
+    session.close()?;
+    // The others may lag behind: what the first one has acknowledged must be there before anything is asked of them.
+    for server in &target.addrs()[1..] {
+        let mut session = Session::connect(*server, o.session_timeout)?;
+        session.pipeline(
+            1,
+            1,
+            |_, xid, out| write_sync(out, xid, &o.root),
+            |_, err| if err == 0 { Ok(()) } else { Err(Failure::Code(err, "sync".to_owned())) },
+        )?;
+        session.close()?;
+    }
+    Ok(())
 }
 
 fn clean_up(server: SocketAddr, o: &LoadOptions, workload: &Workload, mut left_over: Vec<String>) -> Result<(), Failure> {

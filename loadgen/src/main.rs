@@ -15,6 +15,7 @@ mod schedule;
 mod sessions;
 mod snapshots;
 mod start;
+mod target;
 mod workload;
 
 use clap::Parser;
@@ -27,6 +28,7 @@ use outcome::{Outcome, conditions, conditions_json, conditions_text};
 use progress::Progress;
 use serde_json::json;
 use std::process::ExitCode;
+use target::Target;
 
 fn main() -> ExitCode {
     match run(Cli::parse().command) {
@@ -43,25 +45,23 @@ fn run(command: Command) -> Result<(), String> {
         Command::Run { server, load, output } => {
             let options = load.options();
             let what = describe_load(&load, options.pace);
-            measure(&server, &output, what, || load::run_load(server.server, server.pid, &options, &Progress::new("run")))
+            measure(&server, &output, what, |target| load::run_load(target, &options, &Progress::new("run")))
         }
         Command::Fill { server, fill, output } => {
             let what = format!(
                 "{} znodes of {} B below {}, {} children a parent",
                 fill.znodes, fill.value_size, fill.root, fill.children_per_parent
             );
-            measure(&server, &output, what, || fill::run_fill(server.server, server.pid, &fill.options(), &Progress::new("fill")))
+            measure(&server, &output, what, |target| fill::run_fill(target, &fill.options(), &Progress::new("fill")))
         }
         Command::FanOut { server, fan_out, output } => {
             let options = fan_out.options();
-            let run = || fan_out::run_fan_out(server.server, server.pid, &options, &Progress::new("fan-out"));
+            let run = |target: &Target| fan_out::run_fan_out(target, &options, &Progress::new("fan-out"));
             measure(&server, &output, describe_fan_out(&options), run)
         }
         Command::Sessions { server, sessions, output } => {
             let what = format!("{} clients connecting and closing", sessions.clients);
-            measure(&server, &output, what, || {
-                sessions::run_sessions(server.server, server.pid, &sessions.options(), &Progress::new("sessions"))
-            })
+            measure(&server, &output, what, |target| sessions::run_sessions(target, &sessions.options(), &Progress::new("sessions")))
         }
         Command::Start(args) => start(&args),
         Command::Compare(args) => compare(&args),
@@ -82,16 +82,22 @@ fn describe_load(load: &LoadArgs, pace: Pace) -> String {
 }
 
 /// Runs and reports one scenario. The machine is described first: its load average must be that of the others.
-fn measure(server: &ServerArgs, output: &OutputArgs, what: String, run: impl FnOnce() -> Result<Outcome, Failure>) -> Result<(), String> {
+fn measure(
+    server: &ServerArgs,
+    output: &OutputArgs,
+    what: String,
+    run: impl FnOnce(&Target) -> Result<Outcome, Failure>,
+) -> Result<(), String> {
+    let target = server.target()?;
     let conditions = conditions(&Machine::describe(output.data_dir.as_deref()), &output.durability, &what);
-    let outcome = run().map_err(|e| e.to_string())?;
+    let outcome = run(&target).map_err(|e| e.to_string())?;
     if output.json {
         let mut value = outcome.json();
-        value["server"] = json!(server.server.to_string());
+        value["server"] = json!(target.label);
         value["conditions"] = conditions_json(&conditions);
         println!("{value:#}");
     } else {
-        print!("{}\n{}\n{}", server.server, conditions_text(&conditions), outcome.table());
+        print!("{}\n{}\n{}", target.label, conditions_text(&conditions), outcome.table());
     }
     outcome.failure.map_or(Ok(()), Err)
 }
@@ -120,9 +126,7 @@ fn compare(args: &CompareArgs) -> Result<(), String> {
     match args.case {
         Case::Load => {
             let load = |turns, options: &load::LoadOptions| {
-                Series::measure(turns, a, b, |round, t| {
-                    load::run_load(t.addr, t.pid, options, &progress(round, &t.label)).map_err(|e| e.to_string())
-                })
+                Series::measure(turns, a, b, |round, t| load::run_load(t, options, &progress(round, &t.label)).map_err(|e| e.to_string()))
             };
             if args.warm_run > 0.0 {
                 load(1, &load::LoadOptions { warmup_s: 0.0, duration_s: args.warm_run, ..options.clone() })?;
@@ -141,7 +145,7 @@ fn compare(args: &CompareArgs) -> Result<(), String> {
             let options = args.fan_out.options();
             let what = describe_fan_out(&options);
             let series = Series::measure(args.alternations, a, b, |round, t| {
-                fan_out::run_fan_out(t.addr, t.pid, &options, &progress(round, &t.label)).map_err(|e| e.to_string())
+                fan_out::run_fan_out(t, &options, &progress(round, &t.label)).map_err(|e| e.to_string())
             })?;
             sections.push((what, series));
         }
@@ -154,7 +158,7 @@ fn compare(args: &CompareArgs) -> Result<(), String> {
             };
             let what = format!("{} clients connecting and closing", options.clients);
             let series = Series::measure(args.alternations, a, b, |round, t| {
-                sessions::run_sessions(t.addr, t.pid, &options, &progress(round, &t.label)).map_err(|e| e.to_string())
+                sessions::run_sessions(t, &options, &progress(round, &t.label)).map_err(|e| e.to_string())
             })?;
             sections.push((what, series));
         }

@@ -5,7 +5,7 @@ use crate::host;
 use crate::measure::{Latencies, Metric, us_per};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
-use std::net::SocketAddr;
+use crate::target::Target;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,13 +24,13 @@ pub struct SessionsOptions {
 }
 
 /// Runs it.
-pub fn run_sessions(server: SocketAddr, pid: Option<u32>, o: &SessionsOptions, progress: &Progress) -> Result<Outcome, Failure> {
+pub fn run_sessions(target: &Target, o: &SessionsOptions, progress: &Progress) -> Result<Outcome, Failure> {
     let (measuring, stop, count) = (AtomicBool::new(false), AtomicBool::new(false), AtomicU64::new(0));
-    let client = || -> Result<(Latencies, Latencies), Failure> {
+    let client = |n: usize| -> Result<(Latencies, Latencies), Failure> {
         let (mut connects, mut closes) = (Latencies::default(), Latencies::default());
         while !stop.load(Relaxed) {
             let start = Instant::now();
-            let session = Session::connect(server, o.session_timeout)?;
+            let session = Session::connect(target.of_connection(n), o.session_timeout)?;
             let connected = start.elapsed();
             // Reset rather than linger in TIME_WAIT: thousands a second would use up the ports.
             rustix::net::sockopt::set_socket_linger(session.stream(), Some(Duration::ZERO)).map_err(std::io::Error::from)?;
@@ -44,7 +44,7 @@ pub fn run_sessions(server: SocketAddr, pid: Option<u32>, o: &SessionsOptions, p
         Ok((connects, closes))
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..o.clients).map(|_| scope.spawn(client)).collect();
+        let workers: Vec<_> = (0..o.clients).map(|n| scope.spawn(move || client(n))).collect();
         let wait = |seconds: f64| {
             let start = Instant::now();
             while start.elapsed().as_secs_f64() < seconds && !workers.iter().any(|w| w.is_finished()) {
@@ -54,12 +54,12 @@ pub fn run_sessions(server: SocketAddr, pid: Option<u32>, o: &SessionsOptions, p
             start.elapsed()
         };
         wait(o.warmup_s);
-        let (server_before, own_before) = (pid.and_then(host::cpu_time), host::own_cpu_time());
+        let (server_before, own_before) = (target.cpu_time(), host::own_cpu_time());
         measuring.store(true, Relaxed);
         let took = wait(o.duration_s);
         measuring.store(false, Relaxed);
         let n = count.load(Relaxed);
-        let server_cpu = server_before.zip(pid.and_then(host::cpu_time)).map(|(before, after)| after.saturating_sub(before));
+        let server_cpu = server_before.zip(target.cpu_time()).map(|(before, after)| after.saturating_sub(before));
         let own_cpu = host::own_cpu_time().saturating_sub(own_before);
         stop.store(true, Relaxed);
         let (mut connects, mut closes) = (Latencies::default(), Latencies::default());

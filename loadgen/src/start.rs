@@ -16,6 +16,10 @@ use zoo::proto::OpCode;
 /// Pause between two attempts: also the precision of the figure.
 const RETRY_EVERY: Duration = Duration::from_millis(1);
 
+/// How long one attempt may wait for an answer. A Java server accepts connections before it serves, and those it accepted too early are never
+/// answered: without this limit its start would seem to take as long as the client is patient.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(1);
+
 /// Starts `command`, waits for the first answered getData of `path`, and leaves the server running; one that does not answer is
 /// killed. `spawned` learns the process id at once. Returns it too.
 pub fn run_start(
@@ -67,7 +71,7 @@ fn wait_for_answer(server: SocketAddr, path: &str, limit: Duration, started: Ins
 }
 
 fn ask(server: SocketAddr, path: &str, timeout: Duration) -> Result<(), Failure> {
-    let mut session = Session::connect(server, timeout)?;
+    let mut session = Session::connect_within(ATTEMPT_LIMIT, server, timeout)?;
     let (header, _) = session.call(|out, xid| write_read(out, xid, OpCode::GetData, path, false))?;
     if header.err != 0 {
         return Err(Failure::Code(header.err, format!("getData {path}")));

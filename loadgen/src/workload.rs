@@ -441,6 +441,13 @@ pub fn write_delete(out: &mut Vec<u8>, xid: Xid, path: &str) {
     frame.finish(out);
 }
 
+/// Appends a sync.
+pub fn write_sync(out: &mut Vec<u8>, xid: Xid, path: &str) {
+    let frame = begin_request(out, xid, OpCode::Sync);
+    out.put_string(path);
+    frame.finish(out);
+}
+
 /// Appends a getData, exists, getChildren or getChildren2.
 pub fn write_read(out: &mut Vec<u8>, xid: Xid, op: OpCode, path: &str, watch: bool) {
     let frame = begin_request(out, xid, op);

@@ -3,9 +3,11 @@
 use super::four_letter::Whitelist;
 use super::process::ProcessFacts;
 use crate::base::{SessionId, WallTime};
+use crate::metrics::{ReplicaMetrics, Summary};
 use crate::replica::ReplicaReport;
 use crate::shard::{ConnReport, ShardReport};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 
 /// What does not change while the server runs.
@@ -73,6 +75,8 @@ pub struct AdminView {
     pub trace_mask: i64,
     #[allow(missing_docs)]
     pub replica: ReplicaReport,
+    /// What the replica's task has measured.
+    pub replica_metrics: ReplicaMetrics,
     /// Of every shard that answered in time.
     pub shards: Vec<ShardReport>,
     /// Shards that did not answer in time: the text says that it is incomplete (rule B4).
@@ -90,7 +94,7 @@ impl AdminView {
         self.replica.member.as_ref().map_or("standalone", |member| member.mode())
     }
 
-    /// All connections, shard by shard.
+    /// All connections, shard by shard, where their shards were asked for them.
     pub fn connections(&self) -> impl Iterator<Item = &ConnReport> {
         self.shards.iter().flat_map(|s| &s.connections)
     }
@@ -98,7 +102,7 @@ impl AdminView {
     /// Requests received and not answered yet: what connections hold back and what the replica has under way overlap, so the larger.
     #[must_use]
     pub fn outstanding(&self) -> u64 {
-        self.replica.outstanding.max(self.connections().map(|c| c.queued).sum())
+        self.replica.outstanding.max(self.shards.iter().map(|s| s.queued).sum())
     }
 
     /// The counters of all shards together.
@@ -113,6 +117,8 @@ impl AdminView {
             sum.latency_sum_ms += s.latency_sum_ms;
             sum.latency_max_ms = sum.latency_max_ms.max(s.latency_max_ms);
             sum.watch_count += s.watch_count;
+            sum.local_connections += s.local_connections;
+            sum.remote_connections += s.remote_connections;
             sum.auth_failed += s.auth_failed;
             if s.latency_count > 0 {
                 min = min.min(s.latency_min_ms);
@@ -120,6 +126,20 @@ impl AdminView {
         }
         sum.latency_min_ms = if sum.latency_count > 0 { min } else { 0 };
         sum
+    }
+
+    /// All summaries by name, merged over the cores.
+    #[must_use]
+    pub fn summaries(&self) -> BTreeMap<&'static str, Summary> {
+        let mut merged: BTreeMap<&'static str, Summary> = BTreeMap::new();
+        let shards = self.shards.iter().flat_map(|s| s.metrics.named());
+        for (name, summary) in shards.chain(self.replica_metrics.named()) {
+            match merged.entry(name) {
+                Entry::Vacant(first) => drop(first.insert(summary.clone())),
+                Entry::Occupied(mut sum) => sum.get_mut().merge(summary),
+            }
+        }
+        merged
     }
 
     /// Data watches of all shards by path; sessions in ascending order.
@@ -160,6 +180,8 @@ pub struct Totals {
     pub latency_max_ms: u64,
     pub watch_count: u64,
     pub auth_failed: u64,
+    pub local_connections: u64,
+    pub remote_connections: u64,
 }
 
 impl Totals {

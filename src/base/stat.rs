@@ -60,7 +60,7 @@ impl Stat {
 impl StatWire {
     /// As native numbers.
     #[must_use]
-    pub fn to_stat(&self) -> Stat {
+    pub fn to_stat(self) -> Stat {
         Stat {
             czxid: self.czxid.get(),
             mzxid: self.mzxid.get(),

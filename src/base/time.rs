@@ -27,6 +27,6 @@ impl Instant {
     }
 }
 
-/// Wall-clock milliseconds since the Unix epoch: fills ctime, mtime and TTL arithmetic, and nothing else.
+/// Wall-clock milliseconds since the Unix epoch: fills ctime, mtime and TTL arithmetic and the first session id of a run, and nothing else.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct WallTime(pub i64);

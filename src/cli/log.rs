@@ -2,18 +2,16 @@
 
 use super::dump::{date, parse_zxid, record_json, record_text};
 use crate::base::Zxid;
-use crate::base::limits::TXN_PAYLOAD_MAX;
 use crate::disk::{DirLock, dir};
 use crate::record::txn::decode_payload;
-use crate::server::recovery::{LogDir, write_mark};
+use crate::server::recovery::{LogDir, read_epochs, read_mark, write_mark};
 use crate::server::snapshots;
-use crate::storage::format::{Compression, FileHeader, FileKind, KEPT_PREFIX, LOCK_FILE, MARK_FILE, VERSION_DIR};
-use crate::storage::mark::Mark;
+use crate::storage::format::{Compression, FileHeader, FileKind, KEPT_PREFIX, LOCK_FILE, VERSION_DIR};
 use crate::storage::recover::{self, CutPlan, ReplayError, ReplayPlan, plan_cut};
 use crate::storage::segment::{Record, RecordReader, Rest, Stop, StopReason};
 use clap::{Args, Subcommand};
 use serde_json::json;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
@@ -22,9 +20,6 @@ use std::path::{Path, PathBuf};
 pub struct LogArgs {
     #[command(subcommand)]
     command: LogCommand,
-    /// Longest transaction that is not taken for damage, in bytes (jute.maxbuffer plus its extra size).
-    #[arg(long, global = true, value_name = "BYTES", default_value_t = TXN_PAYLOAD_MAX)]
-    payload_max: usize,
 }
 
 #[derive(Subcommand)]
@@ -61,13 +56,13 @@ enum LogCommand {
 /// Runs it; `Ok(false)` means that something is wrong with a log, and that it was said.
 pub fn run(args: &LogArgs, input: &mut dyn BufRead, out: &mut dyn Write) -> Result<bool, String> {
     match &args.command {
-        LogCommand::Print { file, json } => print(file, *json, args.payload_max, out),
-        LogCommand::Verify { path } if path.is_dir() => verify_dir(&version_dir(path), args.payload_max, out),
-        LogCommand::Verify { path } => verify_file(path, args.payload_max, out),
+        LogCommand::Print { file, json } => print(file, *json, out),
+        LogCommand::Verify { path } if path.is_dir() => verify_dir(&version_dir(path), out),
+        LogCommand::Verify { path } => verify_file(path, out),
         LogCommand::Repair { dir, cut_after, snapshots, yes } => {
             let dir = version_dir(dir);
             let snapshots = snapshots.as_deref().map_or_else(|| dir.clone(), version_dir);
-            Repair { dir, snapshots, cut_after: *cut_after, payload_max: args.payload_max }.run(*yes, input, out)
+            Repair { dir, snapshots, cut_after: *cut_after }.run(*yes, input, out)
         }
     }
 }
@@ -86,8 +81,8 @@ fn output(e: io::Error) -> String {
     format!("writing the output: {e}")
 }
 
-fn open(path: &Path, payload_max: usize) -> Result<(FileHeader, RecordReader<File>), String> {
-    let opened = File::open(path).and_then(|file| RecordReader::open(file, payload_max));
+fn open(path: &Path) -> Result<(FileHeader, RecordReader<File>), String> {
+    let opened = File::open(path).and_then(RecordReader::open);
     opened.map_err(at(path))?.map_err(|e| format!("{}: {e}", path.display()))
 }
 
@@ -109,8 +104,8 @@ fn walk(
     Ok((records, stop, reader.examine_rest().map_err(at(path))?, last))
 }
 
-fn print(path: &Path, json: bool, payload_max: usize, out: &mut dyn Write) -> Result<bool, String> {
-    let (header, reader) = open(path, payload_max)?;
+fn print(path: &Path, json: bool, out: &mut dyn Write) -> Result<bool, String> {
+    let (header, reader) = open(path)?;
     if json {
         let head = json!({ "header": { "magic": format!("{:#x}", header.magic), "version": header.version, "dbid": header.dbid } });
         writeln!(out, "{head}").map_err(output)?;
@@ -158,8 +153,8 @@ fn ending(stop: &Stop, rest: &Rest) -> String {
     format!("{prefix}offset {}: {}; {behind}", stop.offset, stop.why)
 }
 
-fn verify_file(path: &Path, payload_max: usize, out: &mut dyn Write) -> Result<bool, String> {
-    let (_, reader) = open(path, payload_max)?;
+fn verify_file(path: &Path, out: &mut dyn Write) -> Result<bool, String> {
+    let (_, reader) = open(path)?;
     let mut problems = Vec::new();
     let mut before: Option<Zxid> = None;
     let (records, stop, rest, last) = walk(path, reader, |record| {
@@ -186,15 +181,14 @@ fn verify_file(path: &Path, payload_max: usize, out: &mut dyn Write) -> Result<b
 }
 
 /// As a server would read them: from the newest whole snapshot on.
-fn verify_dir(dir: &Path, payload_max: usize, out: &mut dyn Write) -> Result<bool, String> {
+fn verify_dir(dir: &Path, out: &mut dyn Write) -> Result<bool, String> {
     let (logs, mut all) = files(dir)?;
     all.sort();
-    let whole = |(zxid, compression): &&(Zxid, Compression)| {
-        snapshots::read(dir, &FileKind::Snapshot(*zxid, *compression).name(), *compression).is_ok()
-    };
+    let whole = |(zxid, compression): &&(Zxid, Compression)| snapshots::check(dir, *zxid, *compression).is_ok();
     let after = all.iter().rev().find(whole).map_or(Zxid::ZERO, |(zxid, _)| *zxid);
-    let mark = fs::read(dir.join(MARK_FILE)).ok().and_then(|bytes| Mark::read(&bytes)).map(|(_, mark)| mark);
-    let plan = ReplayPlan { logs: &logs, after, mark, payload_max };
+    let epochs = read_epochs(dir).map_err(at(dir))?;
+    let mark = read_mark(dir, &epochs).map_err(at(dir))?;
+    let plan = ReplayPlan { logs: &logs, after, mark, epochs };
     let mut decode = |log: Zxid, record: &Record<'_>| {
         decode_payload(record.payload).map(drop).map_err(|e| format!("{}, offset {}: {e}", FileKind::Log(log).name(), record.offset))
     };
@@ -233,7 +227,6 @@ struct Repair {
     dir: PathBuf,
     snapshots: PathBuf,
     cut_after: Zxid,
-    payload_max: usize,
 }
 
 impl Repair {
@@ -241,9 +234,11 @@ impl Repair {
         let lock = DirLock::acquire(&self.dir, LOCK_FILE).map_err(at(&self.dir))?;
         let _lock = lock.ok_or_else(|| format!("a server uses {}: stop it first", self.dir.display()))?;
         let (logs, _) = files(&self.dir)?;
-        let plan = plan_cut(&mut LogDir(&self.dir), &logs, self.cut_after, self.payload_max).map_err(at(&self.dir))?;
+        let plan = plan_cut(&mut LogDir(&self.dir), &logs, self.cut_after).map_err(at(&self.dir))?;
         let (_, snapshots) = files(&self.snapshots)?;
-        let newer: Vec<FileKind> = snapshots.iter().filter(|(z, _)| *z > self.cut_after).map(|(z, c)| FileKind::Snapshot(*z, *c)).collect();
+        let snapshots = snapshots.into_iter().map(|(zxid, compression)| (zxid > self.cut_after, FileKind::Snapshot(zxid, compression)));
+        let (newer, older): (Vec<_>, Vec<_>) = snapshots.partition(|(newer, _)| *newer);
+        let [newer, older] = [newer, older].map(|files| files.into_iter().map(|(_, file)| file).collect::<Vec<_>>());
         if plan.cut.is_none() && plan.remove.is_empty() && newer.is_empty() {
             writeln!(out, "Nothing to do: there is nothing after {}.", self.cut_after).map_err(output)?;
             return Ok(true);
@@ -253,7 +248,7 @@ impl Repair {
             writeln!(out, "Nothing was changed.").map_err(output)?;
             return Ok(false);
         }
-        self.perform(&plan, &newer).map_err(at(&self.dir))?;
+        self.perform(&plan, &newer, &older).map_err(at(&self.dir))?;
         writeln!(out, "Done. What was taken away is kept in files named {KEPT_PREFIX}*; they are not read by any server.")
             .map_err(output)?;
         Ok(true)
@@ -275,8 +270,11 @@ impl Repair {
         lines.iter().try_for_each(|line| writeln!(out, "{line}")).map_err(output)
     }
 
-    /// The mark first (rule A23), then snapshots, then logs from the newest on: a crash in between leaves a history that a second run finishes.
-    fn perform(&self, plan: &CutPlan, newer: &[FileKind]) -> io::Result<()> {
+    /// What stays is made durable, which a server without forceSync may not have done. Then the mark (rule A23), then snapshots, then logs from
+    /// the newest on: a crash in between leaves a history that a second run finishes.
+    fn perform(&self, plan: &CutPlan, newer: &[FileKind], older: &[FileKind]) -> io::Result<()> {
+        dir::sync_files(&self.dir, plan.keep.iter().map(|log| FileKind::Log(*log).name()))?;
+        dir::sync_files(&self.snapshots, older.iter().map(|file| file.name()))?;
         write_mark(&self.dir, None)?;
         for file in newer {
             take_away(&self.snapshots, &file.name())?;

@@ -2,7 +2,10 @@ use super::*;
 use crate::base::{SessionId, WallTime, Writer, Xid};
 use crate::record::TxnHeader;
 use crate::record::frame::write_frame;
+use crate::storage::format::MARK_FILE;
+use crate::storage::mark::Mark;
 use clap::Parser;
+use std::fs;
 use std::io::Cursor;
 
 #[derive(Parser)]

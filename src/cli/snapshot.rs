@@ -90,9 +90,10 @@ fn print_json(snapshot: &Snapshot, out: &mut dyn Write) -> Result<(), String> {
         body.sessions().map_err(bad)?.iter().map(|(id, t)| json!({ "id": format!("{:#x}", id.0), "timeout": t })).collect();
     let acls: Vec<_> = body.acls().map_err(bad)?.iter().map(|(id, acl)| json!({ "id": id, "acl": acl_json(*acl) })).collect();
     let digest = snapshot
+        .sections
         .digest
         .map(|d| json!({ "zxid": format!("{:#x}", d.zxid.0), "digestVersion": d.version, "digest": format!("{:#x}", d.digest) }));
-    let last = snapshot.last_zxid.map(|z| format!("{:#x}", z.0));
+    let last = snapshot.sections.last_zxid.map(|z| format!("{:#x}", z.0));
     let head = json!({ "sessions": sessions, "acls": acls, "zxid_digest": digest, "last_processed_zxid": last });
     writeln!(out, "{head}").map_err(output)?;
     while let Some(node) = body.next_node().map_err(bad)? {
@@ -120,10 +121,10 @@ fn print_text(snapshot: &Snapshot, with_data: bool, out: &mut dyn Write) -> Resu
     for (id, timeout) in sessions {
         writeln!(out, "{:#x}, {timeout}, {}", id.0, ephemerals.get(&id.0).unwrap_or(&0)).map_err(output)?;
     }
-    if let Some(digest) = snapshot.digest {
+    if let Some(digest) = snapshot.sections.digest {
         writeln!(out, "Target zxid digest is: {:x}, {}", digest.zxid.0, digest.digest).map_err(output)?;
     }
-    if let Some(last) = snapshot.last_zxid {
+    if let Some(last) = snapshot.sections.last_zxid {
         writeln!(out, "----\nLast zxid: {:#x}", last.0).map_err(output)?;
     }
     Ok(())
@@ -155,8 +156,8 @@ fn verify(path: &Path, out: &mut dyn Write) -> Result<bool, String> {
 fn load(path: &Path, snapshot: &Snapshot) -> Result<String, String> {
     let name = path.file_name().and_then(|n| n.to_str()).and_then(FileKind::parse);
     // Under another name only the sections tell of which zxid it is.
-    let zxid = name.map(FileKind::zxid).or(snapshot.last_zxid).unwrap_or(Zxid::ZERO);
-    let digest = snapshot.digest.map(|d| ImageDigest { zxid: d.zxid, digest: TxnDigest { version: d.version, digest: d.digest } });
+    let zxid = name.map(FileKind::zxid).or(snapshot.sections.last_zxid).unwrap_or(Zxid::ZERO);
+    let digest = snapshot.sections.digest.map(|d| ImageDigest { zxid: d.zxid, digest: TxnDigest { version: d.version, digest: d.digest } });
     let config = TreeConfig { extended_types: true, digest_enabled: true, ..TreeConfig::default() };
     let (tree, _) = load_image(config, zxid, snapshot.body(), digest).map_err(|e| format!("cannot be loaded: {e}"))?;
     let digest = match tree.digest_matches(None) {

@@ -6,9 +6,18 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Data of a file being replaced is synced in steps of this size, so that the log's own flushes do not wait behind one large write-back.
 const SYNC_STEP_BYTES: u64 = 4 << 20;
+/// Steps of a file that is written in the background while a log is being flushed: what a flush may have to wait for.
+const BACKGROUND_STEP_BYTES: u64 = 1 << 20;
+/// What is written in the background per second, at most: a fraction of what the disks of servers can do (rule B2).
+const BACKGROUND_BYTES_PER_SECOND: u64 = 64 << 20;
+/// Longest rest between two steps, on a disk so slow that half of its time is not enough for others.
+const REST_MAX: Duration = Duration::from_millis(250);
 
 /// A regular file in a directory.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -80,9 +89,12 @@ pub fn remove(dir: &Path, names: impl IntoIterator<Item = impl AsRef<Path>>) -> 
     if removed { sync_dir(dir) } else { Ok(()) }
 }
 
-/// fsync of a file's data and size, as the page cache has them.
-pub fn sync_file(path: &Path) -> io::Result<()> {
-    OpenOptions::new().write(true).open(path)?.sync_all()
+/// fsync of files' data and sizes, as the page cache has them, and of their directory.
+pub fn sync_files(dir: &Path, names: impl IntoIterator<Item = impl AsRef<Path>>) -> io::Result<()> {
+    for name in names {
+        OpenOptions::new().write(true).open(dir.join(name))?.sync_all()?;
+    }
+    sync_dir(dir)
 }
 
 /// Cuts a file, durably.
@@ -92,22 +104,61 @@ pub fn cut(path: &Path, bytes: u64) -> io::Result<()> {
     file.sync_all()
 }
 
+/// Writing beside a log that must not wait: a step, then a rest at least as long, and never more than a fixed number of bytes a second; until
+/// it is abandoned. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Background(Arc<AtomicBool>);
+
+impl Background {
+    /// What is being written is not wanted any more: its next write fails.
+    pub fn abandon(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+    /// True after `abandon`.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// How long to rest after a step of so many bytes that took so long.
+    fn rest(bytes: u64, took: Duration) -> Duration {
+        let at_full_rate = Duration::from_nanos(bytes * 1_000_000_000 / BACKGROUND_BYTES_PER_SECOND);
+        at_full_rate.saturating_sub(took).max(took).min(REST_MAX)
+    }
+}
+
 /// A file under a temporary name whose data is synced in steps.
 #[derive(Debug)]
-pub struct SteppedFile {
+pub struct SteppedFile<'a> {
     file: File,
+    background: Option<&'a Background>,
     since_sync: u64,
+    step_began: Instant,
     written: u64,
 }
 
-impl Write for SteppedFile {
+impl SteppedFile<'_> {
+    fn end_step(&mut self) -> io::Result<()> {
+        self.file.sync_data()?;
+        if self.background.is_some() {
+            std::thread::sleep(Background::rest(self.since_sync, self.step_began.elapsed()));
+        }
+        self.since_sync = 0;
+        self.step_began = Instant::now();
+        Ok(())
+    }
+}
+
+impl Write for SteppedFile<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.background.is_some_and(Background::is_abandoned) {
+            return Err(io::Error::other("abandoned"));
+        }
         let n = self.file.write(buf)?;
         self.since_sync += n as u64;
         self.written += n as u64;
-        if self.since_sync >= SYNC_STEP_BYTES {
-            self.since_sync = 0;
-            self.file.sync_data()?;
+        if self.since_sync >= if self.background.is_some() { BACKGROUND_STEP_BYTES } else { SYNC_STEP_BYTES } {
+            self.end_step()?;
         }
         Ok(n)
     }
@@ -122,10 +173,31 @@ pub fn replace_file<E: From<io::Error>>(
     dir: &Path,
     temp: &str,
     name: &str,
-    write: impl FnOnce(&mut SteppedFile) -> Result<(), E>,
+    write: impl FnOnce(&mut SteppedFile<'_>) -> Result<(), E>,
+) -> Result<u64, E> {
+    replace(dir, temp, name, None, write)
+}
+
+/// The same in the background; one that was abandoned in time is an error.
+pub fn replace_file_in_background<E: From<io::Error>>(
+    dir: &Path,
+    temp: &str,
+    name: &str,
+    background: &Background,
+    write: impl FnOnce(&mut SteppedFile<'_>) -> Result<(), E>,
+) -> Result<u64, E> {
+    replace(dir, temp, name, Some(background), write)
+}
+
+fn replace<E: From<io::Error>>(
+    dir: &Path,
+    temp: &str,
+    name: &str,
+    background: Option<&Background>,
+    write: impl FnOnce(&mut SteppedFile<'_>) -> Result<(), E>,
 ) -> Result<u64, E> {
     let temp_path = dir.join(temp);
-    let result = write_temp(&temp_path, write).and_then(|bytes| {
+    let result = write_temp(&temp_path, background, write).and_then(|bytes| {
         rename(dir, temp, name)?;
         Ok(bytes)
     });
@@ -136,9 +208,13 @@ pub fn replace_file<E: From<io::Error>>(
     result
 }
 
-fn write_temp<E: From<io::Error>>(path: &Path, write: impl FnOnce(&mut SteppedFile) -> Result<(), E>) -> Result<u64, E> {
+fn write_temp<E: From<io::Error>>(
+    path: &Path,
+    background: Option<&Background>,
+    write: impl FnOnce(&mut SteppedFile<'_>) -> Result<(), E>,
+) -> Result<u64, E> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-    let mut stepped = SteppedFile { file, since_sync: 0, written: 0 };
+    let mut stepped = SteppedFile { file, background, since_sync: 0, step_began: Instant::now(), written: 0 };
     write(&mut stepped)?;
     stepped.file.sync_all()?;
     Ok(stepped.written)
@@ -188,6 +264,30 @@ mod tests {
         assert_eq!(fs::read(dir.path().join("f")).expect("read"), b"old");
         put("newer", false).expect("written");
         assert_eq!(fs::read(dir.path().join("f")).expect("read"), b"newer");
+    }
+
+    #[test]
+    fn what_is_written_in_the_background_rests_as_long_as_it_works_and_keeps_its_rate_b2() {
+        let (step, full_rate) = (BACKGROUND_STEP_BYTES, Duration::from_micros(15_625));
+        let rest = |ms| Background::rest(step, Duration::from_millis(ms));
+        assert_eq!(rest(0), full_rate);
+        assert_eq!(rest(5) + Duration::from_millis(5), full_rate, "what the step took counts");
+        assert_eq!(rest(100), Duration::from_millis(100), "a slow disk is left to others half of the time");
+        assert_eq!(rest(10_000), REST_MAX);
+        assert_eq!(Background::rest(3 * step, Duration::ZERO), 3 * full_rate, "larger steps rest longer");
+    }
+
+    #[test]
+    fn a_file_abandoned_while_it_is_written_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let background = Background::default();
+        let result = replace_file_in_background(dir.path(), "tmp", "f", &background, |w| -> io::Result<()> {
+            w.write_all(b"begun")?;
+            background.abandon();
+            w.write_all(b"and never ended")
+        });
+        assert!(result.is_err() && background.is_abandoned());
+        assert!(list(dir.path()).expect("listed").is_empty());
     }
 
     #[test]

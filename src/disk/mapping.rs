@@ -1,20 +1,31 @@
-//! Files that are written in place: log segments and the mark. Two ways to write with one interface: a copy into a memory map, or pwrite
-//! where maps do not work well.
+//! Files that are written in place: log segments and the mark. Three ways to write with one interface: whole blocks past the page cache, a
+//! copy into a memory map, or pwrite where neither works well.
 //!
 //! A mapped file is fully allocated, zero-filled and synced before it is mapped: a sparse one would kill the process with SIGBUS when the
 //! disk is full. Nobody cuts a file while it is mapped; `LogFile::close` unmaps first.
 
+use super::flush::{Flush, Tail};
 use memmap2::{MmapMut, MmapOptions};
-use rustix::fs::{Advice, fadvise, fstatfs};
+use rustix::fs::{Advice, OFlags, fadvise, fstatfs};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::num::NonZeroU64;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+
+/// How bytes get into a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogWriter {
+    /// Collected in memory, then written in whole blocks past the page cache. Only a flush puts anything into the file.
+    Direct,
+    /// Copied into a memory map.
+    Map,
+    /// pwrite.
+    Pwrite,
+}
 
 /// Why files in a directory are not mapped; they are written with pwrite instead (rule A21).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,46 +82,83 @@ impl ReadAhead {
 pub struct LogFile {
     /// Open since before the first write, so that it sees every write-back error (a later descriptor would not).
     file: Arc<File>,
-    map: Option<MmapMut>,
+    to: Target,
     bytes: u64,
     path: PathBuf,
     ahead: Option<Sender<ReadAhead>>,
     read_until: u64,
 }
 
+/// Where an append goes.
+#[derive(Debug)]
+enum Target {
+    Direct(Tail),
+    Map(MmapMut),
+    PageCache,
+}
+
 impl LogFile {
     /// Takes a file of `bytes` bytes that are allocated and zero on disk.
-    pub(super) fn new(file: File, path: PathBuf, bytes: u64, mapped: bool) -> io::Result<Self> {
-        let map = if mapped {
-            let len = usize::try_from(bytes).map_err(|_| io::Error::other("segment does not fit in memory"))?;
-            // SAFETY: the file is fully allocated and is this process's alone (the directory is locked); it is cut only by `close`, after
-            // the map is gone. The map is used through bounds-checked slices only.
-            Some(unsafe { MmapOptions::new().len(len).map_mut(&file)? })
-        } else {
-            None
+    pub(super) fn new(file: File, path: PathBuf, bytes: u64, writer: LogWriter) -> io::Result<Self> {
+        let to = match writer {
+            LogWriter::Direct => {
+                let flags = OFlags::DIRECT | OFlags::DSYNC;
+                Target::Direct(Tail::new(OpenOptions::new().write(true).custom_flags(flags.bits() as i32).open(&path)?)?)
+            }
+            LogWriter::Map => {
+                let len = usize::try_from(bytes).map_err(|_| io::Error::other("segment does not fit in memory"))?;
+                // SAFETY: the file is fully allocated and is this process's alone (the directory is locked); it is cut only by `close`,
+                // after the map is gone. The map is used through bounds-checked slices only.
+                Target::Map(unsafe { MmapOptions::new().len(len).map_mut(&file)? })
+            }
+            LogWriter::Pwrite => Target::PageCache,
         };
-        Ok(LogFile { file: Arc::new(file), map, bytes, path, ahead: None, read_until: 0 })
+        Ok(LogFile { file: Arc::new(file), to, bytes, path, ahead: None, read_until: 0 })
     }
 
     /// Reads pages in ahead of the writes, through the thread behind `ahead`.
     pub(super) fn set_read_ahead(&mut self, ahead: Sender<ReadAhead>) {
-        if self.map.is_some() {
+        if self.writer() == LogWriter::Map {
             self.ahead = Some(ahead);
             self.read_ahead_of(0);
         }
     }
 
-    /// Puts `bytes` at `offset`. Durable after an fdatasync of `as_fd`, not before.
+    /// Puts `bytes` at `offset`, in a direct segment the end of the last write. Durable after a flush that was taken later, not before.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let end = offset.checked_add(bytes.len() as u64).filter(|end| *end <= self.bytes);
         let end = end.ok_or_else(|| io::Error::other(format!("write beyond the end of {}", self.path.display())))?;
         if end > self.read_until {
             self.read_ahead_of(end);
         }
-        match &mut self.map {
-            Some(map) => map[offset as usize..end as usize].copy_from_slice(bytes),
-            None => self.file.write_all_at(bytes, offset)?,
+        match &mut self.to {
+            Target::Direct(tail) => tail.append(offset, bytes)?,
+            Target::Map(map) => map[offset as usize..end as usize].copy_from_slice(bytes),
+            Target::PageCache => self.file.write_all_at(bytes, offset)?,
         }
+        Ok(())
+    }
+
+    /// What makes everything written so far durable, to be performed where blocking does no harm; one at a time.
+    pub fn flush(&mut self) -> io::Result<Flush> {
+        match &mut self.to {
+            Target::Direct(tail) => tail.take(),
+            Target::Map(_) | Target::PageCache => Ok(Flush::sync(Arc::clone(&self.file))),
+        }
+    }
+
+    /// The flush has been performed.
+    pub fn flushed(&mut self, flush: Flush) {
+        if let Target::Direct(tail) = &mut self.to {
+            tail.give_back(flush);
+        }
+    }
+
+    /// Flushes at once.
+    pub fn sync(&mut self) -> io::Result<()> {
+        let mut flush = self.flush()?;
+        flush.perform()?;
+        self.flushed(flush);
         Ok(())
     }
 
@@ -125,15 +173,6 @@ impl LogFile {
         self.read_until = from + READ_AHEAD_BYTES;
     }
 
-    /// The descriptor to fdatasync.
-    #[must_use]
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-    /// fdatasync by a blocking call.
-    pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
     /// Where the file was created; it may have been renamed since.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -144,16 +183,20 @@ impl LogFile {
     pub const fn bytes(&self) -> u64 {
         self.bytes
     }
-    /// True for a memory map, false for pwrite.
+    /// How it is written.
     #[must_use]
-    pub const fn is_mapped(&self) -> bool {
-        self.map.is_some()
+    pub const fn writer(&self) -> LogWriter {
+        match self.to {
+            Target::Direct(_) => LogWriter::Direct,
+            Target::Map(_) => LogWriter::Map,
+            Target::PageCache => LogWriter::Pwrite,
+        }
     }
 
     /// Unmaps, cuts to `used_bytes`, fsyncs (rule A20).
-    pub fn close(mut self, used_bytes: u64) -> io::Result<()> {
+    pub fn close(self, used_bytes: u64) -> io::Result<()> {
         assert!(used_bytes <= self.bytes, "a segment is never extended");
-        drop(self.map.take());
+        drop(self.to);
         self.file.set_len(used_bytes)?;
         self.file.sync_all()
     }

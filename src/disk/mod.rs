@@ -6,11 +6,15 @@
 //! Nothing here retries a failed sync: the error is handed up, and the server stops (L12).
 #![allow(unsafe_code)]
 
+mod ahead;
 pub mod dir;
+pub mod flush;
 pub mod lost_page;
 pub mod mapping;
 pub mod segments;
 
-pub use dir::{DirLock, replace_file, sync_dir};
-pub use mapping::{LogFile, MapRefusal, MarkFile};
+pub use ahead::ReadAheadFile;
+pub use dir::{Background, DirLock, replace_file, sync_dir};
+pub use flush::Flush;
+pub use mapping::{LogFile, LogWriter, MapRefusal, MarkFile};
 pub use segments::{SegmentEvent, Segments, SegmentsConfig};

@@ -4,7 +4,8 @@
 //! Zeros go out with O_DIRECT: through the page cache they would leave large folios behind, and a mapped append of 100 bytes would then
 //! write a whole folio (measured: 1 MiB). Where O_DIRECT is refused, the cache is dropped after the sync.
 
-use super::mapping::{LogFile, ReadAhead};
+use super::flush::BLOCK_BYTES;
+use super::mapping::{LogFile, LogWriter, ReadAhead};
 use super::{MapRefusal, dir, mapping};
 use memmap2::MmapMut;
 use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate};
@@ -17,8 +18,6 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// Alignment and granularity of segments; O_DIRECT wants at least the device's sector size.
-const BLOCK_BYTES: u64 = 4096;
 /// Size of one zero-filling write.
 const FILL_BYTES: u64 = 1 << 20;
 
@@ -31,8 +30,8 @@ pub struct SegmentsConfig {
     pub segment_bytes: u64,
     /// Neutral name; a number is appended.
     pub spare_prefix: &'static str,
-    /// False: pwrite even where a map would work.
-    pub allow_maps: bool,
+    /// How segments are written where that works; otherwise in the next way that does, pwrite being the last.
+    pub writer: LogWriter,
     /// Synced before a segment is named.
     pub mark: Option<Arc<File>>,
 }
@@ -96,9 +95,9 @@ impl Segments {
         let spare = Spare::default();
         let (jobs, inbox) = mpsc::channel();
         let (ahead, ahead_inbox) = mpsc::channel();
-        let mapped = config.allow_maps && refusal.is_none();
+        let writer = if refusal.is_some() { LogWriter::Pwrite } else { config.writer };
         let worker =
-            Worker { config, mapped, spare: Arc::clone(&spare), ahead, spares_made: 0, spare_failed: false, on_event: Box::new(on_event) };
+            Worker { config, writer, spare: Arc::clone(&spare), ahead, spares_made: 0, spare_failed: false, on_event: Box::new(on_event) };
         // On its own thread: it must not wait behind the filling of a spare. It ends with the last segment.
         std::thread::Builder::new().name("zoo-read-ahead".into()).spawn(move || ahead_inbox.iter().for_each(|r: ReadAhead| r.perform()))?;
         jobs.send(Job::Prepare).map_err(io::Error::other)?;
@@ -165,7 +164,7 @@ impl Drop for Segments {
 
 struct Worker {
     config: SegmentsConfig,
-    mapped: bool,
+    writer: LogWriter,
     spare: Spare,
     ahead: Sender<ReadAhead>,
     spares_made: u64,
@@ -264,7 +263,10 @@ impl Worker {
         self.spares_made += 1;
         let path = self.config.dir.join(format!("{}{}", self.config.spare_prefix, self.spares_made));
         let bytes = bytes.next_multiple_of(BLOCK_BYTES);
-        let made = create_zeroed(&path, bytes).and_then(|file| LogFile::new(file, path.clone(), bytes, self.mapped));
+        let made = create_zeroed(&path, bytes).and_then(|(file, direct)| {
+            let writer = if self.writer == LogWriter::Direct && !direct { LogWriter::Map } else { self.writer };
+            LogFile::new(file, path.clone(), bytes, writer)
+        });
         match made {
             Ok(mut file) => {
                 file.set_read_ahead(self.ahead.clone());
@@ -282,22 +284,24 @@ impl Worker {
     }
 }
 
-/// Creates a file whose `bytes` bytes are allocated, zero and on disk, and which has nothing in the page cache.
-pub fn create_zeroed(path: &Path, bytes: u64) -> io::Result<File> {
+/// Creates a file whose `bytes` bytes are allocated, zero and on disk, and which has nothing in the page cache. True when the file system
+/// takes O_DIRECT.
+pub fn create_zeroed(path: &Path, bytes: u64) -> io::Result<(File, bool)> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
     match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
         // Where it is not supported, writing the zeros allocates.
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
         Err(error) => return Err(error.into()),
     }
-    if !fill_direct(path, bytes)? {
+    let direct = fill_direct(path, bytes)?;
+    if !direct {
         fill(&file, bytes)?;
         file.sync_all()?;
         // Failure only costs speed.
         let _ = fadvise(&file, 0, None, Advice::DontNeed);
     }
     file.sync_all()?;
-    Ok(file)
+    Ok((file, direct))
 }
 
 /// Fills with O_DIRECT; `Ok(false)` where the file system refuses that.
@@ -337,10 +341,10 @@ mod tests {
         events: Receiver<SegmentEvent>,
     }
 
-    fn start(segment_bytes: u64, allow_maps: bool) -> Fixture {
+    fn start(segment_bytes: u64, writer: LogWriter) -> Fixture {
         let dir = tempfile::tempdir().expect("temp dir");
         let (tx, events) = mpsc::channel();
-        let config = SegmentsConfig { dir: dir.path().to_path_buf(), segment_bytes, spare_prefix: PREFIX, allow_maps, mark: None };
+        let config = SegmentsConfig { dir: dir.path().to_path_buf(), segment_bytes, spare_prefix: PREFIX, writer, mark: None };
         let segments = Segments::start(config, move |e| drop(tx.send(e))).expect("started");
         Fixture { dir, segments, events }
     }
@@ -364,9 +368,9 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_is_taken_written_named_and_cut_with_either_way_of_writing() {
-        for allow_maps in [true, false] {
-            let mut f = start(64 << 10, allow_maps);
+    fn a_segment_is_taken_written_named_and_cut_with_every_way_of_writing() {
+        for writer in [LogWriter::Direct, LogWriter::Map, LogWriter::Pwrite] {
+            let mut f = start(64 << 10, writer);
             let mut file = f.take(100);
             assert_eq!(file.bytes(), 64 << 10);
             file.write(0, b"header").expect("written");
@@ -384,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_request_larger_than_the_spare_gets_a_larger_segment_and_keeps_the_spare() {
-        let mut f = start(8 << 10, true);
+        let mut f = start(8 << 10, LogWriter::Map);
         let large = f.take(20_000);
         assert_eq!(large.bytes(), 20_480);
         let small = f.take(1);
@@ -393,18 +397,20 @@ mod tests {
 
     #[test]
     fn a_write_beyond_the_segment_is_an_error_not_an_extension() {
-        for allow_maps in [true, false] {
-            let mut f = start(8 << 10, allow_maps);
+        for writer in [LogWriter::Direct, LogWriter::Map, LogWriter::Pwrite] {
+            let mut f = start(8 << 10, writer);
             let mut file = f.take(1);
+            file.write(0, &[7; (8 << 10) - 1]).expect("written");
             assert!(file.write((8 << 10) - 1, b"ab").is_err());
             assert!(file.write(u64::MAX, b"a").is_err());
-            assert!(file.write((8 << 10) - 1, b"a").is_ok());
+            file.write((8 << 10) - 1, b"a").and_then(|()| file.sync()).expect("written");
+            assert_eq!(std::fs::read(file.path()).expect("read").last(), Some(&b'a'));
         }
     }
 
     #[test]
     fn a_fresh_segment_is_allocated_and_zero() {
-        let mut f = start(256 << 10, true);
+        let mut f = start(256 << 10, LogWriter::Map);
         let file = f.take(1);
         let path = file.path().to_path_buf();
         assert!(std::fs::read(&path).expect("read").iter().all(|b| *b == 0));
@@ -414,7 +420,7 @@ mod tests {
 
     #[test]
     fn a_spare_that_could_not_be_made_is_made_after_a_segment_was_closed_or_when_one_is_needed() {
-        let mut f = start(8 << 10, true);
+        let mut f = start(8 << 10, LogWriter::Map);
         let mut file = f.take(1);
         // Its name is taken, so it cannot be made.
         std::fs::create_dir(f.dir.path().join("spare.2")).expect("a directory in the way");
@@ -440,7 +446,7 @@ mod tests {
 
     #[test]
     fn a_rename_that_fails_is_reported() {
-        let mut f = start(8 << 10, true);
+        let mut f = start(8 << 10, LogWriter::Map);
         let file = f.take(1);
         std::fs::remove_file(file.path()).expect("removed");
         f.segments.name(1, &file, "log.1".into());

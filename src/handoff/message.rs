@@ -5,6 +5,7 @@ use crate::base::{AclList, Auth, ConnKey, Instant, SessionId, ShardId, Xid, Zxid
 use crate::proto::connect::{ConnectRequest, Password};
 use crate::proto::{ErrorCode, EventType};
 use foldhash::fast::FixedState;
+use imbl::OrdSet;
 use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::Arc;
@@ -29,6 +30,18 @@ pub enum ToReplica {
     Heard { conn: ConnKey, session: SessionId, heard: Instant, at: Instant },
     /// Answer to `Control::AskAllHeard`: the sessions heard from since the last one, with their timeouts in ms.
     AllHeard { sessions: Vec<(SessionId, i32)> },
+}
+
+impl ToReplica {
+    /// Bytes that the message keeps in memory and a client has sent.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        match self {
+            ToReplica::Request { frame, .. } => frame.len(),
+            ToReplica::Connect { request, .. } => request.password.len(),
+            ToReplica::Failed { .. } | ToReplica::Detach { .. } | ToReplica::Heard { .. } | ToReplica::AllHeard { .. } => 0,
+        }
+    }
 }
 
 /// One consecutive stretch of the published history, as shards consume it. Immutable once published.
@@ -95,10 +108,12 @@ impl ShardSet {
 pub enum Entry {
     /// A committed transaction: first its events, then its reply, then the reads of that session queued behind it (rule A4).
     Txn { zxid: Zxid, events: Range<u32>, reply: Option<Reply>, closed: Option<SessionId> },
-    /// An ordered answer without a transaction (sync, getEphemerals): the reply is complete; reads behind it are served at the last `zxid` consumed.
+    /// An ordered answer without a transaction (sync): the reply is complete; reads behind it are served at the last `zxid` consumed.
     Answer(Reply),
     /// The same for a sync on a leader: only before `Batch::certain_until`; afterwards its connection is closed instead (B3, L13).
     Synced(Reply),
+    /// getEphemerals: the shard makes the reply, from the cells of the session's ephemerals as of the last `zxid` consumed.
+    Ephemerals { conn: ConnKey, cells: OrdSet<u32>, prefix: Box<str> },
     /// Control that may not overtake replies (rule A9).
     Control(Control),
 }

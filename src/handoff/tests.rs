@@ -66,6 +66,20 @@ fn a_full_inbox_gives_the_item_back_and_drains_in_order() {
 }
 
 #[test]
+fn an_inbox_of_weighed_items_is_full_by_weight_and_takes_any_single_one() {
+    let inbox = Inbox::weighing(10, 100, |n: &usize| *n);
+    assert_eq!(inbox.push(500), Ok(()), "alone it passes");
+    assert_eq!((inbox.push(1), inbox.push(0)), (Err(1), Ok(())), "what weighs nothing is only counted");
+    let mut out = Vec::new();
+    assert_eq!(inbox.drain(&mut out, 1), 1);
+    assert_eq!((inbox.push(60), inbox.push(41), inbox.push(40)), (Ok(()), Err(41), Ok(())));
+    assert_eq!((inbox.weight(), inbox.drain(&mut out, 9), inbox.weight()), (100, 3, 0));
+    assert_eq!(out, [500, 0, 60, 40]);
+    let narrow = Inbox::weighing(1, 100, |n: &usize| *n);
+    assert_eq!((narrow.push(7), narrow.push(8), narrow.weight()), (Ok(()), Err(8), 7), "what did not enter weighs nothing");
+}
+
+#[test]
 fn an_idle_shard_is_woken_before_the_stream_behind_it_grows_long() {
     struct Nothing;
     impl bell::Concerns for Nothing {
@@ -85,7 +99,7 @@ fn an_idle_shard_is_woken_before_the_stream_behind_it_grows_long() {
     let mut waiting = std::pin::pin!(bell.wait(|| false));
     assert!(waiting.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
     let first_wake = (1..1000).find(|position| {
-        notify(&[bell.clone()], &Nothing, *position);
+        notify(std::slice::from_ref(&bell), &Nothing, *position);
         count.0.load(std::sync::atomic::Ordering::Relaxed) > 0
     });
     assert_eq!(first_wake, Some(64));

@@ -23,6 +23,25 @@ pub struct ConnectRequest {
 }
 
 impl ConnectRequest {
+    /// Asks for a new session, as a client of today that has seen nothing yet.
+    #[must_use]
+    pub fn new_session(timeout_ms: i32) -> Self {
+        ConnectRequest {
+            last_zxid_seen: 0,
+            timeout_ms,
+            session: SessionId::NONE,
+            password: vec![0; size_of::<Password>()],
+            read_only: false,
+            has_read_only: true,
+        }
+    }
+
+    /// Asks for a session that exists.
+    #[must_use]
+    pub fn again(session: SessionId, password: &[u8], timeout_ms: i32) -> Self {
+        ConnectRequest { session, password: password.to_vec(), ..Self::new_session(timeout_ms) }
+    }
+
     /// Decodes a frame's payload; bytes after the flag are ignored.
     pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(payload);
@@ -33,6 +52,14 @@ impl ConnectRequest {
         let password = r.buffer()?.unwrap_or(&[]).to_vec();
         let (read_only, has_read_only) = if r.is_empty() { (false, false) } else { (r.bool()?, true) };
         Ok(ConnectRequest { last_zxid_seen, timeout_ms, session, password, read_only, has_read_only })
+    }
+
+    /// The whole frame, length included (for clients).
+    #[must_use]
+    pub fn frame(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write_frame(&mut out);
+        out
     }
 
     /// Appends a whole frame, length included (for clients).

@@ -5,7 +5,7 @@ use crate::base::{Writer, Xid, Zxid};
 /// What happened to a node; the four kinds a server sends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 #[repr(i32)]
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::enum_variant_names)] // the names of the protocol
 pub enum EventType {
     NodeCreated = 1,
     NodeDeleted = 2,

@@ -5,6 +5,7 @@
 //! ZooKeeper does.
 
 use crate::reactor::mesh::{Mesh, ToShard};
+use crate::reactor::way::Way;
 use foldhash::HashMap;
 use glommio::io::PollableFd;
 use rustix::io::Errno;
@@ -127,11 +128,12 @@ impl Acceptor {
 
     /// Accepts until the task is dropped.
     pub async fn run(mut self, listener: TcpListener) -> io::Result<()> {
-        let listener = PollableFd::new(Rc::new(OwnedFd::from(listener))).map_err(io::Error::other)?;
+        let listener = PollableFd::new(Rc::new(OwnedFd::from(listener))).map_err(super::system_error)?;
+        let way = Way::of_this_executor();
         loop {
             match self.accept_some(listener.get_ref().as_ref()) {
-                Ok(Next::More) => glommio::executor().yield_now().await,
-                Ok(Next::Wait) => listener.readable().await.map_err(io::Error::other)?,
+                Ok(Next::More) => way.give().await,
+                Ok(Next::Wait) => listener.readable().await.map_err(super::system_error)?,
                 Ok(Next::ShardBusy) => glommio::timer::sleep(SHARD_BUSY).await,
                 Err(e) => {
                     tracing::warn!("cannot accept connections for now: {e}");

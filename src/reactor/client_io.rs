@@ -1,36 +1,38 @@
 //! One shard's sockets: reads, sends and closes them as its `Shard` says, and wakes it when the replica has published.
 //!
-//! A connection is one long-lived task that waits for readability, receives into the shard's own buffer and ends the turn: whatever the
-//! turn made ready, for this or any other connection, leaves with one non-blocking send per connection. A second task exists only while a
-//! socket is full. Invariants:
+//! One task serves the sockets that are ready, one turn each: it receives into the shard's own buffer, and whatever the turn made ready,
+//! for this or any other connection, leaves with one non-blocking send per connection. Invariants:
 //! 1. The shard is borrowed for the length of a turn and never across an await.
 //! 2. Bytes are received before the shard loads `applied` (rule A3): `turn` receives, then the shard serves.
 //! 3. Before the shard's executor may park, the inbox is armed and the stream looked at once more (rule A8).
-//! 4. A connection's number is known to the shard from `accept` until `closed`; the task may outlive it by one wake-up.
+//! 4. A socket is in the table, and its connection known to the shard, from `accept` until `closed`; nothing else holds it.
+//! 5. Readiness is reported once: whoever stops reading a socket that may hold more asks for it again when it wants to go on.
 
 use crate::base::{ConnId, Instant, ShardId};
 use crate::handoff::{Bell, Inbox, ToReplica};
 use crate::reactor::accept::{Accepted, Place};
 use crate::reactor::clock::{self, Alarm};
-use crate::reactor::mesh::{Extent, Mesh, Report, ToShard};
+use crate::reactor::mesh::{Mesh, Report, ToShard};
+use crate::reactor::readiness::{READY_MAX, Readiness, Ready};
+use crate::reactor::way::Way;
 use crate::reactor::words::Admin;
-use crate::shard::{Close, Shard, ShardReport};
+use crate::shard::{Close, Detail, Shard, ShardReport};
 use foldhash::HashMap;
-use glommio::io::PollableFd;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown};
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use rustix::net::{RecvFlags, SendFlags};
+use std::cell::RefCell;
+use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// Messages one wake-up takes from the inbox before the sockets get their turn.
 const MESSAGES_PER_TURN: usize = 64;
 /// Receives of one connection in one turn while its buffer keeps being filled.
 const RECEIVES_PER_TURN: usize = 4;
+/// Sends of one turn (about 200 µs, rule B2): an event that a thousand connections watch leaves in many turns, between which others have theirs.
+const SENDS_PER_TURN: usize = 32;
 /// How long a stopping server waits for clients to take their last replies.
 const LAST_SENDS: Duration = Duration::from_millis(500);
 
@@ -42,50 +44,32 @@ pub struct ShardLoop {
     inbox: Arc<Inbox<ToShard>>,
     bell: Arc<Bell>,
     to_replica: Arc<Inbox<ToReplica>>,
+    readiness: Rc<Readiness>,
     alarm: Alarm,
     admin: Arc<Admin>,
 }
 
 struct State {
     shard: Shard,
-    sockets: HashMap<ConnId, Rc<ClientSocket>>,
-    /// Tasks to start when the turn is over: glommio polls a new task at once, which must not find the shard borrowed.
-    starts: Vec<Start>,
+    sockets: HashMap<ConnId, ClientSocket>,
+    readiness: Rc<Readiness>,
+    /// Four-letter words with what came behind them. Their tasks start when the turn is over: glommio polls a new task at once, which must
+    /// not find the shard borrowed.
+    words: Vec<(ConnId, [u8; 4], Vec<u8>)>,
 }
 
-/// A task that a turn makes necessary.
-enum Start {
-    /// The socket is full.
-    Writer(ConnId, Rc<ClientSocket>),
-    /// A four-letter word with what came behind it.
-    Word(ConnId, [u8; 4], Vec<u8>),
-}
-
-/// One client's socket and what its tasks have to know.
+/// One client's socket and where it stands.
 struct ClientSocket {
-    fd: PollableFd<OwnedFd>,
+    fd: OwnedFd,
     /// The shard does not want more bytes for now.
-    paused: Cell<bool>,
+    paused: bool,
     /// The client has sent all it ever will; it is still given the answers to that.
-    ended: Cell<bool>,
-    /// A writer task is waiting for room in the socket.
-    full: Cell<bool>,
+    ended: bool,
+    /// A send found no room; the next one comes when there is.
+    full: bool,
     /// Close when everything is sent.
-    finishing: Cell<bool>,
-    /// Out of the table: its tasks must end.
-    closed: Cell<bool>,
-    paused_reader: Cell<Option<Waker>>,
+    finishing: bool,
     _place: Place,
-}
-
-/// What the reader of a connection does next.
-enum Next {
-    /// Wait for bytes.
-    Readable,
-    /// Wait until the shard wants more.
-    Resumed,
-    /// The connection is over, or will send nothing more.
-    End,
 }
 
 impl ShardLoop {
@@ -94,21 +78,25 @@ impl ShardLoop {
         let inbox = mesh.shards[usize::from(id.0)].clone();
         let bell = mesh.bells[usize::from(id.0)].clone();
         let to_replica = mesh.to_replica[usize::from(id.0)].clone();
-        let state = RefCell::new(State { shard, sockets: HashMap::default(), starts: Vec::new() });
-        Rc::new(ShardLoop { id, state, mesh, inbox, bell, to_replica, alarm: Alarm::of_this_executor(), admin })
+        let readiness = Rc::new(Readiness::of_this_executor().unwrap_or_else(|e| no_sockets(&e)));
+        let state = State { shard, sockets: HashMap::default(), readiness: readiness.clone(), words: Vec::new() };
+        let alarm = Alarm::of_this_executor();
+        Rc::new(ShardLoop { id, state: RefCell::new(state), mesh, inbox, bell, to_replica, readiness, alarm, admin })
     }
 
     /// Serves until told to stop. `accepting` is the task that accepts sockets, on shard 0.
     pub async fn run(self: Rc<Self>, mut accepting: Option<glommio::Task<()>>) {
         let timers = glommio::spawn_local(self.clone().ring());
+        let sockets = glommio::spawn_local(self.clone().serve_sockets());
         let mut messages = Vec::with_capacity(MESSAGES_PER_TURN);
+        let way = Way::of_this_executor();
         loop {
             self.until_woken().await;
             self.inbox.drain(&mut messages, MESSAGES_PER_TURN);
             for message in messages.drain(..) {
                 match message {
-                    ToShard::Accepted(accepted) => self.clone().accept(accepted),
-                    ToShard::Report(to, extent) => self.report(&to, extent),
+                    ToShard::Accepted(accepted) => self.accept(accepted),
+                    ToShard::Report(to, detail) => self.report(&to, detail),
                     ToShard::ResetConnectionStats => self.state.borrow_mut().shard.reset_connection_stats(),
                     ToShard::ResetServerStats => self.state.borrow_mut().shard.reset_stats(),
                     ToShard::ReplaceTree(tree, reader) => self.turn(|state, now| state.shard.replace_tree(now, tree, *reader)),
@@ -119,6 +107,7 @@ impl ShardLoop {
                     }
                     ToShard::Stop => {
                         self.stop().await;
+                        sockets.cancel().await;
                         timers.cancel().await;
                         return;
                     }
@@ -131,7 +120,7 @@ impl ShardLoop {
                 }
             });
             // The run queue goes first: sockets that became readable meanwhile get their turn before the next wake-up's.
-            glommio::executor().yield_now().await;
+            way.give().await;
         }
     }
 
@@ -163,46 +152,59 @@ impl ShardLoop {
             self.to_replica.kick();
         }
         self.alarm.set(state.shard.poll_timeout());
-        if !state.starts.is_empty() {
-            let starts = std::mem::take(&mut state.starts);
+        if state.shard.has_work() {
+            // The main task goes on with it, behind everybody who is ready now.
+            self.bell.ring();
+        }
+        if !state.words.is_empty() {
+            let words = std::mem::take(&mut state.words);
             drop(state);
-            starts.into_iter().for_each(|start| self.start(start));
+            for (conn, word, argument) in words {
+                glommio::spawn_local(self.clone().answer(conn, word, argument)).detach();
+            }
         }
     }
 
-    fn start(self: &Rc<Self>, start: Start) {
-        match start {
-            Start::Writer(conn, socket) => glommio::spawn_local(self.clone().write_when_possible(conn, socket)).detach(),
-            Start::Word(conn, word, argument) => glommio::spawn_local(self.clone().answer(conn, word, argument)).detach(),
-        };
-    }
-
-    /// Sends, closes, pauses and resumes what the shard has asked for.
+    /// Sends, closes, pauses and resumes what the shard has asked for. What is too much to send in one turn stays with the shard.
     fn carry_out(state: &mut State, now: Instant) {
+        let mut sends = 0;
         loop {
             let mut idle = true;
-            while let Some(conn) = state.shard.poll_transmit() {
+            while sends < SENDS_PER_TURN
+                && let Some(conn) = state.shard.poll_transmit()
+            {
                 Self::send(state, now, conn);
+                sends += 1;
                 idle = false;
             }
             while let Some((conn, close)) = state.shard.poll_close() {
                 if close == Close::AfterOutput {
                     Self::send(state, now, conn);
                 }
-                match state.sockets.get(&conn) {
-                    Some(socket) if close == Close::AfterOutput && socket.full.get() => socket.finishing.set(true),
+                match state.sockets.get_mut(&conn) {
+                    Some(socket) if close == Close::AfterOutput && socket.full => socket.finishing = true,
                     _ => Self::close(state, now, conn),
                 }
                 idle = false;
             }
             while let Some((conn, resume)) = state.shard.poll_read_change() {
-                if let Some(socket) = state.sockets.get(&conn) {
-                    socket.pause(!resume);
+                if let Some(socket) = state.sockets.get_mut(&conn) {
+                    socket.paused = !resume;
+                    if resume {
+                        Self::look_again(state, now, conn);
+                    }
                 }
                 idle = false;
             }
-            while let Some((conn, word, argument)) = state.shard.poll_four_letter() {
-                state.starts.push(Start::Word(conn, word, argument));
+            while let Some(conn) = state.shard.poll_reap() {
+                if Self::take_bytes(state, now, conn, false) {
+                    Self::look_again(state, now, conn);
+                }
+                state.shard.reaped(now, conn);
+                idle = false;
+            }
+            while let Some(word) = state.shard.poll_four_letter() {
+                state.words.push(word);
                 idle = false;
             }
             if idle {
@@ -211,19 +213,12 @@ impl ShardLoop {
         }
     }
 
-    /// Sends what the connection has, as far as the socket takes it; the rest is the writer task's.
+    /// Sends what the connection has, as far as the socket takes it; the rest leaves when it is reported to have room.
     fn send(state: &mut State, now: Instant, conn: ConnId) {
-        let Some(socket) = state.sockets.get(&conn) else { return };
-        if socket.full.get() {
-            return;
-        }
-        match send_output(&mut state.shard, socket, now, conn) {
-            Ok(true) if socket.ended.get() && state.shard.is_settled(conn) => Self::lost(state, now, conn),
-            Ok(true) => {}
-            Ok(false) => {
-                socket.full.set(true);
-                state.starts.push(Start::Writer(conn, socket.clone()));
-            }
+        let Some(socket) = state.sockets.get_mut(&conn).filter(|s| !s.full) else { return };
+        match send_output(&mut state.shard, socket, conn) {
+            Ok(true) if socket.finishing || socket.ended && state.shard.is_settled(conn) => Self::lost(state, now, conn),
+            Ok(sent_all) => socket.full = !sent_all,
             Err(_) => Self::lost(state, now, conn),
         }
     }
@@ -234,155 +229,126 @@ impl ShardLoop {
         Self::close(state, now, conn);
     }
 
-    /// Forgets the connection and closes its socket; its tasks end at their next wake-up, which this causes.
+    /// Forgets the connection and closes its socket.
     fn close(state: &mut State, now: Instant, conn: ConnId) {
         if let Some(socket) = state.sockets.remove(&conn) {
-            socket.closed.set(true);
             socket.discard_input();
-            let _ = rustix::net::shutdown(socket.fd.get_ref(), Shutdown::Both);
-            socket.pause(false);
         }
         state.shard.closed(now, conn);
     }
 
-    // ---- connections ----
+    // ---- sockets ----
 
-    fn accept(self: Rc<Self>, accepted: Accepted) {
-        let Ok(fd) = PollableFd::new(accepted.socket) else { return };
-        let now = clock::now();
-        let socket = Rc::new(ClientSocket {
-            fd,
-            paused: Cell::new(false),
-            ended: Cell::new(false),
-            full: Cell::new(false),
-            finishing: Cell::new(false),
-            closed: Cell::new(false),
-            paused_reader: Cell::new(None),
-            _place: accepted.place,
-        });
-        let conn = {
-            let mut state = self.state.borrow_mut();
-            let conn = state.shard.accept(now, accepted.peer);
-            state.sockets.insert(conn, socket.clone());
-            self.alarm.set(state.shard.poll_timeout());
-            conn
-        };
-        glommio::spawn_local(self.read(conn, socket)).detach();
-    }
-
-    async fn read(self: Rc<Self>, conn: ConnId, socket: Rc<ClientSocket>) {
-        loop {
-            match self.receive(conn, &socket) {
-                Next::Readable => {
-                    if let Err(e) = socket.fd.readable().await {
-                        return self.give_up(conn, &e);
-                    }
-                }
-                Next::Resumed => socket.resumed().await,
-                Next::End => return,
-            }
-        }
-    }
-
-    /// One turn of a connection: receive what has arrived, let the shard serve it, send what that made ready.
-    fn receive(self: &Rc<Self>, conn: ConnId, socket: &ClientSocket) -> Next {
-        for _ in 0..RECEIVES_PER_TURN {
-            if socket.closed.get() || socket.ended.get() {
-                return Next::End;
-            }
-            if socket.paused.get() {
-                return Next::Resumed;
-            }
-            let mut more = false;
-            let mut next = Next::Readable;
-            self.turn(|state, now| {
-                let room = state.shard.input(conn);
-                let room_bytes = room.len();
-                if room_bytes == 0 {
-                    next = Next::End; // the shard has forgotten this connection
-                    return;
-                }
-                match rustix::net::recv(socket.fd.get_ref(), room, RecvFlags::DONTWAIT) {
-                    Ok((_, 0)) => {
-                        socket.ended.set(true);
-                        next = Next::End;
-                        if state.shard.is_settled(conn) {
-                            Self::lost(state, now, conn);
-                        }
-                    }
-                    Ok((_, n)) => {
-                        more = n == room_bytes;
-                        state.shard.received(now, conn, n);
-                    }
-                    Err(Errno::AGAIN | Errno::INTR) => {}
-                    Err(_) => {
-                        Self::lost(state, now, conn);
-                        next = Next::End;
-                    }
-                }
-            });
-            if !more {
-                return next;
-            }
-        }
-        Next::Readable
-    }
-
-    async fn write_when_possible(self: Rc<Self>, conn: ConnId, socket: Rc<ClientSocket>) {
-        while !socket.closed.get() {
-            if let Err(e) = socket.fd.writable().await {
-                return self.give_up(conn, &e);
-            }
-            if socket.closed.get() {
-                return;
-            }
-            self.turn(|state, now| match send_output(&mut state.shard, &socket, now, conn) {
-                Ok(true) => {
-                    socket.full.set(false);
-                    if socket.finishing.get() {
-                        Self::close(state, now, conn);
-                    } else if socket.ended.get() && state.shard.is_settled(conn) {
-                        Self::lost(state, now, conn);
-                    }
-                }
-                Ok(false) => {}
-                Err(_) => Self::lost(state, now, conn),
-            });
-            if !socket.full.get() {
-                return;
-            }
-        }
-    }
-
-    /// The ring cannot wait for this socket.
-    fn give_up(self: &Rc<Self>, conn: ConnId, error: &glommio::GlommioError<()>) {
-        tracing::warn!("a connection is closed because its socket cannot be waited for: {error}");
+    fn accept(self: &Rc<Self>, accepted: Accepted) {
+        let Accepted { socket, peer, place } = accepted;
         self.turn(|state, now| {
-            if state.sockets.contains_key(&conn) {
-                Self::lost(state, now, conn);
+            let conn = state.shard.accept(now, peer);
+            if let Err(e) = state.readiness.add(&socket, conn) {
+                tracing::warn!("a connection is closed because its socket cannot be waited for: {e}");
+                return state.shard.closed(now, conn);
             }
+            let socket = ClientSocket { fd: socket, paused: false, ended: false, full: false, finishing: false, _place: place };
+            state.sockets.insert(conn, socket);
         });
+    }
+
+    /// Serves the sockets that are ready, some at a time, for as long as the task lives.
+    async fn serve_sockets(self: Rc<Self>) {
+        let mut ready = Vec::with_capacity(READY_MAX);
+        let way = Way::of_this_executor();
+        loop {
+            self.readiness.take(&mut ready).unwrap_or_else(|e| no_sockets(&e));
+            if ready.is_empty() {
+                self.readiness.wait().await.unwrap_or_else(|e| no_sockets(&e));
+                continue;
+            }
+            ready.drain(..).for_each(|ready| self.ready(ready));
+            // What these sockets asked for goes first, and what else this core has to do.
+            way.give().await;
+        }
+    }
+
+    fn ready(self: &Rc<Self>, ready: Ready) {
+        let conn = ready.conn;
+        let was_full = self.state.borrow().sockets.get(&conn).is_some_and(|s| s.full);
+        if was_full && ready.writable {
+            self.turn(|state, now| {
+                if let Some(socket) = state.sockets.get_mut(&conn) {
+                    socket.full = false;
+                    Self::send(state, now, conn);
+                }
+            });
+        }
+        if ready.readable {
+            let more = (0..RECEIVES_PER_TURN).all(|_| self.receive(conn, ready.ended));
+            if more {
+                self.turn(|state, now| Self::look_again(state, now, conn));
+            }
+        }
+    }
+
+    /// One turn of a connection: receive what has arrived, let the shard serve it, send what that made ready. True when the socket may hold
+    /// more.
+    fn receive(self: &Rc<Self>, conn: ConnId, end: bool) -> bool {
+        let mut more = false;
+        self.turn(|state, now| more = Self::take_bytes(state, now, conn, end));
+        more
+    }
+
+    /// One receive, whose bytes go to the shard; an end or an error ends the connection. True when the socket may hold more, that is when the
+    /// room was filled, or something but the end was received and the `end` has been reported.
+    fn take_bytes(state: &mut State, now: Instant, conn: ConnId, end: bool) -> bool {
+        let Some(socket) = state.sockets.get_mut(&conn).filter(|s| !s.paused && !s.ended) else { return false };
+        let room = state.shard.input(conn);
+        let room_bytes = room.len();
+        if room_bytes == 0 {
+            return false; // the shard has forgotten this connection
+        }
+        match rustix::net::recv(&socket.fd, room, RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => {
+                socket.ended = true;
+                if state.shard.is_settled(conn) {
+                    Self::lost(state, now, conn);
+                }
+                false
+            }
+            Ok((_, n)) => {
+                state.shard.received(now, conn, n);
+                end || n == room_bytes
+            }
+            Err(Errno::AGAIN) => false,
+            Err(Errno::INTR) => true,
+            Err(_) => {
+                Self::lost(state, now, conn);
+                false
+            }
+        }
+    }
+
+    /// Has the socket reported again: it was left alone with what it may hold.
+    fn look_again(state: &mut State, now: Instant, conn: ConnId) {
+        let Some(socket) = state.sockets.get(&conn) else { return };
+        if let Err(e) = state.readiness.look_again(&socket.fd, conn) {
+            tracing::warn!("a connection is closed because its socket cannot be waited for: {e}");
+            Self::lost(state, now, conn);
+        }
     }
 
     // ---- reports and the end ----
 
-    fn own_report(&self, extent: Extent) -> ShardReport {
-        let shard = &self.state.borrow().shard;
-        match extent {
-            Extent::Summary => shard.summary(clock::now(), clock::wall()),
-            Extent::Lists => shard.report(clock::now(), clock::wall()),
-        }
+    fn own_report(&self, detail: Detail) -> ShardReport {
+        self.state.borrow().shard.report(clock::now(), clock::wall(), detail)
     }
 
-    fn report(&self, to: &Inbox<Report>, extent: Extent) {
-        let report = self.own_report(extent);
+    fn report(&self, to: &Inbox<Report>, detail: Detail) {
+        let report = self.own_report(detail);
         // A gatherer that gave up has no room to offer; nobody misses the report then.
         let _ = to.push(Report::Shard(self.id, Box::new(report)));
         to.kick();
     }
 
     async fn answer(self: Rc<Self>, conn: ConnId, word: [u8; 4], argument: Vec<u8>) {
-        let own = |extent| self.own_report(extent);
+        let own = |detail| self.own_report(detail);
         let text = self.admin.answer(&self.mesh, self.id, own, word, &argument).await;
         self.turn(|state, _| {
             if state.sockets.contains_key(&conn) {
@@ -392,58 +358,43 @@ impl ShardLoop {
     }
 
     async fn stop(self: &Rc<Self>) {
-        self.turn(|state, now| state.shard.drain(now));
         let give_up = clock::now().plus_ms(LAST_SENDS.as_millis() as u64);
-        while self.state.borrow().sockets.values().any(|socket| socket.full.get()) && clock::now() < give_up {
+        self.turn(|state, now| state.shard.drain(now));
+        while self.state.borrow().shard.behind() && clock::now() < give_up {
+            self.turn(|state, now| state.shard.drain(now));
+        }
+        while self.state.borrow().sockets.values().any(|socket| socket.full) && clock::now() < give_up {
             glommio::timer::sleep(Duration::from_millis(5)).await;
         }
-        let mut state = self.state.borrow_mut();
-        for (_, socket) in state.sockets.drain() {
-            socket.closed.set(true);
-            let _ = rustix::net::shutdown(socket.fd.get_ref(), Shutdown::Both);
-            socket.pause(false);
-        }
+        self.state.borrow_mut().sockets.clear();
     }
 }
 
 impl ClientSocket {
-    fn pause(&self, paused: bool) {
-        self.paused.set(paused);
-        if !paused && let Some(waker) = self.paused_reader.take() {
-            waker.wake();
-        }
-    }
-
-    async fn resumed(&self) {
-        poll_fn(|cx| {
-            if !self.paused.get() {
-                return Poll::Ready(());
-            }
-            self.paused_reader.set(Some(cx.waker().clone()));
-            Poll::Pending
-        })
-        .await;
-    }
-
     /// Unread bytes at close would make the kernel send a reset, which can overtake the last reply.
     fn discard_input(&self) {
         let mut scratch = [0; 1024];
-        let _ = rustix::net::recv(self.fd.get_ref(), &mut scratch[..], RecvFlags::DONTWAIT);
+        let _ = rustix::net::recv(&self.fd, &mut scratch[..], RecvFlags::DONTWAIT);
     }
 }
 
 /// Sends the connection's output; `Ok(true)` when all of it went, `Ok(false)` when the socket is full.
-fn send_output(shard: &mut Shard, socket: &ClientSocket, now: Instant, conn: ConnId) -> Result<bool, Errno> {
+fn send_output(shard: &mut Shard, socket: &ClientSocket, conn: ConnId) -> Result<bool, Errno> {
     loop {
         let output = shard.output(conn);
         if output.is_empty() {
             return Ok(true);
         }
-        match rustix::net::send(socket.fd.get_ref(), output, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-            Ok(n) => shard.sent(now, conn, n),
+        match rustix::net::send(&socket.fd, output, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(n) => shard.sent(conn, n),
             Err(Errno::AGAIN) => return Ok(false),
             Err(Errno::INTR) => {}
             Err(e) => return Err(e),
         }
     }
+}
+
+/// A shard that cannot see its sockets serves nobody.
+fn no_sockets(error: &dyn Display) -> ! {
+    super::fatal(&format!("sockets cannot be waited for: {error}"))
 }

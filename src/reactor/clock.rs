@@ -18,7 +18,7 @@ pub fn now() -> Instant {
     Instant(t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64)
 }
 
-/// Wall-clock time, for ctime, mtime and TTLs only.
+/// Wall-clock time, for ctime, mtime, TTLs and the first session id of a run only.
 pub fn wall() -> WallTime {
     let t = clock_gettime(ClockId::Realtime);
     WallTime(t.tv_sec * 1000 + t.tv_nsec / 1_000_000)
@@ -58,7 +58,7 @@ impl Alarm {
     /// Returns when the deadline has passed, and clears it. One task per alarm awaits this.
     pub async fn rung(&self) {
         loop {
-            if let Err(e) = self.timer.readable().await {
+            if let Err(e) = self.timer.readable().await.map_err(super::system_error) {
                 no_timer(&e);
             }
             let due = self.deadline.get().is_some_and(|deadline| deadline <= now());

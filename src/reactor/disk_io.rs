@@ -1,29 +1,25 @@
 //! The disk as the replica's task sees it: performs the log's actions without waiting, and snapshots on threads of their own.
 //!
-//! Bytes are copied into segments that the segment thread has prepared; flushes go through the ring (rule A21), on a descriptor that is
-//! open since before the first write; everything else (names, cuts, directories) is the segment thread's. Invariants:
+//! Bytes are written to segments that the segment thread has prepared; flushes are performed by a thread that does nothing else, so that it
+//! may block (rule A21): a ring would hand them to a kernel thread all the same, and take longer to do so; everything else (names, cuts,
+//! directories) is the segment thread's. Invariants:
 //! 1. Actions are performed in the order given. While a segment is being made, all later ones wait (`stalled`).
-//! 2. At most one flush is under way; the log sees to that, `Flushes` asserts it.
+//! 2. At most one flush is under way; the log sees to that, `sync` asserts it.
 //! 3. Any failure of the log's disk ends the process (L12).
 
 use crate::base::Zxid;
-use crate::disk::{LogFile, MarkFile, SegmentEvent, Segments};
+use crate::disk::{Background, Flush, LogFile, MarkFile, SegmentEvent, Segments};
 use crate::handoff::Inbox;
 use crate::reactor::mesh::ToReplicaTask;
 use crate::storage::format::FileKind;
 use crate::storage::log::{FileId, LogAction, SyncToken};
 use crate::tree::Image;
-use glommio::io::BufferedFile;
-use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::future::poll_fn;
 use std::io;
-use std::os::fd::{FromRawFd, IntoRawFd};
-use std::rc::Rc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Waker};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the log's files are made of; travels to the replica's executor.
 pub struct Disk {
@@ -68,28 +64,31 @@ pub struct LogFiles {
     segments: Segments,
     mark: MarkFile,
     cut: CutLogs,
-    open: HashMap<FileId, OpenFile>,
+    open: HashMap<FileId, LogFile>,
     /// The file whose segment is being made.
     awaited: Option<FileId>,
     stalled: VecDeque<LogAction>,
-    flushes: Rc<Flushes>,
+    flushes: Sender<FlushJob>,
+    flushing: bool,
 }
 
-struct OpenFile {
-    file: LogFile,
-    flush: Rc<BufferedFile>,
+/// A flush on its way to the thread that performs it, and back.
+pub struct FlushJob {
+    file: FileId,
+    token: SyncToken,
+    flush: Flush,
+    /// How long it took; nothing before it is done.
+    pub took: Duration,
 }
 
 impl LogFiles {
-    /// No file is open yet.
-    pub fn new(disk: Disk) -> Self {
+    /// No file is open yet. Completed flushes are told to `control`; one that takes `slow` is worth a warning.
+    pub fn new(disk: Disk, control: Arc<Inbox<ToReplicaTask>>, slow: Duration) -> io::Result<Self> {
         let Disk { segments, mark, cut } = disk;
-        LogFiles { segments, mark, cut, open: HashMap::new(), awaited: None, stalled: VecDeque::new(), flushes: Rc::default() }
-    }
-
-    /// Where flushes are asked for.
-    pub fn flushes(&self) -> Rc<Flushes> {
-        self.flushes.clone()
+        let (flushes, jobs) = mpsc::channel();
+        // It ends with the sender.
+        std::thread::Builder::new().name("zoo-flush".into()).spawn(move || perform_flushes(&jobs, &control, slow))?;
+        Ok(LogFiles { segments, mark, cut, open: HashMap::new(), awaited: None, stalled: VecDeque::new(), flushes, flushing: false })
     }
 
     /// Performs an action, or keeps it until the segment before it is there.
@@ -105,7 +104,7 @@ impl LogFiles {
     pub fn segment_taken(&mut self, file: FileId, segment: LogFile) {
         assert_eq!(self.awaited, Some(file), "one segment is asked for at a time");
         self.awaited = None;
-        self.opened(file, segment);
+        self.open.insert(file, segment);
         while self.awaited.is_none() {
             let Some(action) = self.stalled.pop_front() else { return };
             self.perform_now(action);
@@ -115,23 +114,20 @@ impl LogFiles {
     fn perform_now(&mut self, action: LogAction) {
         match action {
             LogAction::Open { file, min_bytes, .. } => match self.segments.take(file.0, min_bytes) {
-                Some(segment) => self.opened(file, segment),
+                Some(segment) => drop(self.open.insert(file, segment)),
                 None => self.awaited = Some(file),
             },
             LogAction::Write { file, offset, bytes } => {
-                if let Err(e) = self.file(file).file.write(offset, &bytes) {
+                if let Err(e) = self.file(file).write(offset, &bytes) {
                     super::fatal(&format!("writing to the transaction log failed: {e}"));
                 }
             }
-            LogAction::Sync { file, token } => {
-                let flush = self.file(file).flush.clone();
-                self.flushes.ask(flush, token);
-            }
+            LogAction::Sync { file, token } => self.sync(file, token),
             LogAction::Mark { offset, bytes } => self.write_mark(offset, &bytes),
             LogAction::Name { file, first_zxid } => self.name(file, first_zxid),
             LogAction::Close { file, used_bytes } => {
                 if let Some(open) = self.open.remove(&file) {
-                    self.segments.close(open.file, used_bytes);
+                    self.segments.close(open, used_bytes);
                 }
             }
             LogAction::Cut { above, mark_offset, mark } => {
@@ -148,59 +144,51 @@ impl LogFiles {
         }
     }
 
-    fn opened(&mut self, id: FileId, file: LogFile) {
-        let duplicate = file.as_fd().try_clone_to_owned();
-        let flush = match duplicate {
-            // SAFETY: the descriptor is a fresh duplicate that nothing else owns.
-            Ok(fd) => Rc::new(unsafe { BufferedFile::from_raw_fd(fd.into_raw_fd()) }),
-            Err(e) => super::fatal(&format!("a log segment's descriptor cannot be duplicated: {e}")),
-        };
-        let before = self.open.insert(id, OpenFile { file, flush });
-        assert!(before.is_none(), "a file is opened once");
+    fn sync(&mut self, file: FileId, token: SyncToken) {
+        assert!(!std::mem::replace(&mut self.flushing, true), "one flush at a time");
+        match self.file(file).flush() {
+            // The thread ends only after this.
+            Ok(flush) => drop(self.flushes.send(FlushJob { file, token, flush, took: Duration::ZERO })),
+            Err(e) => super::fatal(&format!("no memory for the transaction log: {e}")),
+        }
+    }
+
+    /// A flush has been performed; the log is to be told of its token.
+    pub fn flushed(&mut self, done: FlushJob) -> SyncToken {
+        self.flushing = false;
+        self.file(done.file).flushed(done.flush);
+        done.token
     }
 
     fn name(&mut self, id: FileId, first_zxid: Zxid) {
         let Some(open) = self.open.get(&id) else { panic!("{id:?} is named before it is open") };
-        self.segments.name(id.0, &open.file, FileKind::Log(first_zxid).name());
+        self.segments.name(id.0, open, FileKind::Log(first_zxid).name());
     }
 
-    fn file(&mut self, id: FileId) -> &mut OpenFile {
+    fn file(&mut self, id: FileId) -> &mut LogFile {
         let Some(open) = self.open.get_mut(&id) else { panic!("{id:?} is used before it is open") };
         open
     }
 }
 
-/// The flush the log wants next, handed to the task that awaits flushes.
-#[derive(Default)]
-pub struct Flushes {
-    wanted: Cell<Option<(Rc<BufferedFile>, SyncToken)>>,
-    waiting: RefCell<Option<Waker>>,
-}
-
-impl Flushes {
-    fn ask(&self, file: Rc<BufferedFile>, token: SyncToken) {
-        let before = self.wanted.replace(Some((file, token)));
-        assert!(before.is_none(), "one flush at a time");
-        if let Some(waker) = self.waiting.borrow_mut().take() {
-            waker.wake();
+fn perform_flushes(jobs: &Receiver<FlushJob>, control: &Inbox<ToReplicaTask>, slow: Duration) {
+    let _guard = super::AbortOnPanic;
+    for mut job in jobs {
+        let began = Instant::now();
+        if let Err(e) = job.flush.perform() {
+            super::fatal(&format!("the transaction log could not be flushed: {e}; what it holds is unknown, so this server stops"));
+        }
+        let took = began.elapsed();
+        job.took = took;
+        tell_from_thread(control, ToReplicaTask::Flushed(job));
+        if took >= slow {
+            tracing::warn!("flushing the transaction log took {} ms; slow disks delay every write", took.as_millis());
         }
     }
-
-    /// The next flush; for one task.
-    pub async fn next(&self) -> (Rc<BufferedFile>, SyncToken) {
-        poll_fn(|cx| match self.wanted.take() {
-            Some(wanted) => Poll::Ready(wanted),
-            None => {
-                *self.waiting.borrow_mut() = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        })
-        .await
-    }
 }
 
-/// Writes one snapshot and returns its size; blocking.
-pub type WriteSnapshot = Arc<dyn Fn(Image) -> io::Result<u64> + Send + Sync>;
+/// Writes one snapshot and returns its size; blocking, and an error soon after it was abandoned.
+pub type WriteSnapshot = Arc<dyn Fn(Image, &Background) -> io::Result<u64> + Send + Sync>;
 
 /// Snapshots, each on a thread of its own, one at a time.
 pub struct Snapshots {
@@ -209,14 +197,18 @@ pub struct Snapshots {
     running: RunningSnapshot,
 }
 
-/// The thread that writes a snapshot, for whoever has to wait for its end. Clones are the same one.
+/// The thread that writes a snapshot, for whoever ends the server. Clones are the same one.
 #[derive(Clone, Default)]
-pub struct RunningSnapshot(Arc<Mutex<Option<JoinHandle<()>>>>);
+pub struct RunningSnapshot {
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+    background: Background,
+}
 
 impl RunningSnapshot {
-    /// Waits for the snapshot that is being written, if there is one.
-    pub fn wait(&self) {
-        let thread = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    /// Gives up the snapshot that is being written, if there is one, and waits until its file is gone: the log has all it would hold.
+    pub fn abandon(&self) {
+        self.background.abandon();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread {
             // It cannot have panicked: that would have ended the process.
             let _ = thread.join();
@@ -224,7 +216,7 @@ impl RunningSnapshot {
     }
 
     fn set(&self, thread: JoinHandle<()>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     }
 }
 
@@ -234,7 +226,7 @@ impl Snapshots {
         Snapshots { write, control, running: RunningSnapshot::default() }
     }
 
-    /// To wait for the last one after the executors have ended.
+    /// To end the last one after the executors have ended.
     pub fn running(&self) -> RunningSnapshot {
         self.running.clone()
     }
@@ -242,13 +234,18 @@ impl Snapshots {
     /// Starts one.
     pub fn begin(&self, image: Image) {
         let (write, control, zxid) = (self.write.clone(), self.control.clone(), image.zxid());
+        let background = self.running.background.clone();
         let run = move || {
             let _guard = super::AbortOnPanic;
             super::lower_priority();
-            let ok = match write(image) {
+            let ok = match write(image, &background) {
                 Ok(bytes) => {
                     tracing::info!("wrote the snapshot at {zxid}, {bytes} bytes");
                     true
+                }
+                Err(_) if background.is_abandoned() => {
+                    tracing::info!("the snapshot at {zxid} was given up: the server stops, its logs are kept");
+                    false
                 }
                 Err(e) => {
                     tracing::warn!("the snapshot at {zxid} could not be written: {e}; the server goes on, its logs are kept");
@@ -273,10 +270,12 @@ impl Snapshots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::SegmentsConfig;
+    use crate::disk::{LogWriter, SegmentsConfig, dir};
     use crate::storage::format::{MARK_FILE, SPARE_PREFIX};
     use crate::storage::mark::MARK_FILE_BYTES;
+    use crate::tree::{Tree, TreeConfig};
     use glommio::LocalExecutorBuilder;
+    use std::io::Write;
     use std::path::Path;
 
     const SEGMENT: u64 = 64 << 10;
@@ -284,8 +283,13 @@ mod tests {
     fn disk(dir: &Path, control: &Arc<Inbox<ToReplicaTask>>) -> Disk {
         std::fs::write(dir.join(MARK_FILE), [0; MARK_FILE_BYTES]).expect("written");
         let mark = MarkFile::open(&dir.join(MARK_FILE), MARK_FILE_BYTES, false).expect("a mark");
-        let config =
-            SegmentsConfig { dir: dir.to_path_buf(), segment_bytes: SEGMENT, spare_prefix: SPARE_PREFIX, allow_maps: true, mark: None };
+        let config = SegmentsConfig {
+            dir: dir.to_path_buf(),
+            segment_bytes: SEGMENT,
+            spare_prefix: SPARE_PREFIX,
+            writer: LogWriter::Direct,
+            mark: None,
+        };
         let control = control.clone();
         let segments = Segments::start(config, move |event| on_segment_event(&control, event)).expect("started");
         Disk { segments, mark, cut: Arc::new(|_| Ok(())) }
@@ -296,7 +300,11 @@ mod tests {
         let control = Arc::new(Inbox::new(16));
         let disk = disk(dir, &control);
         let executor = LocalExecutorBuilder::default().io_memory(64 << 10);
-        executor.spawn(move || async move { body(LogFiles::new(disk), control).await }).expect("executor").join().expect("runs");
+        executor.spawn(move || async move { body(files(disk, &control), control).await }).expect("executor").join().expect("runs");
+    }
+
+    fn files(disk: Disk, control: &Arc<Inbox<ToReplicaTask>>) -> LogFiles {
+        LogFiles::new(disk, control.clone(), Duration::from_secs(60)).expect("a thread")
     }
 
     async fn next(control: &Inbox<ToReplicaTask>) -> ToReplicaTask {
@@ -322,17 +330,40 @@ mod tests {
             files.perform(write(1, 0, b"head"));
             files.perform(write(1, 4, b"tail"));
             files.perform(LogAction::Sync { file: FileId(1), token: SyncToken(7) });
-            assert!(files.flushes.wanted.take().is_none(), "nothing is flushed before it is written");
+            assert!(!files.flushing, "nothing is flushed before it is written");
             let ToReplicaTask::SegmentTaken(file, segment) = next(&control).await else { panic!("a segment") };
             files.segment_taken(file, *segment);
-            let (flush, token) = files.flushes().next().await;
-            assert_eq!(token, SyncToken(7));
-            flush.fdatasync().await.expect("flushed");
+            let ToReplicaTask::Flushed(job) = next(&control).await else { panic!("the flush") };
+            assert_eq!(files.flushed(job), SyncToken(7));
             files.perform(LogAction::Name { file: FileId(1), first_zxid: Zxid(5) });
             assert!(matches!(next(&control).await, ToReplicaTask::LogOpened(FileId(1))));
             files.perform(LogAction::Close { file: FileId(1), used_bytes: 8 });
         });
         assert_eq!(std::fs::read(dir.path().join("log.5")).expect("named"), b"headtail", "cut to its used length");
+    }
+
+    #[test]
+    fn every_flush_comes_back_to_an_executor_that_nothing_else_wakes() {
+        const FLUSHES: u64 = 500;
+        let dir = tempfile::tempdir().expect("temp dir");
+        with_files(dir.path(), |mut files, control| async move {
+            files.perform(open(1, 1, SEGMENT));
+            if files.awaited.is_some() {
+                let ToReplicaTask::SegmentTaken(file, segment) = next(&control).await else { panic!("a segment") };
+                files.segment_taken(file, *segment);
+            }
+            for n in 0..FLUSHES {
+                files.perform(write(1, n * 8, &n.to_be_bytes()));
+                files.perform(LogAction::Sync { file: FileId(1), token: SyncToken(n) });
+                let ToReplicaTask::Flushed(job) = next(&control).await else { panic!("the flush") };
+                assert_eq!(files.flushed(job), SyncToken(n));
+            }
+            files.perform(LogAction::Name { file: FileId(1), first_zxid: Zxid(1) });
+            assert!(matches!(next(&control).await, ToReplicaTask::LogOpened(FileId(1))));
+            files.perform(LogAction::Close { file: FileId(1), used_bytes: FLUSHES * 8 });
+        });
+        let expected: Vec<u8> = (0..FLUSHES).flat_map(u64::to_be_bytes).collect();
+        assert_eq!(std::fs::read(dir.path().join("log.1")).expect("named"), expected);
     }
 
     #[test]
@@ -350,11 +381,42 @@ mod tests {
                 }
             }
             for (file, zxid) in [(1, 1), (2, 9)] {
+                files.perform(LogAction::Sync { file: FileId(file), token: SyncToken(zxid) });
+                loop {
+                    match next(&control).await {
+                        ToReplicaTask::Flushed(job) => break assert_eq!(files.flushed(job), SyncToken(zxid)),
+                        ToReplicaTask::LogOpened(_) => {}
+                        _ => panic!("only a flush and names are asked for"),
+                    }
+                }
                 files.perform(LogAction::Name { file: FileId(file), first_zxid: Zxid(zxid) });
                 files.perform(LogAction::Close { file: FileId(file), used_bytes: 10 });
             }
         });
         assert_eq!(std::fs::read(dir.path().join("log.1")).expect("named"), [1; 10]);
         assert_eq!(std::fs::read(dir.path().join("log.9")).expect("named"), [2; 10]);
+    }
+
+    #[test]
+    fn a_snapshot_that_is_being_written_is_given_up_when_the_server_ends_and_leaves_no_file() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let control = Arc::new(Inbox::new(16));
+        let (began, begun) = std::sync::mpsc::channel();
+        let path = dir.path().to_path_buf();
+        let write: WriteSnapshot = Arc::new(move |_, background| {
+            dir::replace_file_in_background(&path, "temp", "snapshot", background, |file| -> io::Result<()> {
+                began.send(()).expect("the test waits");
+                // Ends by itself, so that a failure is not a test that hangs.
+                (0..32).try_for_each(|_| file.write_all(&[0; 1 << 20]))
+            })
+        });
+        let snapshots = Snapshots::new(write, control.clone());
+        snapshots.begin(Tree::new(TreeConfig::default()).begin_image());
+        begun.recv().expect("begun");
+        snapshots.running().abandon();
+        assert!(dir::list(dir.path()).expect("listed").is_empty());
+        let mut told = Vec::new();
+        control.drain(&mut told, 16);
+        assert!(matches!(&told[..], [ToReplicaTask::SnapshotDone { zxid: Zxid::ZERO, ok: false }]), "the replica is told");
     }
 }

@@ -21,8 +21,8 @@ use std::time::Duration;
 const IO_MEMORY: usize = 64 << 10;
 /// Entries of each ring.
 const RING_DEPTH: usize = 128;
-/// How long a task that is always runnable may keep an executor from looking at its sockets.
-const PREEMPT_TIMER: Duration = Duration::from_millis(1);
+/// Never: an executor that is pre-empted before its first task has run would sleep with work to do. Long tasks give way by themselves.
+pub(super) const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 3600);
 /// The replica's share of its executor's time; another task queue has 1000.
 const REPLICA_SHARES: usize = 4000;
 
@@ -162,7 +162,9 @@ impl Executors {
         executors.start_one(plan, 0, move || async move {
             let queue = glommio::executor().create_task_queue(Shares::Static(REPLICA_SHARES), Latency::NotImportant, "replica");
             let peers = peers.map(|parts| PeerIo::start(parts, mesh.control.clone(), queue));
-            let replica = ReplicaLoop::new(replica, publisher, LogFiles::new(log), snapshots, peers, mesh.clone(), fsync_warning);
+            let log = LogFiles::new(log, mesh.control.clone(), fsync_warning)
+                .unwrap_or_else(|e| super::fatal(&format!("no thread for flushing the transaction log: {e}")));
+            let replica = ReplicaLoop::new(replica, publisher, log, snapshots, peers, mesh.clone());
             let replica = super::spawn_into(replica.run(), queue);
             let accepting = glommio::spawn_local(async move {
                 if let Err(e) = acceptor.run(listener).await {

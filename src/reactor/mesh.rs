@@ -2,14 +2,17 @@
 //!
 //! Waking costs a system call only when the owner is parked (`handoff::Inbox`, `handoff::Bell`).
 
+use crate::base::limits::SHARD_QUEUE_BYTES_MAX;
 use crate::base::{ShardId, Zxid};
 use crate::disk::LogFile;
 use crate::handoff::bell::FILTER_BITS;
 use crate::handoff::message::SHARDS_MAX;
 use crate::handoff::{Bell, Inbox, ToReplica};
+use crate::metrics::ReplicaMetrics;
 use crate::reactor::accept::Accepted;
+use crate::reactor::disk_io::FlushJob;
 use crate::replica::ReplicaReport;
-use crate::shard::ShardReport;
+use crate::shard::{Detail, ShardReport};
 use crate::storage::log::FileId;
 use crate::tree::{Tree, TreeReader};
 use std::sync::Arc;
@@ -24,8 +27,8 @@ const CONTROL_INBOX_LEN: usize = 1024;
 pub enum ToShard {
     /// A new client socket.
     Accepted(Accepted),
-    /// Answer with this shard's report, or with its summary.
-    Report(Arc<Inbox<Report>>, Extent),
+    /// Answer with this shard's report.
+    Report(Arc<Inbox<Report>>, Detail),
     /// `crst`.
     ResetConnectionStats,
     /// `srst`.
@@ -46,6 +49,8 @@ pub enum ToReplicaTask {
     LogCut,
     /// The segment that could not be given at once.
     SegmentTaken(FileId, Box<LogFile>),
+    /// The flush is complete.
+    Flushed(FlushJob),
     /// The background snapshot ended.
     SnapshotDone {
         /// Its zxid.
@@ -59,19 +64,17 @@ pub enum ToReplicaTask {
     ImageInstalled,
     /// The tree as the log has it now that it was cut.
     TreeLoaded(Box<Tree>),
-    /// Answer with the replica's report, or with its summary.
-    Report(Arc<Inbox<Report>>, Extent),
+    /// Answer with the replica's report.
+    Report {
+        #[allow(missing_docs)]
+        to: Arc<Inbox<Report>>,
+        /// With sessions, ephemerals and digests.
+        lists: bool,
+    },
+    /// `srst`.
+    ResetServerStats,
     /// Begin a clean stop.
     Stop,
-}
-
-/// How much of a report is wanted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Extent {
-    /// Numbers and connections.
-    Summary,
-    /// Watches, sessions and ephemerals too.
-    Lists,
 }
 
 /// An answer to a request for reports (rule B4).
@@ -79,7 +82,7 @@ pub enum Report {
     /// From one shard.
     Shard(ShardId, Box<ShardReport>),
     /// From the replica.
-    Replica(Box<ReplicaReport>),
+    Replica(Box<(ReplicaReport, ReplicaMetrics)>),
 }
 
 /// The inboxes and doorbells of one server. Shared by all its executors.
@@ -103,7 +106,7 @@ impl Mesh {
         Mesh {
             shards: (0..shards).map(|_| Arc::new(Inbox::new(SHARD_INBOX_LEN))).collect(),
             bells: (0..shards).map(|_| Arc::new(Bell::new(0, FILTER_BITS))).collect(),
-            to_replica: (0..shards).map(|_| Arc::new(Inbox::new(shard_queue_len))).collect(),
+            to_replica: (0..shards).map(|_| Arc::new(Inbox::weighing(shard_queue_len, SHARD_QUEUE_BYTES_MAX, ToReplica::weight))).collect(),
             room_wanted: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             control: Arc::new(Inbox::new(CONTROL_INBOX_LEN)),
         }

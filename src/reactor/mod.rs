@@ -12,20 +12,48 @@ pub mod executors;
 pub mod lag;
 pub mod mesh;
 pub mod peer_io;
+pub mod readiness;
 pub mod replica_loop;
+pub mod way;
 pub mod words;
 
 use crate::handoff::Inbox;
-use glommio::TaskQueueHandle;
+use glommio::{GlommioError, TaskQueueHandle};
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+
+type Hook = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// Of the process, as its end is.
+static ON_FATAL: RwLock<Option<Hook>> = RwLock::new(None);
+
+/// What a program with servers in it wants to do before one of them aborts the process; replaces what was set before. `hook` gets the reason, on
+/// whatever thread found it. It must not wait for anything of this library.
+pub fn on_fatal(hook: impl Fn(&str) + Send + Sync + 'static) {
+    *ON_FATAL.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(hook));
+}
 
 /// The end of a process that cannot keep its promises: says why and aborts, without unwinding or flushing anything.
 pub fn fatal(message: &str) -> ! {
-    tracing::error!("fatal: {message}");
-    eprintln!("zoo: fatal: {message}");
+    if tracing::enabled!(tracing::Level::ERROR) {
+        tracing::error!("fatal: {message}");
+    } else {
+        eprintln!("zoo: fatal: {message}"); // whoever listens to nothing hears at least this
+    }
+    let hook = ON_FATAL.read().unwrap_or_else(PoisonError::into_inner).clone();
+    if let Some(hook) = hook {
+        hook(message);
+    }
     std::process::abort()
+}
+
+/// What the system said, without what glommio knows of the operation, which means nothing to an operator.
+fn system_error(error: GlommioError<()>) -> io::Error {
+    match error {
+        GlommioError::EnhancedIoError { source, .. } => source,
+        other => other.into(),
+    }
 }
 
 /// Makes a panic of the thread that holds it the end of the process, also where panics unwind: what it was changing may be half changed,

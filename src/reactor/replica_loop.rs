@@ -9,12 +9,15 @@
 use crate::base::limits::SHARD_LAG_MS_MAX;
 use crate::base::{Instant, ShardId};
 use crate::handoff::{Batch, Publisher, ToReplica, notify};
+use crate::metrics::ReplicaMetrics;
 use crate::reactor::clock::{self, Alarm};
 use crate::reactor::disk_io::{LogFiles, Snapshots};
 use crate::reactor::lag::LagWatch;
-use crate::reactor::mesh::{Extent, Mesh, Report, ToReplicaTask, ToShard};
+use crate::reactor::mesh::{Mesh, Report, ToReplicaTask, ToShard};
 use crate::reactor::peer_io::PeerIo;
+use crate::reactor::way::Way;
 use crate::replica::{Input, Output, Replica};
+use crate::storage::log::LogAction;
 use crate::tree::Tree;
 use crate::zab;
 use std::cell::{Cell, RefCell};
@@ -37,7 +40,6 @@ pub struct ReplicaLoop {
     state: RefCell<State>,
     mesh: Arc<Mesh>,
     alarm: Alarm,
-    fsync_warning: Duration,
     /// The main task's waker, for turns of other tasks that change what it waits for.
     main: RefCell<Option<Waker>>,
     waits_for_admission: Cell<bool>,
@@ -51,6 +53,7 @@ struct State {
     /// The other servers, for a member of an ensemble.
     peers: Option<PeerIo>,
     lag: LagWatch,
+    metrics: ReplicaMetrics,
     /// The shard whose queue is looked at first; moves on, so that none is favoured.
     first: usize,
     messages: Vec<ToReplica>,
@@ -67,7 +70,6 @@ impl ReplicaLoop {
         snapshots: Snapshots,
         peers: Option<PeerIo>,
         mesh: Arc<Mesh>,
-        fsync_warning: Duration,
     ) -> Rc<Self> {
         let state = State {
             replica,
@@ -76,6 +78,7 @@ impl ReplicaLoop {
             snapshots,
             peers,
             lag: LagWatch::new(mesh.shards.len(), clock::now()),
+            metrics: ReplicaMetrics::default(),
             first: 0,
             messages: Vec::with_capacity(MESSAGES_PER_TURN),
             control: Vec::with_capacity(CONTROL_PER_TURN),
@@ -85,7 +88,6 @@ impl ReplicaLoop {
             state: RefCell::new(state),
             mesh,
             alarm: Alarm::of_this_executor(),
-            fsync_warning,
             main: RefCell::new(None),
             waits_for_admission: Cell::new(false),
         })
@@ -94,15 +96,14 @@ impl ReplicaLoop {
     /// Runs until a clean stop is complete, then tells all shards to stop.
     pub async fn run(self: Rc<Self>) {
         let queue = glommio::executor().current_task_queue();
-        let flushes = super::spawn_into(self.clone().flush(), queue);
         let timers = super::spawn_into(self.clone().ring(), queue);
         self.turn(None);
+        let way = Way::of_this_executor();
         while !self.state.borrow().stopped {
             self.until_woken().await;
             self.turn(None);
-            glommio::executor().yield_now().await;
+            way.give().await;
         }
-        flushes.cancel().await;
         timers.cancel().await;
         let peers = self.state.borrow_mut().peers.take();
         if let Some(peers) = peers {
@@ -140,23 +141,6 @@ impl ReplicaLoop {
         }
     }
 
-    /// One flush after the other, as the log asks for them.
-    async fn flush(self: Rc<Self>) {
-        let wanted = self.state.borrow().log.flushes();
-        loop {
-            let (file, token) = wanted.next().await;
-            let began = clock::now();
-            if let Err(e) = file.fdatasync().await {
-                super::fatal(&format!("the transaction log could not be flushed: {e}; what it holds is unknown, so this server stops"));
-            }
-            let took = Duration::from_nanos(clock::now().since_ns(began));
-            if took >= self.fsync_warning {
-                tracing::warn!("flushing the transaction log took {} ms; slow disks delay every write", took.as_millis());
-            }
-            self.turn(Some(Input::LogSynced(token)));
-        }
-    }
-
     /// Takes in `input` and what is queued, then carries out everything that follows.
     fn turn(&self, input: Option<Input>) {
         let (now, wall) = (clock::now(), clock::wall());
@@ -188,10 +172,18 @@ impl ReplicaLoop {
         self.mesh.control.drain(&mut control, CONTROL_PER_TURN);
         for message in control.drain(..) {
             let input = match message {
+                ToReplicaTask::Flushed(done) => {
+                    state.metrics.flushed(done.took.as_micros() as u64);
+                    Input::LogSynced(state.log.flushed(done))
+                }
                 ToReplicaTask::LogOpened(file) => Input::LogOpened(file),
                 ToReplicaTask::LogCut => Input::LogCut,
                 ToReplicaTask::SnapshotDone { zxid, ok } => Input::SnapshotDone { zxid, ok },
                 ToReplicaTask::Stop => Input::Stop,
+                ToReplicaTask::ResetServerStats => {
+                    state.metrics = ReplicaMetrics::default();
+                    continue;
+                }
                 ToReplicaTask::SegmentTaken(file, segment) => {
                     state.log.segment_taken(file, *segment);
                     continue;
@@ -200,12 +192,9 @@ impl ReplicaLoop {
                 ToReplicaTask::ImageReceived(Err(why)) => Input::Peer(zab::Input::SnapshotFailed(why)),
                 ToReplicaTask::ImageInstalled => Input::SnapshotInstalled,
                 ToReplicaTask::TreeLoaded(tree) => Input::TreeLoaded(tree),
-                ToReplicaTask::Report(to, extent) => {
-                    let report = match extent {
-                        Extent::Summary => state.replica.summary(),
-                        Extent::Lists => state.replica.report(now),
-                    };
-                    let _ = to.push(Report::Replica(Box::new(report)));
+                ToReplicaTask::Report { to, lists } => {
+                    let report = if lists { state.replica.report(now) } else { state.replica.summary() };
+                    let _ = to.push(Report::Replica(Box::new((report, state.metrics.clone()))));
                     to.kick();
                     continue;
                 }
@@ -256,6 +245,9 @@ impl ReplicaLoop {
                 self.mesh.made_room(shard);
             }
         }
+        if budget < MESSAGES_PER_TURN {
+            state.metrics.queue_size.record((MESSAGES_PER_TURN - budget) as u64);
+        }
         state.first = (state.first + 1) % shards;
         budget < MESSAGES_PER_TURN
     }
@@ -263,8 +255,16 @@ impl ReplicaLoop {
     fn carry_out(&self, state: &mut State, now: Instant) {
         while let Some(output) = state.replica.poll_output() {
             match output {
-                Output::Log(action) => state.log.perform(action),
+                Output::Log(action) => {
+                    match &action {
+                        LogAction::Write { bytes, .. } => state.metrics.written(bytes.len()),
+                        LogAction::Sync { .. } => state.metrics.flush_asked(),
+                        _ => {}
+                    }
+                    state.log.perform(action);
+                }
                 Output::Publish(batch) => {
+                    state.metrics.batch_size.record(batch.entries.len() as u64);
                     let batch = state.publisher.publish(batch);
                     state.replica.published(batch.last_zxid);
                     notify(&self.mesh.bells, &*batch, batch.position());

@@ -6,9 +6,9 @@ use crate::admin::{AdminView, DirectorySizes, ProcessFacts, ServerFacts};
 use crate::base::{Instant, ShardId};
 use crate::handoff::Inbox;
 use crate::reactor::clock;
-use crate::reactor::mesh::{Extent, Mesh, Report, ToReplicaTask, ToShard};
+use crate::reactor::mesh::{Mesh, Report, ToReplicaTask, ToShard};
 use crate::reactor::peer_io::within;
-use crate::shard::ShardReport;
+use crate::shard::{Detail, ShardReport};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl Admin {
     }
 
     /// The text to send before the connection is closed. `own` makes the asking shard's report.
-    pub async fn answer(&self, mesh: &Mesh, shard: ShardId, own: impl FnOnce(Extent) -> ShardReport, word: [u8; 4], arg: &[u8]) -> Vec<u8> {
+    pub async fn answer(&self, mesh: &Mesh, shard: ShardId, own: impl FnOnce(Detail) -> ShardReport, word: [u8; 4], arg: &[u8]) -> Vec<u8> {
         let needs = four_letter::needs(word, &self.facts);
         let mut view = AdminView {
             facts: self.facts.clone(),
@@ -52,7 +52,10 @@ impl Admin {
         let answer = four_letter::answer(word, arg, &view);
         match answer.order {
             Some(Order::ResetConnections) => tell_all(mesh, || ToShard::ResetConnectionStats),
-            Some(Order::ResetServer) => tell_all(mesh, || ToShard::ResetServerStats),
+            Some(Order::ResetServer) => {
+                tell_all(mesh, || ToShard::ResetServerStats);
+                let _ = mesh.tell_replica(ToReplicaTask::ResetServerStats);
+            }
             Some(Order::SetTraceMask(mask)) => self.trace_mask.store(mask, Ordering::Relaxed),
             None => {}
         }
@@ -84,25 +87,21 @@ fn tell_all(mesh: &Mesh, order: impl Fn() -> ToShard) {
     }
 }
 
-fn extent(needs: Needs) -> Extent {
-    if needs.lists { Extent::Lists } else { Extent::Summary }
-}
-
-async fn gather(view: &mut AdminView, mesh: &Mesh, shard: ShardId, own: impl FnOnce(Extent) -> ShardReport, needs: Needs) {
+async fn gather(view: &mut AdminView, mesh: &Mesh, shard: ShardId, own: impl FnOnce(Detail) -> ShardReport, needs: Needs) {
     let shards = mesh.shards.len();
     let answers = Arc::new(Inbox::new(shards + 1));
-    let extent = extent(needs);
+    let detail = Detail { connections: needs.connections, watches: needs.watches };
     let mut wanted = 0;
     if needs.shards {
         wanted += shards - 1;
         for other in (0..shards).filter(|&other| other != usize::from(shard.0)) {
             // A full inbox is a core that does not answer in time; the text will say so.
-            let _ = mesh.tell(other, ToShard::Report(answers.clone(), extent));
+            let _ = mesh.tell(other, ToShard::Report(answers.clone(), detail));
         }
     }
     if needs.replica {
         wanted += 1;
-        let _ = mesh.tell_replica(ToReplicaTask::Report(answers.clone(), extent));
+        let _ = mesh.tell_replica(ToReplicaTask::Report { to: answers.clone(), lists: needs.lists });
     }
     let mut reports = Vec::with_capacity(wanted);
     let give_up = clock::now().plus_ms(GATHER.as_millis() as u64);
@@ -115,12 +114,12 @@ async fn gather(view: &mut AdminView, mesh: &Mesh, shard: ShardId, own: impl FnO
     }
     let mut by_shard = Vec::with_capacity(shards);
     if needs.shards {
-        by_shard.push((shard, own(extent)));
+        by_shard.push((shard, own(detail)));
     }
     for report in reports {
         match report {
             Report::Shard(id, report) => by_shard.push((id, *report)),
-            Report::Replica(report) => view.replica = *report,
+            Report::Replica(report) => (view.replica, view.replica_metrics) = *report,
         }
     }
     by_shard.sort_by_key(|(id, _)| *id);

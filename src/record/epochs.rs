@@ -35,6 +35,15 @@ pub struct Epochs {
 }
 
 impl Epochs {
+    /// Of a server that has never been a member of an ensemble, and has no such files.
+    pub const NONE: Epochs = Epochs { accepted: StoredEpoch(-1), current: StoredEpoch(-1) };
+
+    /// Neither is above its counterpart: since `known` was noted, nobody has gone on to an epoch that whoever noted it did not know of.
+    #[must_use]
+    pub fn within(&self, known: &Epochs) -> bool {
+        self.accepted <= known.accepted && self.current <= known.current
+    }
+
     /// accepted ≥ current ≥ epoch of the last transaction: holds at every crash point when files are written in the right order (L7).
     #[must_use]
     pub fn consistent_with(&self, last: Zxid) -> bool {

@@ -23,7 +23,7 @@ pub enum FrameError {
     Incomplete(usize),
     /// A length of zero: padding, or the end.
     ZeroLength,
-    /// A negative length or one above the limit.
+    /// A negative length.
     BadLength(i32),
     /// The byte after the payload is not the end marker.
     NoEndMarker(u8),
@@ -82,24 +82,10 @@ pub fn write_frame(payload: &[u8], out: &mut Vec<u8>) -> u32 {
     adler
 }
 
-/// Reads the record at the start of `bytes`. Lengths are checked against `payload_max` before anything else is looked at.
-pub fn read_frame(bytes: &[u8], payload_max: usize) -> Result<Frame<'_>, FrameError> {
-    let mut r = Reader::new(bytes);
-    let incomplete = |_| FrameError::Incomplete(RECORD_PREFIX);
-    let stored = r.i64().map_err(incomplete)? as u64;
-    let length = r.i32().map_err(incomplete)?;
-    if length == 0 {
-        return Err(FrameError::ZeroLength);
-    }
-    if length < 0 || length as usize > payload_max {
-        return Err(FrameError::BadLength(length));
-    }
-    let whole = length as usize + RECORD_OVERHEAD;
-    let payload = r.take(length as usize).map_err(|_| FrameError::Incomplete(whole))?;
-    match r.u8().map_err(|_| FrameError::Incomplete(whole))? {
-        END_OF_RECORD => {}
-        other => return Err(FrameError::NoEndMarker(other)),
-    }
+/// Reads the record at the start of `bytes`. Its length is bounded by them alone: how large a transaction may be is a setting of whoever
+/// wrote it.
+pub fn read_frame(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
+    let (stored, payload) = split_frame(bytes)?;
     let computed = adler32(payload);
     if stored != u64::from(computed) {
         return Err(FrameError::BadChecksum { stored, computed });
@@ -107,10 +93,29 @@ pub fn read_frame(bytes: &[u8], payload_max: usize) -> Result<Frame<'_>, FrameEr
     Ok(Frame { payload, adler: computed })
 }
 
+/// The stored checksum and the payload of the record at the start of `bytes`, if it is one but for its checksum.
+pub fn split_frame(bytes: &[u8]) -> Result<(u64, &[u8]), FrameError> {
+    let mut r = Reader::new(bytes);
+    let incomplete = |_| FrameError::Incomplete(RECORD_PREFIX);
+    let stored = r.i64().map_err(incomplete)? as u64;
+    let length = r.i32().map_err(incomplete)?;
+    if length == 0 {
+        return Err(FrameError::ZeroLength);
+    }
+    if length < 0 {
+        return Err(FrameError::BadLength(length));
+    }
+    let whole = length as usize + RECORD_OVERHEAD;
+    let payload = r.take(length as usize).map_err(|_| FrameError::Incomplete(whole))?;
+    match r.u8().map_err(|_| FrameError::Incomplete(whole))? {
+        END_OF_RECORD => Ok((stored, payload)),
+        other => Err(FrameError::NoEndMarker(other)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::limits::TXN_PAYLOAD_MAX;
 
     fn framed(payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -122,7 +127,7 @@ mod tests {
     fn a_record_reads_back_and_leaves_what_follows() {
         let mut bytes = framed(b"payload");
         bytes.extend_from_slice(b"next");
-        let frame = read_frame(&bytes, TXN_PAYLOAD_MAX).expect("good");
+        let frame = read_frame(&bytes).expect("good");
         assert_eq!((frame.payload, frame.len()), (&b"payload"[..], bytes.len() - 4));
     }
 
@@ -130,34 +135,34 @@ mod tests {
     fn every_cut_is_incomplete_and_every_flip_is_noticed() {
         let bytes = framed(b"some payload");
         for cut in 0..bytes.len() {
-            assert!(matches!(read_frame(&bytes[..cut], 64), Err(FrameError::Incomplete(_))), "cut at {cut}");
+            assert!(matches!(read_frame(&bytes[..cut]), Err(FrameError::Incomplete(_))), "cut at {cut}");
         }
         for bit in 0..bytes.len() * 8 {
             let mut flipped = bytes.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
-            assert!(read_frame(&flipped, 64).is_err(), "bit {bit}");
+            assert!(read_frame(&flipped).is_err(), "bit {bit}");
         }
     }
 
     #[test]
-    fn lengths_outside_the_limit_are_refused_before_the_payload_is_looked_for() {
+    fn impossible_lengths_are_told_apart_and_large_ones_want_more_bytes() {
         let mut bytes = framed(b"abc");
         for (length, want) in [
             (0i32, FrameError::ZeroLength),
             (-1, FrameError::BadLength(-1)),
             (-5, FrameError::BadLength(-5)),
-            (65, FrameError::BadLength(65)),
+            (i32::MAX, FrameError::Incomplete(i32::MAX as usize + RECORD_OVERHEAD)),
         ] {
             bytes[8..12].copy_from_slice(&length.to_be_bytes());
-            assert_eq!(read_frame(&bytes, 64), Err(want));
+            assert_eq!(read_frame(&bytes), Err(want));
         }
     }
 
     #[test]
     fn padding_and_a_missing_marker_are_told_apart() {
-        assert_eq!(read_frame(&[0; 64], 64), Err(FrameError::ZeroLength));
+        assert_eq!(read_frame(&[0; 64]), Err(FrameError::ZeroLength));
         let mut bytes = framed(b"abc");
         *bytes.last_mut().expect("not empty") = 0;
-        assert_eq!(read_frame(&bytes, 64), Err(FrameError::NoEndMarker(0)));
+        assert_eq!(read_frame(&bytes), Err(FrameError::NoEndMarker(0)));
     }
 }

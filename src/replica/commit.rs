@@ -11,11 +11,15 @@ use crate::base::{ConnKey, SessionId, Zxid, path};
 use crate::handoff::{Batch, Control, Entry, Event, Reply, ShardSet, path_hash};
 use crate::proto::ErrorCode;
 use crate::tree::NodeEvent;
+use imbl::OrdSet;
 use std::collections::VecDeque;
 use std::ops::Range;
 
 /// A batch above this is sealed early, so that shards get it in pieces.
 const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Room a new batch gets because the one before it was as large: entries (and events), bytes.
+const BATCH_ROOM_MAX: (usize, usize) = (1 << 10, 64 << 10);
 
 /// Batches on their way.
 pub(super) struct Groups {
@@ -38,7 +42,7 @@ impl Groups {
     pub(super) fn new(applied: Zxid) -> Self {
         Groups {
             sealed: VecDeque::new(),
-            open: empty(applied),
+            open: Batch { last_zxid: applied, ..Batch::default() },
             outstanding: 0,
             own_outstanding: 0,
             released: applied,
@@ -147,6 +151,12 @@ impl Groups {
         self.open.entries.push(Entry::Control(control));
     }
 
+    /// Adds a list of ephemerals, for the shard of `conn` to answer with.
+    pub(super) fn ephemerals(&mut self, conn: ConnKey, cells: OrdSet<u32>, prefix: &str) {
+        self.open.shards.insert(conn.shard);
+        self.open.entries.push(Entry::Ephemerals { conn, cells, prefix: prefix.into() });
+    }
+
     /// Adds a control for the shard of `conn`.
     pub(super) fn control(&mut self, conn: ConnKey, control: Control) {
         self.open.shards.insert(conn.shard);
@@ -161,7 +171,7 @@ impl Groups {
     /// The next entries go to a new batch.
     pub(super) fn seal(&mut self) {
         if !self.open.entries.is_empty() {
-            let next = self.empty(self.open.last_zxid);
+            let next = self.successor();
             self.sealed.push_back(std::mem::replace(&mut self.open, next));
         }
     }
@@ -186,7 +196,7 @@ impl Groups {
         if !self.sealed.is_empty() || self.open.entries.is_empty() || self.open.last_zxid > limit {
             return None;
         }
-        let next = self.empty(self.open.last_zxid);
+        let next = self.successor();
         let batch = std::mem::replace(&mut self.open, next);
         Some(self.release(batch))
     }
@@ -233,6 +243,17 @@ impl Groups {
         Batch { last_zxid, tree: self.tree, ..Batch::default() }
     }
 
+    /// Follows the open batch. Under load a group is about as large as the one before.
+    fn successor(&self) -> Batch {
+        let (entries, bytes) = BATCH_ROOM_MAX;
+        Batch {
+            entries: Vec::with_capacity(self.open.entries.len().min(entries)),
+            events: Vec::with_capacity(self.open.events.len().min(entries)),
+            bytes: Vec::with_capacity(self.open.bytes.len().min(bytes)),
+            ..self.empty(self.open.last_zxid)
+        }
+    }
+
     fn event(&mut self, event: &NodeEvent) -> Event {
         let start = self.open.bytes.len();
         self.open.bytes.extend_from_slice(event.path.as_bytes());
@@ -272,7 +293,7 @@ fn split(batch: &mut Batch, released: Zxid, limit: Zxid) -> Option<Batch> {
                 reply.iter_mut().for_each(|reply| shift(&mut reply.frame, first_byte));
             }
             Entry::Answer(reply) | Entry::Synced(reply) => shift(&mut reply.frame, first_byte),
-            Entry::Control(_) => {}
+            Entry::Ephemerals { .. } | Entry::Control(_) => {}
         }
     }
     let rest = Batch { last_zxid: batch.last_zxid, tree: batch.tree, certain_until: None, entries, bytes, events, shards: batch.shards };
@@ -287,16 +308,12 @@ fn first_byte_of(entry: &Entry, events: &[Event]) -> Option<u32> {
     match entry {
         Entry::Txn { reply: Some(reply), .. } | Entry::Answer(reply) | Entry::Synced(reply) => Some(reply.frame.start),
         Entry::Txn { events: range, reply: None, .. } if !range.is_empty() => events.get(range.start as usize).map(|e| e.path.start),
-        Entry::Txn { .. } | Entry::Control(_) => None,
+        Entry::Txn { .. } | Entry::Ephemerals { .. } | Entry::Control(_) => None,
     }
 }
 
 fn shift(range: &mut Range<u32>, by: u32) {
     *range = range.start - by..range.end - by;
-}
-
-fn empty(last_zxid: Zxid) -> Batch {
-    Batch { last_zxid, ..Batch::default() }
 }
 
 #[cfg(test)]

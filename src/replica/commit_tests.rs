@@ -30,7 +30,7 @@ fn told(batch: &Batch) -> Vec<String> {
                 told.push(String::from_utf8(batch.frame(reply.as_ref().expect("a reply")).to_vec()).expect("text"));
             }
             Entry::Answer(reply) | Entry::Synced(reply) => told.push(String::from_utf8(batch.frame(reply).to_vec()).expect("text")),
-            Entry::Control(_) => told.push("control".into()),
+            Entry::Ephemerals { .. } | Entry::Control(_) => told.push("control".into()),
         }
     }
     told

@@ -77,6 +77,8 @@ pub(super) struct Sessions {
     due: VecDeque<Due>,
     /// Closing sessions by the zxid of their end.
     ends: VecDeque<(Zxid, SessionId)>,
+    /// No session counts as silent for longer than since then.
+    afresh: Instant,
 }
 
 impl Sessions {
@@ -87,6 +89,7 @@ impl Sessions {
             buckets: BTreeMap::new(),
             due: VecDeque::new(),
             ends: VecDeque::new(),
+            afresh: Instant(0),
         }
     }
 
@@ -202,12 +205,29 @@ impl Sessions {
         }
     }
 
+    /// All timers start again now, as after a restart. Sessions move to their new buckets when their old ones are over.
+    pub(super) fn start_afresh(&mut self, now: Instant) {
+        self.afresh = now;
+        for due in std::mem::take(&mut self.due) {
+            let (Due::Ask(session, _) | Due::Expire(session)) = due;
+            self.touch(session, now);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
     /// Time has passed: sessions whose bucket is over are due.
     pub(super) fn tick(&mut self, now: Instant) {
         while let Some(bucket) = self.buckets.first_entry().filter(|b| *b.key() <= now) {
             let (at, sessions) = bucket.remove_entry();
             for session in sessions {
                 let Some(s) = self.by_id.get(&session).filter(|s| s.due == at && !s.closing) else { continue };
+                if due_after(self.afresh, s.timeout_ms, self.tick_ms) > at {
+                    self.touch(session, self.afresh);
+                    continue;
+                }
                 match s.owner() {
                     None => self.expire(session),
                     Some(owner) => {
@@ -264,8 +284,7 @@ impl Sessions {
     /// Heard from at `at`: into the bucket of `at` + timeout, rounded up to the next tick. Returns when it is due.
     fn touch(&mut self, session: SessionId, at: Instant) -> Instant {
         let Some(s) = self.by_id.get_mut(&session) else { return at };
-        let ms = at.as_ms().saturating_add(s.timeout_ms.max(0) as u64);
-        let due = Instant(0).plus_ms((ms / self.tick_ms + 1).saturating_mul(self.tick_ms));
+        let due = due_after(at.max(self.afresh), s.timeout_ms, self.tick_ms);
         s.overdue = false;
         if s.due != due {
             s.due = due;
@@ -273,6 +292,11 @@ impl Sessions {
         }
         due
     }
+}
+
+fn due_after(heard: Instant, timeout_ms: i32, tick_ms: u64) -> Instant {
+    let ms = heard.as_ms().saturating_add(timeout_ms.max(0) as u64);
+    Instant(0).plus_ms((ms / tick_ms + 1).saturating_mul(tick_ms))
 }
 
 #[cfg(test)]
@@ -333,6 +357,26 @@ mod tests {
         assert_eq!(sessions.next_expired(), Some(Due::Ask(S, conn(1))));
         sessions.tick(at(10_000));
         assert_eq!(sessions.next_expired(), Some(Due::Ask(S, conn(1))));
+    }
+
+    #[test]
+    fn a_fresh_start_moves_what_is_due_and_what_will_be_a17() {
+        let mut sessions = Sessions::new(TICK, 1);
+        (5..8).for_each(|id| sessions.open(SessionId(id), 4000, at(100 * (id as u64 - 4))));
+        sessions.open(SessionId(9), 30_000, at(100));
+        sessions.tick(at(5000));
+        assert!(sessions.has_due());
+        sessions.start_afresh(at(9500));
+        assert_eq!(sessions.next_expired(), None);
+        sessions.tick(at(13_999));
+        assert_eq!(sessions.next_expired(), None);
+        sessions.tick(at(14_000));
+        let expired: Vec<_> = std::iter::from_fn(|| sessions.next_expired()).collect();
+        assert_eq!(expired, [5, 6, 7].map(|id| Due::Expire(SessionId(id))));
+        sessions.tick(at(39_999));
+        assert_eq!(sessions.next_expired(), None, "one with a longer timeout has all of it");
+        sessions.tick(at(40_000));
+        assert_eq!(sessions.next_expired(), Some(Due::Expire(SessionId(9))));
     }
 
     #[test]

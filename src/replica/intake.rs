@@ -11,7 +11,7 @@ use crate::proto::connect::ConnectRequest;
 use crate::proto::request::RequestHeader;
 use crate::proto::response::ReplyFrame;
 use crate::proto::{ErrorCode, OpCode, Request};
-use crate::tree::{Prepare, Prepared};
+use crate::tree::{Prepare, Prepared, ephemeral_prefix};
 use std::sync::Arc;
 
 /// Sessions dealt with in one step. All that were connected through one address may be due at once, and requests must not wait for them all.
@@ -80,7 +80,9 @@ impl Replica {
                 let reply = self.answer_frame(conn, header.xid, |out| out.put_string(path));
                 self.groups.synced(reply);
             }
-            Ok(Request::GetEphemerals { prefix }) => self.answer_ephemerals(conn, session, header.xid, prefix),
+            Ok(Request::GetEphemerals { prefix }) => {
+                self.groups.ephemerals(conn, self.tree.ephemeral_cells(session), ephemeral_prefix(prefix));
+            }
             Ok(Request::CloseSession) => self.prepare(wall, &asker, Work::CloseSession),
             Ok(request) => self.prepare(wall, &asker, Work::Request(&request)),
             // The shard has decoded it before (A15).
@@ -108,15 +110,6 @@ impl Replica {
         body(bytes);
         frame.finish(bytes);
         self.groups.reply_since(start, conn, ErrorCode::Ok, false)
-    }
-
-    pub(super) fn answer_ephemerals(&mut self, conn: ConnKey, session: SessionId, xid: Xid, prefix: Option<&str>) {
-        let paths = self.tree.ephemerals(session, prefix);
-        let reply = self.answer_frame(conn, xid, |out| {
-            out.put_len(paths.len());
-            paths.iter().for_each(|path| out.put_string(path));
-        });
-        self.groups.answer(reply);
     }
 
     /// Closes a connection without a word.

@@ -17,7 +17,7 @@ use crate::proto::request::RequestHeader;
 use crate::proto::response::ReplyFrame;
 use crate::proto::{ErrorCode, OpCode, Request};
 use crate::record::{Txn, TxnHeader, TxnType};
-use crate::tree::{Effects, Prepared};
+use crate::tree::{Effects, Prepared, ephemeral_prefix};
 use crate::zab::ForwardedRequest;
 use foldhash::fast::FixedState;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -55,7 +55,7 @@ enum Awaited {
     /// Forwarded; `due` when the leader has answered.
     Sync { conn: ConnKey, xid: Xid, path: Box<str>, due: bool },
     /// To be answered here, in its turn.
-    Ephemerals { conn: ConnKey, xid: Xid, prefix: Option<Box<str>> },
+    Ephemerals { conn: ConnKey, prefix: Option<Box<str>> },
     /// Behind a sync: not looked at yet.
     Held(ToReplica),
 }
@@ -208,7 +208,7 @@ impl Replica {
             OpCode::GetEphemerals => {
                 let Ok(Request::GetEphemerals { prefix }) = Request::decode(op, &mut body) else { return };
                 let prefix = prefix.map(Box::from);
-                member.learner.await_turn(session, Awaited::Ephemerals { conn, xid: header.xid, prefix });
+                member.learner.await_turn(session, Awaited::Ephemerals { conn, prefix });
                 self.answer_due(session);
             }
             OpCode::CloseSession => self.forward_as(conn, session, header.xid, op, &[], auth),
@@ -308,7 +308,10 @@ impl Replica {
     fn answer_due(&mut self, session: SessionId) {
         while let Some(due) = self.member.as_mut().and_then(|m| m.learner.take_due(session)) {
             match due {
-                Awaited::Ephemerals { conn, xid, prefix } => self.answer_ephemerals(conn, session, xid, prefix.as_deref()),
+                Awaited::Ephemerals { conn, prefix } => {
+                    let cells = self.tree.ephemeral_cells(session);
+                    self.groups.ephemerals(conn, cells, ephemeral_prefix(prefix.as_deref()));
+                }
                 Awaited::Sync { conn, xid, path, .. } => {
                     let reply = self.answer_frame(conn, xid, |out| out.put_string(&path));
                     self.groups.answer(reply);

@@ -16,6 +16,7 @@ mod leading;
 mod learner;
 mod member;
 mod password;
+mod pauses;
 mod removal;
 pub mod report;
 mod snapshots;
@@ -30,6 +31,7 @@ use backlog::{Arrival, Backlog};
 use commit::Groups;
 use expiry::Sessions;
 use member::Member;
+use pauses::Pauses;
 use removal::Removals;
 use snapshots::Snapshots;
 
@@ -145,6 +147,7 @@ pub struct Replica {
     log: Log,
     groups: Groups,
     sessions: Sessions,
+    pauses: Pauses,
     removals: Removals,
     snapshots: Snapshots,
     prng: Prng,
@@ -169,21 +172,22 @@ enum Stop {
 }
 
 impl Replica {
-    /// Over a recovered tree (everything in it committed). Session timers start afresh at `now`.
+    /// Over a recovered tree (everything in it committed). Session timers start afresh at `now`, session ids at `wall`.
     #[must_use]
-    pub fn new(config: ReplicaConfig, tree: Tree, now: Instant) -> Self {
+    pub fn new(config: ReplicaConfig, tree: Tree, now: Instant, wall: WallTime) -> Self {
         assert_eq!(tree.head_zxid(), tree.applied(), "a recovered tree is committed");
         let mut prng = Prng::new(config.seed);
         let mut replica = Replica {
             log: Log::new(config.log.clone(), tree.head_zxid()),
             groups: Groups::new(tree.applied()),
             sessions: Sessions::new(config.tick_ms, config.seed),
+            pauses: Pauses::new(config.min_session_timeout_ms, now),
             removals: Removals::new(&config, now),
             snapshots: Snapshots::new(&config, &mut prng),
             prng,
             backlog: Backlog::default(),
             member: None,
-            next_session: first_session_id(config.server_id, now),
+            next_session: first_session_id(config.server_id, wall),
             expired: 0,
             payload: Vec::new(),
             stop: Stop::No,
@@ -198,9 +202,9 @@ impl Replica {
     /// The same as a member of an ensemble, which serves nobody before it has a role. What the tree has beyond what is committed can still be
     /// taken back.
     #[must_use]
-    pub fn member(config: ReplicaConfig, tree: Tree, zab: ZabConfig, stored: Stored, now: Instant) -> Self {
+    pub fn member(config: ReplicaConfig, tree: Tree, zab: ZabConfig, stored: Stored, now: Instant, wall: WallTime) -> Self {
         assert_eq!(tree.head_zxid(), stored.last_logged, "tree and log are one history");
-        let mut replica = Replica::new(config, tree, now);
+        let mut replica = Replica::new(config, tree, now, wall);
         let member = Member::new(Zab::new(zab, stored, now), replica.tree.head_zxid(), now, replica.config.seed);
         replica.member = Some(Box::new(member));
         replica.sessions.clear();
@@ -209,6 +213,9 @@ impl Replica {
 
     /// Something happened.
     pub fn handle(&mut self, now: Instant, wall: WallTime, input: Input) {
+        if self.pauses.look(now) {
+            self.sessions.start_afresh(now);
+        }
         match input {
             Input::Shard(_, message) if self.stop != Stop::No => drop(message),
             Input::Shard(_, message) => self.arrive(Arrival::Shard(message)),
@@ -276,7 +283,8 @@ impl Replica {
         if self.sessions.has_due() && self.log.can_append() {
             return Some(Instant(0)); // at once
         }
-        [peers, self.sessions.next_due(), self.removals.next_due()].into_iter().flatten().min()
+        let look = (!self.sessions.is_empty()).then(|| self.pauses.next_look());
+        [peers, self.sessions.next_due(), self.removals.next_due(), look].into_iter().flatten().min()
     }
 
     /// False: leave messages in the shards' queues (log at its unsynced limit, too many outstanding, or stopping).
@@ -422,10 +430,14 @@ impl Replica {
 /// Retired bodies freed in one turn.
 const RECLAIM_BUDGET: usize = 4096;
 
-/// The first session id of this run: server id, 40 bits of the clock, a counter.
-fn first_session_id(server_id: i64, now: Instant) -> i64 {
-    (((now.as_ms() << 24) >> 8) as i64) | server_id << 56
+/// The first session id of this run: server id, 40 bits of the clock, a counter. Of the wall clock, because a client may come back with the id
+/// of any earlier run: time since the machine's start would repeat.
+fn first_session_id(server_id: i64, wall: WallTime) -> i64 {
+    (((wall.0 as u64) << 24) >> 8) as i64 | server_id << 56
 }
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod alone_tests;

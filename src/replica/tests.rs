@@ -17,7 +17,15 @@ fn config() -> ReplicaConfig {
         container_max_per_minute: 0,
         container_max_never_used_ms: 0,
         global_outstanding_limit: 1000,
-        log: LogConfig { segment_bytes: 4096, unsynced_bytes_max: 1 << 20, force_sync: true, file_bytes_max: None, dbid: 7 },
+        log: LogConfig {
+            segment_bytes: 4096,
+            unsynced_bytes_max: 1 << 20,
+            force_sync: true,
+            file_bytes_max: None,
+            payload_bytes_max: crate::base::limits::TXN_PAYLOAD_MAX,
+            dbid: 7,
+            epochs: crate::record::epochs::Epochs::NONE,
+        },
         seed: 1,
     }
 }
@@ -36,7 +44,7 @@ fn settle(replica: &mut Replica, now: Instant) {
 
 #[test]
 fn an_answer_that_waited_too_long_expires_nobody_a17() {
-    let mut replica = Replica::new(config(), Tree::new(TreeConfig::default()), Instant(0));
+    let mut replica = Replica::new(config(), Tree::new(TreeConfig::default()), Instant(0), WallTime(2));
     let at = |ms| Instant(0).plus_ms(ms);
     let conn = ConnKey { shard: ShardId(0), conn: ConnId(1) };
     let request = ConnectRequest {
@@ -74,7 +82,7 @@ fn ephemerals_whose_session_does_not_exist_go_by_a_logged_transaction_at_once() 
     let _ = tree.apply(&header, &Txn::Create(create));
     tree.commit(Zxid(1));
     let now = Instant(0).plus_ms(100_000);
-    let mut replica = Replica::new(config(), tree, now);
+    let mut replica = Replica::new(config(), tree, now, WallTime(2));
     assert!(replica.poll_timeout().is_some_and(|at| at <= now), "nobody waits for a tick");
     replica.handle(now, WallTime(2), Input::Timeout);
     settle(&mut replica, now);

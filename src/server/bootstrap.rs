@@ -2,7 +2,7 @@
 //!
 //! Nothing here is global: several servers may run in one process. Clients are let in last, when everything else works.
 
-use super::config::{LogWriter, PurgeConfig, ServerConfig};
+use super::config::{PurgeConfig, ServerConfig};
 use super::member;
 use super::recovery::{self, Purpose, Recovered, RecoveryError};
 use super::shutdown::{Stopper, stop_on_signals};
@@ -12,7 +12,7 @@ use crate::base::limits::SHARD_QUEUE_LEN;
 use crate::base::{ShardId, Zxid};
 use crate::disk::lost_page::report_lost_pages;
 use crate::disk::mapping::map_refusal;
-use crate::disk::{DirLock, MarkFile, Segments, SegmentsConfig};
+use crate::disk::{DirLock, LogWriter, MarkFile, Segments, SegmentsConfig};
 use crate::handoff::Publisher;
 use crate::reactor::accept::{self, AcceptLimits};
 use crate::reactor::clock;
@@ -20,6 +20,7 @@ use crate::reactor::disk_io::{Disk, RunningSnapshot, Snapshots, on_segment_event
 use crate::reactor::executors::{CorePlan, ExecutorError, Executors, Parts, prepare_process};
 use crate::reactor::mesh::Mesh;
 use crate::reactor::words::Admin;
+use crate::record::epochs::{Epochs, StoredEpoch};
 use crate::replica::Replica;
 use crate::shard::Shard;
 use crate::storage::format::{MARK_FILE, SPARE_PREFIX};
@@ -181,11 +182,11 @@ impl ZooServer {
     fn join(&mut self) -> Result<(), StartError> {
         let Some(executors) = self.executors.take() else { return Ok(()) };
         let ended = executors.join().map_err(StartError::Ended);
-        self.snapshot.wait();
+        self.snapshot.abandon();
         ended
     }
 
-    /// Stops it cleanly: flushes, answers, closes, and waits for what is written in the background. The directory is free afterwards.
+    /// Stops it cleanly: flushes, answers, closes, and gives up what is written in the background. The directory is free afterwards.
     pub fn stop(self) -> Result<(), StartError> {
         self.stopper.stop();
         self.wait()
@@ -224,6 +225,10 @@ fn assemble(
     ports: Ports,
 ) -> Result<Parts, StartError> {
     let stored = config.ensemble.as_ref().map(|_| member::stored(config, &mut recovered)).transpose()?;
+    let epochs = stored.as_ref().map_or(recovered.epochs, |stored| {
+        let [accepted, current] = [stored.accepted_epoch, stored.current_epoch].map(|epoch| StoredEpoch(i64::from(epoch)));
+        Epochs { accepted, current }
+    });
     let mut tree = recovered.tree;
     let publisher = Publisher::new();
     let shards = (0..mesh.shards.len())
@@ -232,16 +237,17 @@ fn assemble(
             Shard::with_bell(ShardId(i as u16), config.shard(seed()), tree.reader(), publisher.subscribe(), to_replica, bell)
         })
         .collect();
-    let log = open_log(config, mesh)?;
     let file_id = file_id().map_err(|error| StartError::System { what: "no random numbers", error })?;
-    let (settings, now) = (config.replica(seed(), file_id), clock::now());
+    let log_config = config.log(file_id, epochs);
+    let log = open_log(config, log_config.segment_bytes, mesh)?;
+    let (settings, now, wall) = (config.replica(seed(), log_config), clock::now(), clock::wall());
     let replica = match (config.zab(seed()), stored) {
-        (Some(zab), Some(stored)) => Replica::member(settings, tree, zab, stored, now),
-        _ => Replica::new(settings, tree, now),
+        (Some(zab), Some(stored)) => Replica::member(settings, tree, zab, stored, now, wall),
+        _ => Replica::new(settings, tree, now, wall),
     };
     let peers = ports.members.and_then(|ports| member::peer_parts(config, ports, files, config.tree(seed())));
     let files = files.clone();
-    let snapshots = Snapshots::new(Arc::new(move |image| files.write(image)), mesh.control.clone());
+    let snapshots = Snapshots::new(Arc::new(move |image, background| files.write_in_background(image, background)), mesh.control.clone());
     let limit = |max: Option<usize>| max.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
     let automatic_share = if mesh.shards.len() >= REPLICA_SHARE_SHARDS { REPLICA_SHARE_PERCENT } else { 100 };
     Ok(Parts {
@@ -261,27 +267,31 @@ fn assemble(
     })
 }
 
-fn open_log(config: &ServerConfig, mesh: &Mesh) -> Result<Disk, StartError> {
+fn open_log(config: &ServerConfig, segment_bytes: u64, mesh: &Mesh) -> Result<Disk, StartError> {
     let failed = |what| move |error| StartError::System { what, error };
     let dir = config.storage.log_version_dir();
-    let allow_maps = config.storage.log_writer != LogWriter::Pwrite;
-    let map_mark = allow_maps && map_refusal(&dir).map_err(failed("cannot examine the log directory"))?.is_none();
+    // Where nothing is ever flushed, what a killed process has written has to be in the page cache.
+    let writer = match config.storage.log_writer {
+        None | Some(LogWriter::Direct) if !config.storage.force_sync => LogWriter::Map,
+        chosen => chosen.unwrap_or(LogWriter::Direct),
+    };
+    let map_mark = writer != LogWriter::Pwrite && map_refusal(&dir).map_err(failed("cannot examine the log directory"))?.is_none();
     let mark = MarkFile::open(&dir.join(MARK_FILE), MARK_FILE_BYTES, map_mark).map_err(failed("cannot open the mark"))?;
     let segments = SegmentsConfig {
         dir,
-        segment_bytes: config.log(0).segment_bytes,
+        segment_bytes,
         spare_prefix: SPARE_PREFIX,
-        allow_maps,
+        writer,
         mark: Some(Arc::new(mark.sync_handle().map_err(failed("cannot open the mark"))?)),
     };
     let control = mesh.control.clone();
     let segments =
         Segments::start(segments, move |event| on_segment_event(&control, event)).map_err(failed("cannot prepare log segments"))?;
-    if let (LogWriter::Auto | LogWriter::Map, Some(refusal)) = (config.storage.log_writer, segments.refusal()) {
+    if let Some(refusal) = segments.refusal().filter(|_| writer != LogWriter::Pwrite) {
         tracing::info!("{refusal}");
     }
-    let (dir, payload_max) = (config.storage.log_version_dir(), config.storage.payload_bytes_max);
-    Ok(Disk { segments, mark, cut: Arc::new(move |above| recovery::cut_logs(&dir, above, payload_max)) })
+    let dir = config.storage.log_version_dir();
+    Ok(Disk { segments, mark, cut: Arc::new(move |above| recovery::cut_logs(&dir, above)) })
 }
 
 /// Removes old snapshots and logs at the intervals of `autopurge.purgeInterval`, the first time at once.

@@ -8,6 +8,7 @@ pub mod recovery;
 pub mod shutdown;
 pub mod snapshots;
 
+pub use crate::reactor::on_fatal;
 pub use bootstrap::{StartError, ZooServer, run};
 pub use config::ServerConfig;
 pub use shutdown::Stopper;

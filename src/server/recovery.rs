@@ -11,16 +11,16 @@ use super::config::StorageConfig;
 use super::snapshots::{self, SnapshotFiles};
 use crate::base::Zxid;
 use crate::base::limits::TAIL_BYTES_MAX;
-use crate::disk::{DirLock, dir};
+use crate::disk::{DirLock, ReadAheadFile, dir};
 use crate::record::TxnDigest;
-use crate::record::epochs::{ACCEPTED_EPOCH_FILE, CURRENT_EPOCH_FILE};
+use crate::record::epochs::{ACCEPTED_EPOCH_FILE, CURRENT_EPOCH_FILE, Epochs, StoredEpoch};
 use crate::record::txn::decode_payload;
 use crate::storage::format::{Compression, FileKind, INITIALIZE_FILE, LOCK_FILE, MARK_FILE, SPARE_PREFIX, TEMP_PREFIX};
 use crate::storage::mark::{MARK_FILE_BYTES, Mark};
 use crate::storage::recover::{self, Corruption, Damage, LogEnd, LogSource, ReplayError, ReplayPlan};
 use crate::storage::segment::Record;
-use crate::storage::snapshot::Snapshot;
-use crate::tree::{ImageDigest, Tree, TreeConfig, load_image};
+use crate::storage::snapshot::{SnapshotDigest, SnapshotReader};
+use crate::tree::{ImageDigest, ImageLoader, Tree, TreeConfig};
 use crate::zab::Payload;
 use std::collections::VecDeque;
 use std::fmt;
@@ -40,6 +40,8 @@ pub struct Recovered {
     pub replayed: u64,
     /// The end of the log, without a gap, oldest first; empty for a server that stands alone.
     pub recent: Vec<(Zxid, Payload)>,
+    /// What the epoch files say.
+    pub epochs: Epochs,
     /// What an operator may want to know, one line each.
     pub notes: Vec<String>,
     /// Held until the server ends.
@@ -155,8 +157,8 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig, purpose: Purpose) -
     if start.snapshot.is_none() && history.logs.is_empty() && !trust_empty {
         return Err(RecoveryError::NoDatabase(dirs.snapshots));
     }
-    let end = start.replay(&dirs, &history, storage.payload_bytes_max)?;
-    dirs.repair(&end)?;
+    let end = start.replay(&dirs, &history)?;
+    dirs.repair(&history, &end)?;
     dirs.use_up_initialize_marker()?;
     let mut tree = start.tree;
     if start.snapshot.is_none() && (purpose == Purpose::Standalone || end.last_zxid == Zxid::ZERO) {
@@ -175,6 +177,7 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig, purpose: Purpose) -
         snapshot: start.snapshot,
         replayed: end.replayed,
         recent: start.recent.entries.into(),
+        epochs: history.epochs,
         notes: start.notes,
         locks,
     })
@@ -185,7 +188,7 @@ pub fn reload(storage: &StorageConfig, config: &TreeConfig) -> Result<Tree, Reco
     let dirs = Dirs::of(storage);
     let history = dirs.scan()?;
     let mut start = Start::load(&dirs, &history, config, storage, Recent::new(Purpose::Standalone))?;
-    start.replay(&dirs, &history, storage.payload_bytes_max)?;
+    start.replay(&dirs, &history)?;
     Ok(start.tree)
 }
 
@@ -207,6 +210,7 @@ struct History {
     snapshots: Vec<(Zxid, Compression)>,
     /// Oldest first.
     logs: Vec<Zxid>,
+    epochs: Epochs,
     mark: Option<Mark>,
 }
 
@@ -254,7 +258,10 @@ impl Dirs {
     }
 
     fn scan(&self) -> Result<History, RecoveryError> {
-        let mut history = History { snapshots: Vec::new(), logs: Vec::new(), mark: self.read_mark()? };
+        let epochs =
+            read_epochs(&self.snapshots).map_err(io_error(|| format!("reading the epoch files in {}", self.snapshots.display())))?;
+        let mark = read_mark(&self.logs, &epochs).map_err(io_error(|| format!("reading {MARK_FILE} in {}", self.logs.display())))?;
+        let mut history = History { snapshots: Vec::new(), logs: Vec::new(), epochs, mark };
         for dir in self.each() {
             let files = snapshots::history_files(dir).map_err(io_error(|| format!("reading {}", dir.display())))?;
             for file in files {
@@ -271,24 +278,6 @@ impl Dirs {
         Ok(history)
     }
 
-    fn read_mark(&self) -> Result<Option<Mark>, RecoveryError> {
-        let path = self.logs.join(MARK_FILE);
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Mark::read(&bytes).map(|(_, mark)| mark).filter(|_| !self.another_server_since(&path))),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(RecoveryError::Io { what: format!("reading {}", path.display()), error }),
-        }
-    }
-
-    /// An epoch file newer than the mark: a member of an ensemble has used the directory since, and if it was not ours, it may have truncated our
-    /// files as its leader told it. The mark is void then (rule A23), which costs no more than the aid it gives.
-    fn another_server_since(&self, mark: &Path) -> bool {
-        let modified = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-        let epochs = [CURRENT_EPOCH_FILE, ACCEPTED_EPOCH_FILE].map(|name| modified(&self.snapshots.join(name)));
-        let marked = modified(mark);
-        epochs.into_iter().flatten().any(|epoch| marked.is_none_or(|m| epoch > m))
-    }
-
     fn initialize_marker(&self) -> PathBuf {
         self.marker_parent.join(INITIALIZE_FILE)
     }
@@ -299,13 +288,14 @@ impl Dirs {
         removed.map_err(io_error(|| format!("removing {}", self.initialize_marker().display())))
     }
 
-    /// Cuts the tail, removes logs without records, and leaves a mark that describes the result. Each step is durable before the next.
-    fn repair(&self, end: &LogEnd) -> Result<(), RecoveryError> {
-        if let Some(log) = end.last_log {
-            let path = self.logs.join(FileKind::Log(log).name());
-            let synced = dir::sync_file(&path).and_then(|()| dir::sync_dir(&self.logs));
-            synced.map_err(io_error(|| format!("syncing {}", path.display())))?;
-        }
+    /// Makes what stays durable, cuts the tail, removes logs without records, and leaves a mark that describes the result. Each step is durable before the next.
+    fn repair(&self, history: &History, end: &LogEnd) -> Result<(), RecoveryError> {
+        // ZooKeeper does not fsync the snapshots it takes while it runs.
+        let snapshots = history.snapshots.iter().map(|(zxid, compression)| FileKind::Snapshot(*zxid, *compression).name());
+        dir::sync_files(&self.snapshots, snapshots)
+            .map_err(io_error(|| format!("syncing the snapshots in {}", self.snapshots.display())))?;
+        let keep = end.keep.iter().map(|log| FileKind::Log(*log).name());
+        dir::sync_files(&self.logs, keep).map_err(io_error(|| format!("syncing the logs in {}", self.logs.display())))?;
         if let Some((log, bytes)) = end.cut {
             let path = self.logs.join(FileKind::Log(log).name());
             dir::cut(&path, bytes).map_err(io_error(|| format!("cutting {} to {bytes} bytes", path.display())))?;
@@ -313,6 +303,26 @@ impl Dirs {
         let remove = end.remove.iter().rev().map(|log| FileKind::Log(*log).name());
         dir::remove(&self.logs, remove).map_err(io_error(|| format!("removing logs without records in {}", self.logs.display())))?;
         write_mark(&self.logs, end.mark.as_ref()).map_err(io_error(|| format!("writing {MARK_FILE} in {}", self.logs.display())))
+    }
+}
+
+/// What the epoch files beside the snapshots say. One that is no number was not written by a server of ours.
+pub fn read_epochs(snapshot_dir: &Path) -> io::Result<Epochs> {
+    let read = |name| match fs::read_to_string(snapshot_dir.join(name)) {
+        Ok(text) => Ok(StoredEpoch::parse(&text).unwrap_or(StoredEpoch(i64::MAX))),
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => Ok(StoredEpoch(i64::MAX)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Epochs::NONE.accepted),
+        Err(e) => Err(e),
+    };
+    Ok(Epochs { accepted: read(ACCEPTED_EPOCH_FILE)?, current: read(CURRENT_EPOCH_FILE)? })
+}
+
+/// The mark beside the logs, if there is one that means this directory. Recovery is strict without it, and refuses nothing for its sake.
+pub fn read_mark(log_dir: &Path, epochs: &Epochs) -> io::Result<Option<Mark>> {
+    match fs::read(log_dir.join(MARK_FILE)) {
+        Ok(bytes) => Ok(Mark::read(&bytes).map(|(_, mark)| mark).filter(|mark| mark.is_of(epochs))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
     }
 }
 
@@ -328,13 +338,13 @@ pub fn write_mark(log_dir: &Path, mark: Option<&Mark>) -> io::Result<()> {
 }
 
 /// Removes every record above `above` from a directory whose mark vouches for nothing, each step durable before the next (L20).
-pub fn cut_logs(log_dir: &Path, above: Zxid, payload_max: usize) -> io::Result<()> {
+pub fn cut_logs(log_dir: &Path, above: Zxid) -> io::Result<()> {
     let mut logs: Vec<Zxid> = snapshots::history_files(log_dir)?
         .into_iter()
         .filter_map(|file| if let FileKind::Log(zxid) = file { Some(zxid) } else { None })
         .collect();
     logs.sort();
-    let plan = recover::plan_cut(&mut LogDir(log_dir), &logs, above, payload_max)?;
+    let plan = recover::plan_cut(&mut LogDir(log_dir), &logs, above)?;
     for log in plan.remove {
         // One by one: a crash in between must not leave a gap.
         dir::remove(log_dir, [FileKind::Log(log).name()])?;
@@ -407,8 +417,8 @@ impl Start {
         Ok(Start { tree: Tree::new(config.clone()), after, snapshot: None, digests, refused, notes, recent })
     }
 
-    fn replay(&mut self, dirs: &Dirs, history: &History, payload_max: usize) -> Result<LogEnd, RecoveryError> {
-        let plan = ReplayPlan { logs: &history.logs, after: self.after, mark: history.mark, payload_max };
+    fn replay(&mut self, dirs: &Dirs, history: &History) -> Result<LogEnd, RecoveryError> {
+        let plan = ReplayPlan { logs: &history.logs, after: self.after, mark: history.mark, epochs: history.epochs };
         let (tree, digests, recent) = (&mut self.tree, &mut self.digests, &mut self.recent);
         let mut apply = |log: Zxid, record: &Record<'_>| {
             apply_record(tree, digests, log, record)?;
@@ -453,23 +463,29 @@ impl Start {
 }
 
 fn load_snapshot(dirs: &Dirs, zxid: Zxid, compression: Compression, config: &TreeConfig) -> Result<(Tree, Option<Zxid>), String> {
-    let snapshot = snapshots::read(&dirs.snapshots, &FileKind::Snapshot(zxid, compression).name(), compression);
-    load(&snapshot.map_err(|e| e.to_string())?, zxid, config)
+    load(
+        snapshots::open(&dirs.snapshots, &FileKind::Snapshot(zxid, compression).name(), compression).map_err(|e| e.to_string())?,
+        zxid,
+        config,
+    )
 }
 
-/// The tree in a verified snapshot, and where it is known to be exact.
-pub(super) fn load(snapshot: &Snapshot, zxid: Zxid, config: &TreeConfig) -> Result<(Tree, Option<Zxid>), String> {
-    let exact_from = snapshot.exact_from();
-    let (tree, _) =
-        load_image(config.clone(), zxid, snapshot.body(), image_digest(snapshot)).map_err(|e| format!("cannot be loaded: {e}"))?;
+/// The tree in a snapshot, and where it is known to be exact.
+pub(super) fn load(mut reader: SnapshotReader<ReadAheadFile>, zxid: Zxid, config: &TreeConfig) -> Result<(Tree, Option<Zxid>), String> {
+    let mut loader = ImageLoader::new(config.clone(), zxid);
+    while let Some(piece) = reader.next_piece().map_err(|e| e.to_string())? {
+        loader.take(piece).map_err(|e| format!("cannot be loaded: {e}"))?;
+    }
+    let sections = reader.finish().map_err(|e| e.to_string())?;
+    let tree = loader.finish(sections.digest.map(image_digest)).map_err(|e| format!("cannot be loaded: {e}"))?;
     match tree.digest_matches(None) {
         Some(false) => Err("does not have the digest it carries".to_owned()),
-        _ => Ok((tree, exact_from)),
+        _ => Ok((tree, sections.exact_from())),
     }
 }
 
-fn image_digest(snapshot: &Snapshot) -> Option<ImageDigest> {
-    snapshot.digest.map(|d| ImageDigest { zxid: d.zxid, digest: TxnDigest { version: d.version, digest: d.digest } })
+fn image_digest(d: SnapshotDigest) -> ImageDigest {
+    ImageDigest { zxid: d.zxid, digest: TxnDigest { version: d.version, digest: d.digest } }
 }
 
 /// When digests may be compared. A Java snapshot can hold effects of transactions after the zxid in its name, so until replay has passed
@@ -522,9 +538,9 @@ fn apply_record(tree: &mut Tree, digests: &mut Digests, log: Zxid, record: &Reco
 pub struct LogDir<'a>(pub &'a Path);
 
 impl LogSource for LogDir<'_> {
-    type File = File;
-    fn open(&mut self, log: Zxid) -> io::Result<File> {
-        File::open(self.0.join(FileKind::Log(log).name()))
+    type File = ReadAheadFile;
+    fn open(&mut self, log: Zxid) -> io::Result<ReadAheadFile> {
+        ReadAheadFile::start(File::open(self.0.join(FileKind::Log(log).name()))?)
     }
 }
 

@@ -5,6 +5,7 @@ use crate::record::frame::write_frame;
 use crate::record::txn::{CreateKind, CreateTxn, Txn, encode_payload};
 use crate::server::ServerConfig;
 use crate::storage::format::FileHeader;
+use crate::storage::snapshot::Snapshot;
 use std::collections::BTreeMap;
 
 struct Fixture {
@@ -93,7 +94,7 @@ fn a_first_start_makes_an_empty_database_with_javas_first_snapshot() {
     assert_eq!((recovered.last_zxid, recovered.snapshot, recovered.replayed), (Zxid::ZERO, None, 0));
     let written = f.get("snapshot.0");
     assert_eq!(written.len(), 478, "as many bytes as Java's with default flags");
-    assert!(Snapshot::parse(written).is_ok());
+    assert!(Snapshot::parse(&written).is_ok());
     drop(recovered);
     assert_eq!(f.recovered().snapshot, Some(Zxid::ZERO));
 }
@@ -268,17 +269,31 @@ fn a_mark_from_before_another_server_used_the_directory_is_void_a23() {
     let mut log = log_of_creates(1, 3);
     log[8..16].copy_from_slice(&77i64.to_be_bytes());
     f.put("log.1", &log);
-    let mark = Mark { file: Zxid(1), dbid: 77, offset: log.len() as u64 + 100, zxid: Zxid(4), adler: 1, unsynced_bytes_max: 1 << 20 };
-    write_mark(&f.history(), Some(&mark)).expect("written");
-    let touch = |name: &str, seconds| {
-        let file = File::options().write(true).create(true).truncate(false).open(f.history().join(name)).expect("opened");
-        file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds)).expect("set");
+    let mark = Mark {
+        file: Zxid(1),
+        dbid: 77,
+        offset: log.len() as u64 + 100,
+        zxid: Zxid(4),
+        adler: 1,
+        unsynced_bytes_max: 1 << 20,
+        epochs: Epochs { accepted: StoredEpoch(5), current: StoredEpoch(4) },
     };
-    touch(MARK_FILE, 2_000);
-    touch(CURRENT_EPOCH_FILE, 1_000);
-    assert!(matches!(f.refused(), RecoveryError::Damaged { .. }), "an older epoch file says nothing");
-    touch(CURRENT_EPOCH_FILE, 3_000);
-    assert_eq!(f.recovered().last_zxid, Zxid(3));
+    write_mark(&f.history(), Some(&mark)).expect("written");
+    let damaged = |f: &Fixture| matches!(f.refused(), RecoveryError::Damaged { .. });
+    assert!(damaged(&f), "nobody has been here");
+    f.put(CURRENT_EPOCH_FILE, b"4");
+    f.put(ACCEPTED_EPOCH_FILE, b"5");
+    assert!(damaged(&f), "what its writer knew of, or wrote later than the mark, says nothing");
+    for (name, text) in [(ACCEPTED_EPOCH_FILE, "6"), (CURRENT_EPOCH_FILE, "5"), (CURRENT_EPOCH_FILE, "not a number")] {
+        let other = Fixture::empty();
+        f.files().iter().for_each(|(name, content)| other.put(name, content));
+        other.put(MARK_FILE, &f.get(MARK_FILE));
+        other.put(name, text.as_bytes());
+        let recovered = other.recovered();
+        assert_eq!(recovered.last_zxid, Zxid(3), "{name} {text}");
+        let known = Mark::read(&other.get(MARK_FILE)).expect("a new mark").1.epochs;
+        assert_eq!(known, recovered.epochs, "from here on the mark knows of it");
+    }
 }
 
 #[test]
@@ -301,7 +316,7 @@ fn a_digest_that_does_not_match_stops_a_standalone_server_l17() {
     // The log without its first create is a whole log of another history; only the digests tell.
     let log = f.get("log.1");
     let mut forged = log[..16].to_vec();
-    let (_, mut reader) = crate::storage::segment::RecordReader::open(&log[..], 1 << 20).expect("io").expect("header");
+    let (_, mut reader) = crate::storage::segment::RecordReader::open(&log[..]).expect("io").expect("header");
     while let Ok(record) = reader.next().expect("io") {
         let mut payload = record.payload.to_vec();
         if record.header.zxid == Zxid(3) {

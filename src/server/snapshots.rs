@@ -2,16 +2,16 @@
 //! threads and start-up.
 
 use crate::base::Zxid;
-use crate::disk::dir;
+use crate::disk::{Background, ReadAheadFile, dir};
 use crate::reactor::peer_io::ImageStream;
 use crate::server::config::{self, StorageConfig};
 use crate::server::recovery;
 use crate::storage::format::{Compression, FileKind, TEMP_PREFIX};
 use crate::storage::retention::purge_plan;
-use crate::storage::snapshot::{self, Sections, Snapshot, SnapshotError};
+use crate::storage::snapshot::{self, Sections, SnapshotError, SnapshotReader};
 use crate::tree::{Image, Tree, TreeConfig};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// A leader's image while it comes, and until the log has made way for it; start-up removes either.
@@ -47,16 +47,29 @@ impl SnapshotFiles {
     }
 
     /// Writes `snapshot.<zxid of the image>`: whole and durable, or not at all (D2). Name, sections and digest are all of one zxid (rule B8).
-    pub fn write(&self, mut image: Image) -> io::Result<u64> {
+    pub fn write(&self, image: Image) -> io::Result<u64> {
+        let (temp, name) = self.names(&image);
+        dir::replace_file(&self.snapshot_dir, &temp, &name, |file| self.write_to(file, image))
+    }
+
+    /// The same beside a log that must not wait, until it is abandoned.
+    pub fn write_in_background(&self, image: Image, background: &Background) -> io::Result<u64> {
+        let (temp, name) = self.names(&image);
+        dir::replace_file_in_background(&self.snapshot_dir, &temp, &name, background, |file| self.write_to(file, image))
+    }
+
+    fn names(&self, image: &Image) -> (String, String) {
+        let name = FileKind::Snapshot(image.zxid(), self.compression).name();
+        (format!("{TEMP_PREFIX}{name}"), name)
+    }
+
+    fn write_to(&self, file: impl Write, mut image: Image) -> io::Result<()> {
         let zxid = image.zxid();
-        let name = FileKind::Snapshot(zxid, self.compression).name();
         let sections = Sections {
             digest: image.digest().filter(|_| self.with_digest).map(|digest| (zxid, digest)),
             last_zxid: self.with_last_zxid.then_some(zxid),
         };
-        dir::replace_file(&self.snapshot_dir, &format!("{TEMP_PREFIX}{name}"), &name, |file| {
-            snapshot::write(file, self.compression, &sections, |sink| image.write(sink, &mut std::thread::yield_now))
-        })
+        snapshot::write(file, self.compression, &sections, |sink| image.write(sink))
     }
 
     /// Writes the image that comes from a leader under a temporary name, whole and durable, and loads it (C3). Java's images hold no digest and
@@ -71,8 +84,8 @@ impl SnapshotFiles {
             })
         });
         written.map_err(|e: io::Error| e.to_string())?;
-        let snapshot = read(&self.snapshot_dir, RECEIVED, Compression::None).map_err(|e| format!("it {e}"))?;
-        let (tree, _) = recovery::load(&snapshot, zxid, config)?;
+        let snapshot = open(&self.snapshot_dir, RECEIVED, Compression::None).map_err(|e| format!("it {e}"))?;
+        let (tree, _) = recovery::load(snapshot, zxid, config)?;
         Ok(tree)
     }
 
@@ -103,10 +116,17 @@ pub fn history_files(dir: &Path) -> io::Result<Vec<FileKind>> {
     Ok(dir::list(dir)?.iter().filter_map(|entry| FileKind::parse(&entry.name)).collect())
 }
 
-/// Reads a snapshot, verifying it.
-pub fn read(dir: &Path, name: &str, compression: Compression) -> Result<Snapshot, SnapshotError> {
+/// Opens a snapshot to be read piece by piece, on a thread of its own what the disk and the decompression are concerned.
+pub fn open(dir: &Path, name: &str, compression: Compression) -> Result<SnapshotReader<ReadAheadFile>, SnapshotError> {
     let file = File::open(dir.join(name))?;
-    Snapshot::read(io::BufReader::new(file), compression)
+    SnapshotReader::open(ReadAheadFile::start(snapshot::decoder(file, compression)?)?)
+}
+
+/// Reads a snapshot from end to end: structure and every seal.
+pub fn check(dir: &Path, zxid: Zxid, compression: Compression) -> Result<(), SnapshotError> {
+    let mut reader = open(dir, &FileKind::Snapshot(zxid, compression).name(), compression)?;
+    while reader.next_piece()?.is_some() {}
+    reader.finish().map(drop)
 }
 
 fn verify(dir: &Path, zxid: Zxid, compression: Compression) -> Result<(), SnapshotError> {

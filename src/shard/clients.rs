@@ -1,5 +1,6 @@
 //! The connections of a shard by number, and what the reactor has to be told about them.
 
+use super::listing::Piecewise;
 use super::watch::ClientSlot;
 use super::{Close, PAUSED_ALIVE_MS_MAX, ShardConfig};
 use crate::base::limits::CONN_PENDING_BYTES_MAX;
@@ -16,8 +17,16 @@ pub(super) struct Client {
     pub(super) conn: Connection,
     /// Its next request found the replica's queue full.
     pub(super) blocked: bool,
+    /// Its next request must wait until everything in front of it is answered.
+    pub(super) must_wait: bool,
+    /// It is in the shard's list of those that wait for a listing of somebody else to end.
+    pub(super) awaits_listings: bool,
+    /// It is in the shard's list of connections to be processed.
+    pub(super) ready: bool,
     /// Its output is above the limit and being watched.
     pub(super) stalled: bool,
+    /// The long listing it is being sent.
+    pub(super) listing: Option<Box<Piecewise>>,
     /// The reactor reads from it.
     reading: bool,
     /// It is in the list of connections with output.
@@ -26,6 +35,8 @@ pub(super) struct Client {
     waiting: bool,
     /// The reactor has been told to close it.
     closing: bool,
+    /// It is to be closed when its listing is complete.
+    closes_after_listing: bool,
 }
 
 /// All connections of a shard.
@@ -35,6 +46,8 @@ pub(super) struct Clients {
     free: Vec<ClientSlot>,
     accepted: u64,
     waiting: usize,
+    /// Long listings under way.
+    listings: usize,
     transmits: VecDeque<ConnId>,
     closes: VecDeque<(ConnId, Close)>,
     read_changes: VecDeque<(ConnId, bool)>,
@@ -43,11 +56,12 @@ pub(super) struct Clients {
 
 impl Client {
     /// May its next request be looked at? When not, it is not read either (back-pressure).
-    pub(super) fn may_read(&self, config: &ShardConfig) -> bool {
+    pub(super) fn may_process(&self, config: &ShardConfig) -> bool {
         let order = &self.conn.order;
         matches!(self.conn.phase, Phase::AwaitConnect | Phase::Serving { .. })
             && !self.conn.ended
             && !self.blocked
+            && !self.must_wait
             && order.len() < config.session_outstanding_max
             && order.bytes() < CONN_PENDING_BYTES_MAX
             && !self.is_clogged(config)
@@ -58,9 +72,25 @@ impl Client {
         self.conn.output.len() > config.out_buffer_bytes_max / 2
     }
 
-    /// It was paused and need not be any more.
-    pub(super) fn wants_to_resume(&self, config: &ShardConfig) -> bool {
-        !self.reading && self.may_read(config)
+    /// ZooKeeper's interest in its socket: 1 to read, 4 to write.
+    pub(super) fn interest(&self) -> u8 {
+        let reads = self.reading && matches!(self.conn.phase, Phase::AwaitConnect | Phase::Serving { .. });
+        u8::from(reads) | if self.conn.output.is_empty() { 0 } else { 4 }
+    }
+
+    /// It takes nothing, and what it is sent all the same has grown too large: it is given up.
+    pub(super) fn has_too_much(&self, config: &ShardConfig) -> bool {
+        self.conn.output.len() > config.out_buffer_bytes_max.saturating_mul(2)
+    }
+
+    /// Nor is it read while what it has sent waits for the shard's next turn.
+    fn may_read(&self, config: &ShardConfig) -> bool {
+        !self.ready && self.may_process(config)
+    }
+
+    /// Was the reactor told not to read from it?
+    pub(super) fn is_paused(&self) -> bool {
+        !self.reading
     }
 
     /// When its client was last alive as far as we can tell (A17).
@@ -79,7 +109,21 @@ impl Clients {
         assert!(slot < 1 << SLOT_BITS, "more connections than a process can have");
         self.accepted += 1;
         let id = ConnId(self.accepted << SLOT_BITS | u64::from(slot));
-        let client = Client { id, conn, blocked: false, stalled: false, reading: true, transmit: false, waiting: false, closing: false };
+        let client = Client {
+            id,
+            conn,
+            blocked: false,
+            must_wait: false,
+            awaits_listings: false,
+            ready: false,
+            stalled: false,
+            listing: None,
+            reading: true,
+            transmit: false,
+            waiting: false,
+            closing: false,
+            closes_after_listing: false,
+        };
         self.slots[slot as usize] = Some(Box::new(client));
         id
     }
@@ -88,6 +132,7 @@ impl Clients {
         let Some(slot) = self.slot(id) else { return };
         if let Some(client) = self.slots[slot as usize].take() {
             self.waiting -= usize::from(client.waiting);
+            self.listings -= usize::from(client.listing.is_some());
             self.free.push(slot);
         }
     }
@@ -126,11 +171,36 @@ impl Clients {
         self.waiting
     }
 
+    /// Long listings under way.
+    pub(super) fn listings(&self) -> usize {
+        self.listings
+    }
+
+    /// A connection's next reply is made in pieces.
+    pub(super) fn begin_listing(&mut self, id: ConnId, listing: Piecewise) {
+        let Some(client) = self.get_mut(id) else { return };
+        client.conn.output.begin_pieces();
+        client.listing = Some(Box::new(listing));
+        self.listings += 1;
+    }
+
+    /// The last piece is made, or the connection needs none any more.
+    pub(super) fn end_listing(&mut self, id: ConnId) -> Option<Box<Piecewise>> {
+        let client = self.get_mut(id)?;
+        let listing = client.listing.take()?;
+        client.conn.output.end_pieces();
+        if std::mem::take(&mut client.closes_after_listing) {
+            self.closes.push_back((id, Close::AfterOutput));
+        }
+        self.listings -= 1;
+        Some(listing)
+    }
+
     /// After a connection has changed: queues it for sending, tells changes of its reading state, counts whether it waits.
     pub(super) fn update(&mut self, id: ConnId, config: &ShardConfig) {
         let Some(slot) = self.slot(id) else { return };
         let Some(client) = self.slots[slot as usize].as_deref_mut() else { return };
-        if !client.transmit && !client.conn.output.is_empty() {
+        if !client.transmit && !client.conn.output.bytes().is_empty() {
             client.transmit = true;
             self.transmits.push_back(id);
         }
@@ -161,18 +231,29 @@ impl Clients {
             client.waiting = false;
             self.waiting -= 1;
         }
-        if !client.transmit && !client.conn.output.is_empty() {
+        if !client.transmit && !client.conn.output.bytes().is_empty() {
             client.transmit = true;
             self.transmits.push_back(id);
         }
-        if !client.closing {
+        if client.listing.is_some() && !client.closing && how == Close::AfterOutput {
             client.closing = true;
+            client.closes_after_listing = true;
+        } else if !client.closing {
+            client.closing = true;
+            self.closes.push_back((id, how));
+        } else if client.closes_after_listing && how == Close::Now {
+            client.closes_after_listing = false;
             self.closes.push_back((id, how));
         }
     }
 
     pub(super) fn four_letter(&mut self, id: ConnId, word: [u8; 4], argument: Vec<u8>) {
         self.words.push_back((id, word, argument));
+    }
+
+    /// Are there connections with bytes to send?
+    pub(super) fn has_transmits(&self) -> bool {
+        !self.transmits.is_empty()
     }
 
     pub(super) fn poll_transmit(&mut self) -> Option<ConnId> {

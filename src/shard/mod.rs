@@ -4,12 +4,18 @@
 //! then serves: rule A3) → `poll_transmit` until `None`: send `output(conn)` → `poll_close`. On a wake-up from the replica: `drain(now)`, then the same polls.
 //! A shard never waits and never calls the replica: what it has to say goes into the replica's inbox, what it hears comes from the stream.
 //!
+//! No call takes long (rules B2, B5): each does about `turn_cost_max` of work and leaves the rest. While `has_work` says so, `drain` is to be
+//! called again, after other connections and tasks had their turn. What is cut: the consumption of the stream (`apply`), also within one
+//! transaction; the requests of one connection (`route`); long listings (`listing`).
+//!
 //! Invariants: nothing leaves a shard for a zxid above the `applied` it has loaded (A2); a session's requests take effect and are
 //! answered in the order sent, each read at the zxid of the write before it (A4); an event leaves before any reply that shows its
-//! cause (P10); while a read may still be served at an old zxid, the tree's reader holds it (A5).
+//! cause (P10); while a read may still be served at an old zxid, the tree's reader holds it (A5); no request is looked at while the stream
+//! is not consumed up to an `applied` that was loaded after its bytes came (A3).
 
 mod apply;
 mod clients;
+mod listing;
 mod path_index;
 mod read;
 mod report;
@@ -20,17 +26,17 @@ use crate::base::{ConnId, ConnKey, Instant, SessionId, ShardId, Zxid};
 use crate::conn::{Connection, Latency, Phase};
 use crate::handoff::bell::FILTER_BITS;
 use crate::handoff::{Batch, Bell, Inbox, Subscriber, ToReplica};
+use crate::metrics::ShardMetrics;
 use crate::tree::TreeReader;
+use apply::Cursor;
 use clients::Clients;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use watch::{ClientSlot, Watches};
+use watch::Watches;
 
-pub use report::{ConnReport, ShardReport};
+pub use report::{ConnReport, Detail, ShardReport};
 
-/// How long a shard lets its sockets be reaped before it answers when a session was last heard from (A17).
-const REAP_MS: u64 = 20;
 /// Size of the buffer all connections receive into.
 const RECEIVE_BYTES: usize = 64 << 10;
 /// How long a connection that we do not read counts as alive at most (A17).
@@ -44,6 +50,10 @@ pub struct ShardConfig {
     pub out_buffer_bytes_max: usize,
     pub watches_per_session_max: usize,
     pub session_outstanding_max: usize,
+    /// What one call does, in the units of `SHARD_TURN_COST_MAX`.
+    pub turn_cost_max: usize,
+    /// Nodes a listing looks at in one turn; one of no more children is answered at once.
+    pub listing_nodes_per_turn: usize,
     /// Operations in one multi: more is refused with -5.
     pub multi_ops_max: usize,
     /// A connection that has not finished its connect request is closed after this long.
@@ -67,6 +77,12 @@ pub struct Shard {
     bell: Arc<Bell>,
     /// The zxid reads are served at: that of the last entry consumed.
     at: Zxid,
+    /// The `applied` up to which the stream is being consumed.
+    goal: Zxid,
+    /// The place in the next batch, when a turn ended within it.
+    cursor: Cursor,
+    /// What this turn has done so far.
+    spent: usize,
     /// The tree's reader is registered and holds something.
     holding: bool,
     clients: Clients,
@@ -76,23 +92,27 @@ pub struct Shard {
     kick: bool,
     /// Connections whose next request found the replica's queue full.
     blocked: Vec<ConnId>,
-    /// Connections with received bytes that may now be processed.
-    resume: Vec<ConnId>,
+    /// Connections with received bytes that may be processed when the stream is consumed. They are not read meanwhile.
+    ready: VecDeque<ConnId>,
+    /// Connections whose listing can go on.
+    listings: VecDeque<ConnId>,
+    /// Connections whose next request is a long listing, when there are too many under way.
+    listing_waits: VecDeque<ConnId>,
     /// Connections that have not sent their connect request yet, by deadline.
     handshakes: VecDeque<(Instant, ConnId)>,
-    /// Questions of the replica, with the time of the answer.
-    asked: VecDeque<(Instant, ConnId, SessionId)>,
-    /// When to tell which sessions were heard from since `all_told`.
-    all_asked: Option<Instant>,
+    /// When the replica was last told which sessions were heard from.
     all_told: Instant,
     /// Which tree `reader` reads; batches of a later one wait for its reader.
     tree: u64,
+    /// Connections whose sessions the replica takes for silent: their sockets are to be read before it is told so.
+    reaps: VecDeque<ConnId>,
     stalls: Vec<Stall>,
     totals: Totals,
+    metrics: ShardMetrics,
     /// What connections without left-over bytes receive into; lent to `Input` while they are worked on.
     receive: Vec<u8>,
-    /// Scratch of `fire`.
-    hits: Vec<ClientSlot>,
+    /// Scratch of `notify`: the packet that all watchers of an event get.
+    packet: Vec<u8>,
 }
 
 /// A connection that does not take what is sent to it.
@@ -153,22 +173,27 @@ impl Shard {
             to_replica,
             bell,
             at,
+            goal: at,
+            cursor: Cursor::default(),
+            spent: 0,
             holding: false,
             clients: Clients::default(),
             watches,
             held: VecDeque::new(),
             kick: false,
             blocked: Vec::new(),
-            resume: Vec::new(),
+            ready: VecDeque::new(),
+            listings: VecDeque::new(),
+            listing_waits: VecDeque::new(),
             handshakes: VecDeque::new(),
-            asked: VecDeque::new(),
-            all_asked: None,
             all_told: Instant(0),
             tree: 0,
+            reaps: VecDeque::new(),
             stalls: Vec::new(),
             totals: Totals::default(),
+            metrics: ShardMetrics::default(),
             receive: vec![0; RECEIVE_BYTES],
-            hits: Vec::new(),
+            packet: Vec::new(),
         }
     }
 
@@ -208,11 +233,11 @@ impl Shard {
         }
         client.conn.heard = now;
         self.totals.received_bytes += n as u64;
-        self.catch_up(now);
-        if fresh {
-            self.process_fresh(now, conn, n);
-        } else {
-            self.process(now, conn);
+        self.spent = 0;
+        match (self.catch_up(now), fresh) {
+            (true, true) => self.process_fresh(now, conn, n),
+            (true, false) => self.process(now, conn),
+            (false, _) => self.keep_for_later(conn, n, fresh),
         }
         self.rest();
     }
@@ -224,26 +249,45 @@ impl Shard {
         self.rest();
     }
 
-    /// Loads `applied` and works through the stream up to it: events, replies, waiting reads (rules A2, A3, A4).
+    /// Loads `applied` and works through the stream up to it: events, replies, waiting reads (rules A2, A3, A4). Then some of what earlier
+    /// turns have left.
     pub fn drain(&mut self, now: Instant) {
-        self.catch_up(now);
+        self.spent = 0;
+        if self.catch_up(now) {
+            self.process_ready(now);
+        }
+        self.next_piece(now);
         self.rest();
     }
 
-    /// True when there is something in the stream beyond this shard's position that `applied` releases.
+    /// True when there is something in the stream beyond this shard's position that `applied` releases, or something left to do.
     #[must_use]
     pub fn behind(&self) -> bool {
-        self.stream.peek().is_some_and(|batch| batch.tree == self.tree && batch.last_zxid <= self.reader.applied())
+        self.has_work() || self.stream.peek().is_some_and(|batch| batch.tree == self.tree && batch.last_zxid <= self.reader.applied())
     }
 
     /// Another tree has taken the place of the one this shard reads (`replica::Output::TreeReplaced`). What is on the stream for the old one
     /// is consumed first; there are no clients to whom the change could show.
     pub fn replace_tree(&mut self, now: Instant, tree: u64, reader: TreeReader) {
         assert!(tree > self.tree, "trees come in order");
-        self.catch_up(now);
-        (self.reader, self.tree, self.at, self.holding) = (reader, tree, Zxid::ZERO, false);
-        self.catch_up(now);
+        self.spent = 0;
+        while !self.catch_up(now) {
+            self.spent = 0;
+        }
+        (self.reader, self.tree, self.at, self.goal, self.holding) = (reader, tree, Zxid::ZERO, Zxid::ZERO, false);
+        let _ = self.catch_up(now);
         self.rest();
+    }
+
+    /// True when a call has left something to do for the sake of others: ring this shard's bell, so that `drain` is called once they had
+    /// their turn.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        self.at < self.goal
+            || self.cursor.is_within()
+            || !self.ready.is_empty()
+            || !self.listings.is_empty()
+            || self.clients.has_transmits()
     }
 
     /// A connection with bytes to send; each at most once until more is written.
@@ -258,14 +302,14 @@ impl Shard {
     }
 
     /// `n` of them were sent.
-    pub fn sent(&mut self, now: Instant, conn: ConnId, n: usize) {
+    pub fn sent(&mut self, conn: ConnId, n: usize) {
         let Some(client) = self.clients.get_mut(conn) else { return };
         client.conn.output.advance(n);
         self.totals.sent_bytes += n as u64;
-        if client.wants_to_resume(&self.config) {
-            self.catch_up(now);
-            self.process(now, conn);
-            self.rest();
+        let paused = client.is_paused();
+        self.go_on_listing(conn);
+        if paused {
+            self.make_ready(conn);
         }
     }
 
@@ -275,6 +319,8 @@ impl Shard {
         self.clients.get(conn).is_none_or(|c| {
             c.conn.order.is_idle()
                 && !c.blocked
+                && !c.ready
+                && !c.must_wait
                 && c.conn.output.is_empty()
                 && !matches!(c.conn.phase, Phase::AwaitText | Phase::AwaitAttach { .. })
         })
@@ -309,16 +355,29 @@ impl Shard {
         }
     }
 
+    /// A connection to be read now, whatever else is due: `input`, a recv, `received` if that gave bytes, then `reaped`. One whose reading is
+    /// paused is not read, and one that turns out to have ended is `disconnected`.
+    pub fn poll_reap(&mut self) -> Option<ConnId> {
+        self.reaps.pop_front()
+    }
+
+    /// The reading that `poll_reap` asked for is complete: what the connection's client had sent by then was received, so its silence, if it
+    /// is one, is real (A17).
+    pub fn reaped(&mut self, now: Instant, conn: ConnId) {
+        if let Some(session) = self.clients.get(conn).and_then(|c| c.conn.session()) {
+            self.tell_heard(now, conn, session);
+        }
+    }
+
     /// When to call `handle_timeout`.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let handshake = self.handshakes.front().map(|(at, _)| *at);
-        let asked = self.asked.front().map(|(at, _, _)| *at);
         let stall = self.stalls.iter().map(|s| s.deadline).min();
-        [handshake, asked, self.all_asked, stall].into_iter().flatten().min()
+        [handshake, stall].into_iter().flatten().min()
     }
 
-    /// Half-open connections, stalled ones, and answers to `AskHeard` that are due.
+    /// Half-open connections and stalled ones.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(&(at, conn)) = self.handshakes.front()
             && at <= now
@@ -328,15 +387,6 @@ impl Shard {
                 self.totals.half_open_closed += 1;
                 self.end(now, conn, Some(Close::Now));
             }
-        }
-        while let Some(&(at, conn, session)) = self.asked.front()
-            && at <= now
-        {
-            self.asked.pop_front();
-            self.tell_heard(now, conn, session);
-        }
-        if self.all_asked.is_some_and(|at| at <= now) {
-            self.tell_all_heard(now);
         }
         self.check_stalls(now);
         self.rest();
@@ -365,12 +415,15 @@ impl Shard {
         if self.blocked.is_empty() {
             return;
         }
-        self.catch_up(now);
         for conn in std::mem::take(&mut self.blocked) {
             if let Some(client) = self.clients.get_mut(conn) {
                 client.blocked = false;
-                self.process(now, conn);
+                self.make_ready(conn);
             }
+        }
+        self.spent = 0;
+        if self.catch_up(now) {
+            self.process_ready(now);
         }
         self.rest();
     }
@@ -385,8 +438,14 @@ impl Shard {
         ConnKey { shard: self.id, conn }
     }
 
+    /// This turn has done its share: what is left waits for the next one.
+    fn is_used_up(&self) -> bool {
+        self.spent >= self.config.turn_cost_max
+    }
+
     /// End of a burst: hold what deferred reads may still need, or nothing (A5).
     fn rest(&mut self) {
+        self.admit_listings();
         if !self.holding {
             return;
         }
@@ -432,16 +491,29 @@ impl Shard {
         self.clients.remove(conn);
     }
 
+    /// The replica has not heard from this session for its timeout. If we have, it is told at once; silence takes a proof (A17).
+    fn asked_heard(&mut self, now: Instant, conn: ConnId, session: SessionId) {
+        let Some(client) = self.clients.get(conn) else { return };
+        let Phase::Serving { session: served, timeout_ms } = client.conn.phase else { return };
+        if served != session {
+            return;
+        }
+        if now.since_ms(client.alive_at(now, &self.config)) < timeout_ms.max(0) as u64 {
+            self.tell_heard(now, conn, session);
+        } else {
+            self.reaps.push_back(conn);
+        }
+    }
+
     /// Tells when a session was last heard from; a connection that we do not read counts as alive within a bound (A17).
     fn tell_heard(&mut self, now: Instant, conn: ConnId, session: SessionId) {
-        let Some(client) = self.clients.get(conn).filter(|c| c.conn.session() == Some(session)) else { return };
+        let Some(client) = self.clients.get(conn) else { return };
         let heard = client.alive_at(now, &self.config);
         self.tell(ToReplica::Heard { conn: self.key(conn), session, heard, at: now });
     }
 
     /// The same for all that were heard from since the last time.
     fn tell_all_heard(&mut self, now: Instant) {
-        self.all_asked = None;
         let since = std::mem::replace(&mut self.all_told, now);
         let heard = |client: &clients::Client| match client.conn.phase {
             Phase::Serving { session, timeout_ms } if client.alive_at(now, &self.config) >= since => Some((session, timeout_ms)),
@@ -456,7 +528,7 @@ impl Shard {
     /// Watches a connection that is not read because of its output: we do not hear its client, so what it takes is its sign of life.
     fn note_stall(&mut self, now: Instant, conn: ConnId) {
         let Some(client) = self.clients.get_mut(conn) else { return };
-        if client.stalled || !client.is_clogged(&self.config) {
+        if client.stalled || !(client.is_clogged(&self.config) || client.listing.as_ref().is_some_and(|l| l.waits)) {
             return;
         }
         client.stalled = true;

@@ -1,15 +1,17 @@
 //! Reads: answered from the shared tree at this shard's zxid and from its own watch tables, in one step with the watch they set.
 
+use super::listing::Piecewise;
 use super::route::Answered;
 use super::watch::{ClientSlot, Modes, Table, Watches};
 use super::{Close, Shard, ShardConfig};
+use crate::base::limits::LISTING_BYTES_AHEAD;
 use crate::base::{Auth, ConnId, Instant, Reader, Writer, Xid, Zxid};
 use crate::conn::{Connection, auth};
 use crate::proto::event::{ZXID_REPLAYED, write_notification};
 use crate::proto::request::{RequestHeader, SetWatches};
 use crate::proto::response::{ReplyFrame, write_header_only};
 use crate::proto::{ErrorCode, EventType, OpClass, OpCode, Request};
-use crate::tree::TreeReader;
+use crate::tree::{Listing, TreeReader};
 
 /// zxid in the reply to a request type that does not exist.
 const ZXID_UNIMPLEMENTED: i64 = -1;
@@ -25,6 +27,8 @@ struct Reading<'a> {
     client: ClientSlot,
     auth: &'a Auth,
     at: Zxid,
+    /// An answer that is too long for a turn can be made in pieces; otherwise it is made at once.
+    in_pieces: bool,
     /// Notifications written.
     events: u64,
 }
@@ -33,6 +37,7 @@ impl Shard {
     /// Serves one request at the current zxid; nothing of the session is in front of it.
     pub(super) fn serve(&mut self, now: Instant, id: ConnId, frame: &[u8], received: Instant) {
         let Some(slot) = self.clients.slot(id) else { return };
+        let in_pieces = self.takes_listing(id);
         let Some(client) = self.clients.at_mut(slot) else { return };
         let mut body = Reader::new(frame);
         let Ok(header) = RequestHeader::read(&mut body) else { return };
@@ -53,31 +58,69 @@ impl Shard {
             client: slot,
             auth: read_auth,
             at: self.at,
+            in_pieces,
             events: 0,
         };
-        match Request::decode(op, &mut body) {
+        let listing = match Request::decode(op, &mut body) {
             Ok(request) => reading.answer(header.xid, &request, out),
-            Err(_) => write_header_only(out, header.xid, self.at.as_i64(), ErrorCode::Marshalling),
-        }
+            Err(_) => {
+                write_header_only(out, header.xid, self.at.as_i64(), ErrorCode::Marshalling);
+                None
+            }
+        };
         self.totals.sent += reading.events;
         let bytes = out.len() - start;
+        if let Some(listing) = listing {
+            return self.begin_listing(id, Piecewise::new(listing, header.xid, op, received));
+        }
         self.answered(now, id, Answered { op, xid: header.xid, zxid: self.at, received, bytes });
     }
 }
 
 impl Reading<'_> {
-    fn answer(&mut self, xid: Xid, request: &Request<'_>, out: &mut Vec<u8>) {
+    /// Writes the whole reply, or nothing when it is one to be made in pieces.
+    fn answer(&mut self, xid: Xid, request: &Request<'_>, out: &mut Vec<u8>) -> Option<Listing> {
         let xid = if *request == Request::Ping { Xid::PING } else { xid };
         if let Request::SetWatches(lists) = request {
             // Its events precede its reply.
             if let Err(err) = self.set_watches(lists, out) {
-                return write_header_only(out, xid, self.at.as_i64(), err);
+                write_header_only(out, xid, self.at.as_i64(), err);
+                return None;
             }
         }
+        let start = out.len();
         let reply = ReplyFrame::begin(out, xid, self.at);
-        match self.body(request, out) {
-            Ok(()) => reply.finish(out),
+        match self.body_or_listing(request, out) {
+            Ok(None) => reply.finish(out),
+            Ok(Some(listing)) => {
+                out.truncate(start);
+                return Some(listing);
+            }
             Err(err) => reply.fail(out, err),
+        }
+        None
+    }
+
+    fn body_or_listing(&mut self, request: &Request<'_>, out: &mut Vec<u8>) -> Result<Option<Listing>, ErrorCode> {
+        let (tree, at, auth) = (self.tree, self.at, self.auth);
+        let nodes = if self.in_pieces { self.config.listing_nodes_per_turn } else { usize::MAX };
+        let bytes = if self.in_pieces { LISTING_BYTES_AHEAD } else { usize::MAX };
+        match *request {
+            Request::GetChildren { path, watch, with_stat } => {
+                self.room_for_watch(watch)?;
+                let whole = tree.get_children(at, path, with_stat, auth, (nodes, bytes), out)?;
+                self.watch_if(watch, Table::Child, path);
+                if whole { Ok(None) } else { tree.list_children(at, path, with_stat, auth).map(Some) }
+            }
+            Request::GetAllChildrenNumber { path } => {
+                let mut listing = tree.count_below(at, path, auth)?;
+                if listing.measure(nodes).is_none() {
+                    return Ok(Some(listing));
+                }
+                listing.write(nodes, bytes, out);
+                Ok(None)
+            }
+            _ => self.body(request, out).map(|()| None),
         }
     }
 
@@ -100,18 +143,8 @@ impl Reading<'_> {
                 }
                 found
             }
-            Request::GetChildren { path, watch, with_stat } => {
-                self.room_for_watch(watch)?;
-                tree.get_children(at, path, with_stat, auth, out)?;
-                self.watch_if(watch, Table::Child, path);
-                Ok(())
-            }
             Request::GetAcl { path } => tree.get_acl(at, path, auth, out),
-            Request::GetAllChildrenNumber { path } => tree.get_all_children_number(at, path, auth, out),
-            Request::MultiRead(ref parts) => {
-                tree.multi_read(at, parts, auth, out);
-                Ok(())
-            }
+            Request::MultiRead(ref parts) => tree.multi_read(at, parts, auth, self.config.out_buffer_bytes_max, out),
             Request::AddWatch { path, mode } => self.add_watch(path, mode, out),
             Request::CheckWatches { path, kind } => self.check_watches(path, kind),
             Request::RemoveWatches { path, kind } => self.remove_watches(path, kind),

@@ -3,13 +3,20 @@
 use super::{Shard, Totals};
 use crate::base::{Instant, SessionId, WallTime};
 use crate::conn::Phase;
+use crate::metrics::ShardMetrics;
 use std::net::SocketAddr;
 
 /// What a shard knows for admin commands.
 #[derive(Clone, Debug, Default)]
 pub struct ShardReport {
-    /// One entry per connection, four-letter ones included.
+    /// One entry per connection, four-letter ones included; if asked for.
     pub connections: Vec<ConnReport>,
+    /// Connections from this machine.
+    pub local_connections: u64,
+    /// Connections from others.
+    pub remote_connections: u64,
+    /// Requests its connections hold back.
+    pub queued: u64,
     /// Requests received.
     pub packets_received: u64,
     /// Replies and events queued.
@@ -22,7 +29,7 @@ pub struct ShardReport {
     pub latency_min_ms: u64,
     /// Largest latency.
     pub latency_max_ms: u64,
-    /// Data-table watches: (path, sessions).
+    /// Data-table watches: (path, sessions); if asked for.
     pub watches: Vec<(String, Vec<SessionId>)>,
     /// Both tables.
     pub watch_count: u64,
@@ -32,6 +39,8 @@ pub struct ShardReport {
     pub counters: Vec<(&'static str, u64)>,
     /// Reply frames in bytes (last, smallest, largest); `None` before the first.
     pub reply_bytes: Option<(usize, usize, usize)>,
+    /// Latencies.
+    pub metrics: ShardMetrics,
 }
 
 /// One line of `cons` and `stat`.
@@ -40,6 +49,8 @@ pub struct ShardReport {
 pub struct ConnReport {
     pub peer: SocketAddr,
     pub session: Option<SessionId>,
+    /// What the server waits for: 1 for requests, 4 for room in the socket.
+    pub interest: u8,
     pub queued: u64,
     pub received: u64,
     pub sent: u64,
@@ -57,22 +68,38 @@ pub struct ConnReport {
     pub max_latency_ms: u64,
 }
 
+/// What a report holds besides numbers: each costs work and memory of its size (rule B2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Detail {
+    /// A line per connection.
+    pub connections: bool,
+    /// Every data watch.
+    pub watches: bool,
+}
+
+impl Detail {
+    /// Everything there is.
+    pub const ALL: Detail = Detail { connections: true, watches: true };
+}
+
 impl Shard {
-    /// Everything admin commands want to know of this shard. Lists every watch: work and memory of their number.
+    /// What admin commands want to know of this shard.
     #[must_use]
-    pub fn report(&self, now: Instant, wall: WallTime) -> ShardReport {
-        let session_of = |slot: &u32| self.clients.at(*slot).and_then(|c| c.conn.session());
-        let watches = self.watches.data_watches();
-        let watches = watches.into_iter().map(|(path, slots)| (path.to_string(), slots.iter().filter_map(session_of).collect())).collect();
-        ShardReport { watches, ..self.summary(now, wall) }
+    pub fn report(&self, now: Instant, wall: WallTime, detail: Detail) -> ShardReport {
+        let mut report = self.numbers();
+        if detail.connections {
+            report.connections = self.clients.iter().map(|c| conn_report(c, now, wall)).collect();
+        }
+        if detail.watches {
+            let session_of = |slot: &u32| self.clients.at(*slot).and_then(|c| c.conn.session());
+            let watches = self.watches.data_watches().into_iter();
+            report.watches = watches.map(|(path, slots)| (path.to_string(), slots.iter().filter_map(session_of).collect())).collect();
+        }
+        report
     }
 
-    /// The report without its list of watches, for commands that are asked every few seconds.
-    #[must_use]
-    pub fn summary(&self, now: Instant, wall: WallTime) -> ShardReport {
-        ShardReport {
-            watches: Vec::new(),
-            connections: self.clients.iter().map(|c| conn_report(c, now, wall)).collect(),
+    fn numbers(&self) -> ShardReport {
+        let mut report = ShardReport {
             packets_received: self.totals.received,
             packets_sent: self.totals.sent,
             latency_count: self.totals.latency.count,
@@ -88,12 +115,21 @@ impl Shard {
                 ("sessionless_connections_expired", self.totals.half_open_closed),
             ],
             reply_bytes: self.totals.reply_bytes,
+            metrics: self.metrics.clone(),
+            ..ShardReport::default()
+        };
+        for client in self.clients.iter() {
+            let local = client.conn.peer.ip().is_loopback();
+            *if local { &mut report.local_connections } else { &mut report.remote_connections } += 1;
+            report.queued += client.conn.order.len() as u64;
         }
+        report
     }
 
     /// `srst`: the shard's own counters.
     pub fn reset_stats(&mut self) {
         self.totals = Totals::default();
+        self.metrics = ShardMetrics::default();
     }
 
     /// `crst`: the counters of each connection.
@@ -110,6 +146,7 @@ fn conn_report(client: &super::clients::Client, now: Instant, wall: WallTime) ->
     ConnReport {
         peer: conn.peer,
         session: conn.session(),
+        interest: client.interest(),
         queued: conn.order.len() as u64,
         received: stats.received,
         sent: stats.sent,

@@ -1,6 +1,7 @@
 //! From received bytes to requests, and where each request goes: to the tree, to the replica, or to the connection itself.
 
 use super::{Close, Shard};
+use crate::base::limits::LISTING_BYTES_AHEAD;
 use crate::base::{ConnId, Instant, Reader, Writer, Xid, Zxid};
 use crate::conn::{self, First, FrameStatus, Input, Phase, Waiting, auth};
 use crate::handoff::ToReplica;
@@ -9,12 +10,17 @@ use crate::proto::response::{REPLY_HEADER_BYTES, ReplyFrame, write_header_only};
 use crate::proto::{ErrorCode, OpClass, OpCode, Request};
 use std::net::IpAddr;
 
+/// Bytes of a reply that count as one unit of a turn's cost: what it costs to collect them from many nodes.
+const REPLY_BYTES_PER_COST: usize = 64;
+/// The same for a frame that is only decoded and copied.
+const FRAME_BYTES_PER_COST: usize = 1024;
+
 /// What became of the request at the front.
 #[derive(PartialEq, Eq)]
 enum Fate {
     /// Consume it and go on.
     Taken,
-    /// The replica's queue is full: it stays where it is.
+    /// The replica's queue is full, or it must wait for what is in front of it: it stays where it is.
     Stays,
 }
 
@@ -50,14 +56,58 @@ impl Shard {
         self.processed(now, id);
     }
 
+    /// Bytes that came while the stream was not consumed: they wait for that.
+    pub(super) fn keep_for_later(&mut self, id: ConnId, n: usize, fresh: bool) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if fresh {
+            client.conn.input = Input::left_over(&self.receive[..n]);
+        }
+        self.put_off(id);
+    }
+
+    /// Connections whose bytes have waited, as far as the turn goes; at least one.
+    pub(super) fn process_ready(&mut self, now: Instant) {
+        while let Some(id) = self.ready.pop_front() {
+            if let Some(client) = self.clients.get_mut(id) {
+                client.ready = false;
+                self.process(now, id);
+            }
+            if self.is_used_up() {
+                return;
+            }
+        }
+    }
+
+    /// What kept a connection's bytes from being looked at is over.
+    pub(super) fn make_ready(&mut self, id: ConnId) {
+        let Some(client) = self.clients.get(id).filter(|c| c.may_process(&self.config)) else { return };
+        if client.conn.input.is_empty() {
+            self.clients.update(id, &self.config);
+        } else {
+            self.put_off(id);
+        }
+    }
+
+    /// The connection's bytes are for a later turn; it is not read until then.
+    fn put_off(&mut self, id: ConnId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if !std::mem::replace(&mut client.ready, true) {
+            self.ready.push_back(id);
+        }
+        self.clients.update(id, &self.config);
+    }
+
     fn work_through(&mut self, now: Instant, id: ConnId, input: &mut Input) {
-        while let Some(client) = self.clients.get(id).filter(|c| c.may_read(&self.config)) {
+        while let Some(client) = self.clients.get(id).filter(|c| c.may_process(&self.config)) {
             let more = match client.conn.phase {
                 Phase::AwaitConnect => self.first_bytes(now, id, input),
                 _ => self.next_request(now, id, input),
             };
             if !more {
-                break;
+                return;
+            }
+            if self.is_used_up() && !input.is_empty() {
+                return self.put_off(id);
             }
         }
     }
@@ -135,6 +185,9 @@ impl Shard {
 
     /// A read, or anything else that is answered here in its turn.
     fn read_in_turn(&mut self, now: Instant, id: ConnId, frame: &[u8]) -> Fate {
+        if self.must_wait(id, frame) {
+            return Fate::Stays;
+        }
         let Some(client) = self.clients.get_mut(id) else { return Fate::Taken };
         if client.conn.order.is_idle() {
             self.serve(now, id, frame, now);
@@ -154,6 +207,10 @@ impl Shard {
         if !decodes && op != OpCode::Multi {
             return self.read_in_turn(now, id, frame);
         }
+        if op == OpCode::GetEphemerals && self.must_wait(id, frame) {
+            return Fate::Stays;
+        }
+        self.spent += 1 + frame.len() / FRAME_BYTES_PER_COST;
         let key = self.key(id);
         let Some(client) = self.clients.get_mut(id) else { return Fate::Taken };
         let Some(session) = client.conn.session() else { return Fate::Taken };
@@ -216,8 +273,14 @@ impl Shard {
     pub(super) fn answered(&mut self, now: Instant, id: ConnId, answered: Answered) {
         let Answered { op, xid, zxid, received, bytes } = answered;
         let latency_ms = now.since_ms(received);
+        self.spent += 1 + bytes.min(LISTING_BYTES_AHEAD) / REPLY_BYTES_PER_COST;
         self.totals.sent += 1;
         self.totals.latency.record(latency_ms);
+        match op.class() {
+            OpClass::Read => self.metrics.read_ms.record(latency_ms),
+            OpClass::Write => self.metrics.update_ms.record(latency_ms),
+            _ => {}
+        }
         let (_, min, max) = self.totals.reply_bytes.unwrap_or((bytes, bytes, bytes));
         self.totals.reply_bytes = Some((bytes, min.min(bytes), max.max(bytes)));
         if let Some(client) = self.clients.get_mut(id) {

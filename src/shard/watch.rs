@@ -42,7 +42,7 @@ pub struct Watches {
     index: PathIndex,
     paths: Vec<WatchedPath>,
     free: Vec<u32>,
-    /// Lists of more than one watcher.
+    /// Lists of more than one watcher, by connection: thousands may watch one path.
     lists: Vec<Vec<Watcher>>,
     free_lists: Vec<u32>,
     clients: Vec<ClientWatches>,
@@ -278,7 +278,8 @@ impl Watches {
     }
 
     fn modes(&self, slot: u32, table: Table, client: ClientSlot) -> Modes {
-        self.watchers(slot, table).iter().find(|w| w.client == client).map_or(Modes(0), |w| w.modes)
+        let watchers = self.watchers(slot, table);
+        watchers.binary_search_by_key(&client, |w| w.client).map_or(Modes(0), |at| watchers[at].modes)
     }
 
     fn set_modes(&mut self, slot: u32, table: Table, client: ClientSlot, modes: Modes) {
@@ -294,17 +295,15 @@ impl Watches {
                 *self.table(slot, table) = if modes.0 == 0 { Watchers::Nobody } else { Watchers::One(watcher) };
             }
             Watchers::One(other) => {
-                let list = self.new_list(vec![other, watcher]);
+                let list = self.new_list(if other.client < client { vec![other, watcher] } else { vec![watcher, other] });
                 *self.table(slot, table) = Watchers::List(list);
             }
             Watchers::List(list) => {
                 let watchers = &mut self.lists[list as usize];
-                match watchers.iter().position(|w| w.client == client) {
-                    Some(at) if modes.0 == 0 => {
-                        watchers.swap_remove(at);
-                    }
-                    Some(at) => watchers[at] = watcher,
-                    None => watchers.push(watcher),
+                match watchers.binary_search_by_key(&client, |w| w.client) {
+                    Ok(at) if modes.0 == 0 => drop(watchers.remove(at)),
+                    Ok(at) => watchers[at] = watcher,
+                    Err(at) => watchers.insert(at, watcher),
                 }
                 self.shrink_list(slot, table, list);
             }
@@ -339,12 +338,21 @@ impl Watches {
     }
 
     fn take_standard(&mut self, slot: u32, table: Table) {
-        let mut i = 0;
-        while let Some(w) = self.watchers(slot, table).get(i).copied() {
-            let kept = Modes(w.modes.0 & !Modes::STANDARD.0);
-            self.set_modes(slot, table, w.client, kept);
-            // A watcher that is gone makes room for another one at its place.
-            i += usize::from(kept.0 != 0);
+        let left = |modes: Modes| Modes(modes.0 & !Modes::STANDARD.0);
+        match *self.table(slot, table) {
+            Watchers::Nobody => {}
+            Watchers::One(w) => self.set_modes(slot, table, w.client, left(w.modes)),
+            Watchers::List(list) => {
+                let mut watchers = std::mem::take(&mut self.lists[list as usize]);
+                watchers.retain_mut(|w| {
+                    let (before, after) = (w.modes, left(w.modes));
+                    w.modes = after;
+                    self.account(table, w.client, before, after);
+                    after.0 != 0
+                });
+                self.lists[list as usize] = watchers;
+                self.shrink_list(slot, table, list);
+            }
         }
         self.free_if_unwatched(slot);
     }

@@ -17,7 +17,7 @@ use super::format::{FILE_HEADER_BYTES, FileHeader};
 use super::group_commit::{GroupCommit, Position};
 use super::mark::Mark;
 use crate::base::Zxid;
-use crate::base::limits::TXN_PAYLOAD_MAX;
+use crate::record::epochs::Epochs;
 use crate::record::frame::{RECORD_OVERHEAD, write_frame};
 use std::collections::VecDeque;
 
@@ -100,12 +100,16 @@ pub struct LogConfig {
     pub force_sync: bool,
     /// `txnLogSizeLimitInKb`: roll when a file exceeds it.
     pub file_bytes_max: Option<u64>,
+    /// Longest payload that is appended.
+    pub payload_bytes_max: usize,
     /// Random id for the dbid of each file's header (rule A23).
     pub dbid: i64,
+    /// For the mark: what the epoch files say, or will.
+    pub epochs: Epochs,
 }
 
-/// Bytes of the largest record.
-const RECORD_BYTES_MAX: u64 = (TXN_PAYLOAD_MAX + RECORD_OVERHEAD) as u64;
+/// Room the next group gets because the one before it was as large.
+const GROUP_ROOM_MAX: usize = 64 << 10;
 
 /// Where a file is on its way to its `log.` name.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -171,7 +175,7 @@ impl Log {
     /// An empty log whose last zxid is `last`; the first append opens a file.
     #[must_use]
     pub fn new(config: LogConfig, last: Zxid) -> Self {
-        let unsynced_limit = config.unsynced_bytes_max.max(2 * RECORD_BYTES_MAX);
+        let unsynced_limit = config.unsynced_bytes_max.max(2 * (config.payload_bytes_max + RECORD_OVERHEAD) as u64);
         Log {
             config,
             unsynced_limit,
@@ -355,7 +359,8 @@ impl Log {
         if self.pending.is_empty() {
             return None;
         }
-        let bytes = std::mem::take(&mut self.pending);
+        let room = self.pending.len().min(GROUP_ROOM_MAX);
+        let bytes = std::mem::replace(&mut self.pending, Vec::with_capacity(room));
         let offset = self.pending_offset;
         self.pending_offset += bytes.len() as u64;
         let file = self.files.back_mut().expect("pending bytes belong to a file");
@@ -396,7 +401,8 @@ impl Log {
         }
         let file = self.marked_file()?;
         let Position { offset, zxid, adler } = file.synced;
-        let mark = Mark { file: file.first_zxid, dbid: self.config.dbid, offset, zxid, adler, unsynced_bytes_max: self.unsynced_limit };
+        let LogConfig { dbid, epochs, .. } = self.config;
+        let mark = Mark { file: file.first_zxid, dbid, offset, zxid, adler, unsynced_bytes_max: self.unsynced_limit, epochs };
         let mark = if self.config.force_sync { mark } else { mark.nothing_flushed() };
         self.mark_sequence += 1;
         let (offset, bytes) = mark.slot(self.mark_sequence);
@@ -445,7 +451,8 @@ impl Log {
             return None;
         }
         self.cutting = Cutting::Requested(zxid);
-        let nothing = Mark { file: zxid, dbid: self.config.dbid, offset: 0, zxid, adler: 0, unsynced_bytes_max: self.unsynced_limit };
+        let LogConfig { dbid, epochs, .. } = self.config;
+        let nothing = Mark { file: zxid, dbid, offset: 0, zxid, adler: 0, unsynced_bytes_max: self.unsynced_limit, epochs };
         self.mark_sequence += 1;
         let (mark_offset, mark) = nothing.slot(self.mark_sequence);
         Some(LogAction::Cut { above: zxid, mark_offset, mark })

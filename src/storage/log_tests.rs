@@ -2,7 +2,15 @@ use super::*;
 use crate::record::frame::read_frame;
 
 fn config() -> LogConfig {
-    LogConfig { segment_bytes: 4096, unsynced_bytes_max: 1 << 20, force_sync: true, file_bytes_max: None, dbid: 7 }
+    LogConfig {
+        segment_bytes: 4096,
+        unsynced_bytes_max: 1 << 20,
+        force_sync: true,
+        file_bytes_max: None,
+        payload_bytes_max: crate::base::limits::TXN_PAYLOAD_MAX,
+        dbid: 7,
+        epochs: crate::record::epochs::Epochs::NONE,
+    }
 }
 
 fn drain(log: &mut Log) -> Vec<LogAction> {
@@ -103,8 +111,8 @@ fn the_bytes_written_are_a_zookeeper_log() {
     let actions = drain(&mut log);
     let LogAction::Write { offset: 0, bytes, .. } = &actions[1] else { panic!("{actions:?}") };
     assert_eq!(FileHeader::read(bytes), Some(FileHeader::log(7)));
-    let first = read_frame(&bytes[16..], 100).expect("good");
-    let second = read_frame(&bytes[16 + first.len()..], 100).expect("good");
+    let first = read_frame(&bytes[16..]).expect("good");
+    let second = read_frame(&bytes[16 + first.len()..]).expect("good");
     assert_eq!((first.payload, second.payload), (&b"first"[..], &b"second"[..]));
     assert_eq!(16 + first.len() + second.len(), bytes.len());
 }

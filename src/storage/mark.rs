@@ -6,14 +6,16 @@
 
 use crate::base::checksum::{Crc32, adler32};
 use crate::base::{Reader, Writer, Zxid};
+use crate::record::epochs::{Epochs, StoredEpoch};
 
 /// Distance of the slots; each lies in a sector of its own.
 pub const MARK_SLOT_BYTES: usize = 512;
 /// Size of the mark file.
 pub const MARK_FILE_BYTES: usize = 2 * MARK_SLOT_BYTES;
-/// "zoomark1": layout and version.
-const MAGIC: u64 = 0x7a6f_6f6d_6172_6b31;
-const BODY_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 8 + 8 + 8;
+/// "zoomark2": layout and version.
+const MAGIC: u64 = 0x7a6f_6f6d_6172_6b32;
+/// Ten numbers of eight bytes.
+const BODY_BYTES: usize = 10 * 8;
 
 /// What a completed flush covered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +32,9 @@ pub struct Mark {
     pub adler: u32,
     /// At most so many bytes were ever written beyond a durable position by the run that has this dbid.
     pub unsynced_bytes_max: u64,
+    /// The epochs this server had accepted and followed, or was about to. An epoch file that says more was written by another server, which
+    /// may have truncated our files as its leader told it.
+    pub epochs: Epochs,
 }
 
 impl Mark {
@@ -37,6 +42,12 @@ impl Mark {
     #[must_use]
     pub fn nothing_flushed(self) -> Self {
         Mark { offset: 0, adler: 0, unsynced_bytes_max: u64::MAX, ..self }
+    }
+    /// Whether it still means this directory, whose epoch files say `found` (rule A23). A server of ours raises the epochs in its mark, durably,
+    /// before it writes an epoch file; then only others are ever ahead of the mark. Times of files say nothing: both write epoch files.
+    #[must_use]
+    pub fn is_of(&self, found: &Epochs) -> bool {
+        found.within(&self.epochs)
     }
     /// Whether it says that something is durable.
     #[must_use]
@@ -56,6 +67,8 @@ impl Mark {
         out.put_i64(self.zxid.as_i64());
         out.put_i64(i64::from(self.adler));
         out.put_i64(self.unsynced_bytes_max as i64);
+        out.put_i64(self.epochs.accepted.0);
+        out.put_i64(self.epochs.current.0);
         let sum = checksum(&out);
         out.put_i32(sum as i32);
         ((sequence % 2) * MARK_SLOT_BYTES as u64, out)
@@ -77,14 +90,15 @@ fn checksum(body: &[u8]) -> u32 {
 fn read_slot(slot: &[u8]) -> Option<(u64, Mark)> {
     let mut r = Reader::new(slot);
     let mut next = || r.i64().ok().map(|v| v as u64);
-    let (magic, sequence, file, dbid, offset, zxid, adler, unsynced) =
+    let (magic, sequence, file, dbid, offset, zxid, adler, unsynced_bytes_max) =
         (next()?, next()?, next()?, next()?, next()?, next()?, next()?, next()?);
+    let epochs = Epochs { accepted: StoredEpoch(next()? as i64), current: StoredEpoch(next()? as i64) };
     let sum = r.i32().ok()? as u32;
     if magic != MAGIC || sum != checksum(slot.get(..BODY_BYTES)?) {
         return None;
     }
     let adler = u32::try_from(adler).ok()?;
-    Some((sequence, Mark { file: Zxid(file), dbid: dbid as i64, offset, zxid: Zxid(zxid), adler, unsynced_bytes_max: unsynced }))
+    Some((sequence, Mark { file: Zxid(file), dbid: dbid as i64, offset, zxid: Zxid(zxid), adler, unsynced_bytes_max, epochs }))
 }
 
 #[cfg(test)]
@@ -92,7 +106,19 @@ mod tests {
     use super::*;
 
     fn mark(offset: u64) -> Mark {
-        Mark { file: Zxid(5), dbid: -77, offset, zxid: Zxid(9), adler: 0xfedc_ba98, unsynced_bytes_max: 1 << 24 }
+        Mark { file: Zxid(5), dbid: -77, offset, zxid: Zxid(9), adler: 0xfedc_ba98, unsynced_bytes_max: 1 << 24, epochs: epochs(8, 7) }
+    }
+
+    fn epochs(accepted: i64, current: i64) -> Epochs {
+        Epochs { accepted: StoredEpoch(accepted), current: StoredEpoch(current) }
+    }
+
+    #[test]
+    fn a_mark_is_void_once_somebody_went_on_to_an_epoch_it_does_not_know_a23() {
+        for (found, of) in [((8, 7), true), ((8, 8), false), ((9, 7), false), ((7, 7), true), ((-1, -1), true)] {
+            assert_eq!(mark(100).is_of(&epochs(found.0, found.1)), of, "{found:?}");
+        }
+        assert!(!Mark { epochs: Epochs::NONE, ..mark(100) }.is_of(&epochs(0, 0)), "a server that stands alone has no epoch files");
     }
 
     fn file_of(marks: &[(u64, Mark)]) -> Vec<u8> {

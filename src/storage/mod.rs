@@ -11,5 +11,6 @@ pub mod retention;
 pub mod segment;
 pub mod snapshot;
 pub mod snapshot_body;
+mod snapshot_read;
 pub mod snapshot_stream;
 mod xerial;

@@ -17,6 +17,7 @@ use super::format::FileKind;
 use super::mark::Mark;
 use super::segment::{HeaderError, Record, RecordReader, Rest, Stop, StopReason};
 use crate::base::Zxid;
+use crate::record::epochs::Epochs;
 use std::fmt;
 use std::io::{self, Read};
 
@@ -35,10 +36,10 @@ pub struct ReplayPlan<'a> {
     pub logs: &'a [Zxid],
     /// The snapshot's zxid: records above it are replayed.
     pub after: Zxid,
-    /// The mark found beside the logs.
+    /// The mark found beside the logs, if it means this directory (`Mark::is_of`).
     pub mark: Option<Mark>,
-    /// Longest payload that is not damage.
-    pub payload_max: usize,
+    /// What the epoch files say.
+    pub epochs: Epochs,
 }
 
 /// How the history ends, and what must be done before it goes on.
@@ -48,9 +49,10 @@ pub struct LogEnd {
     pub last_zxid: Zxid,
     /// Records replayed.
     pub replayed: u64,
-    /// The log that holds the end of the history. It must be fsynced before the history goes on in another file: after a crash of the process
-    /// alone, records that were never flushed are read back from the page cache and would be missing after a power failure later.
-    pub last_log: Option<Zxid>,
+    /// The logs that stay, oldest first. They must be fsynced before the history goes on: after a crash of the process alone, records that were
+    /// never flushed are read back from the page cache and would be missing after a power failure later. Without forceSync that is true of
+    /// every log, not only of the last one.
+    pub keep: Vec<Zxid>,
     /// Cut this log to so many bytes: what follows is padding or a torn tail.
     pub cut: Option<(Zxid, u64)>,
     /// Remove these logs: nothing in them ever became durable.
@@ -184,7 +186,7 @@ impl State<'_> {
     ) -> Result<(), ReplayError<E>> {
         let io_error = |error| ReplayError::Io { log, error };
         let input = source.open(log).map_err(io_error)?;
-        let (header, mut reader) = match RecordReader::open(input, self.plan.payload_max).map_err(io_error)? {
+        let (header, mut reader) = match RecordReader::open(input).map_err(io_error)? {
             Ok(opened) => opened,
             Err(e) => return self.bad_header(log, e).map_err(ReplayError::Corrupt),
         };
@@ -265,32 +267,18 @@ impl State<'_> {
             self.remove.push(stump.log);
         }
         self.remove.sort();
-        let Some(tail) = self.tail.take() else {
-            return Ok(LogEnd {
-                last_zxid: self.last,
-                replayed: 0,
-                last_log: None,
-                cut: None,
-                remove: self.remove,
-                torn: false,
-                mark: None,
-            });
-        };
+        let keep = self.plan.logs.iter().copied().filter(|log| !self.remove.contains(log)).collect();
+        let remove = std::mem::take(&mut self.remove);
+        let mut end = LogEnd { last_zxid: self.last, replayed: self.replayed, keep, cut: None, remove, torn: false, mark: None };
+        let Some(tail) = self.tail.take() else { return Ok(end) };
         let known = known(self.mark, &tail);
         self.judge(&tail, known)?;
-        let mut end = LogEnd {
-            last_zxid: self.last,
-            replayed: self.replayed,
-            last_log: tail.last_record.map(|_| tail.log),
-            cut: None,
-            remove: std::mem::take(&mut self.remove),
-            torn: !tail.rest.all_zero,
-            mark: None,
-        };
+        end.torn = !tail.rest.all_zero;
         if let Some((zxid, adler)) = tail.last_record {
             end.cut = (tail.stop.offset < tail.rest.file_bytes).then_some((tail.log, tail.stop.offset));
             let unsynced_bytes_max = known.map_or(0, |m| m.unsynced_bytes_max);
-            let mark = Mark { file: tail.log, dbid: tail.dbid, offset: tail.stop.offset, zxid, adler, unsynced_bytes_max };
+            let Tail { log: file, dbid, stop: Stop { offset, .. }, .. } = tail;
+            let mark = Mark { file, dbid, offset, zxid, adler, unsynced_bytes_max, epochs: self.plan.epochs };
             end.mark = (tail.dbid != 0).then_some(mark);
         }
         Ok(end)
@@ -330,6 +318,8 @@ pub fn follows(last: Zxid, next: Zxid) -> bool {
 pub struct CutPlan {
     /// Last record that stays; `None` when no record does.
     pub last: Option<Zxid>,
+    /// Logs that stay, oldest first: to be fsynced, since a server without forceSync may never have done it.
+    pub keep: Vec<Zxid>,
     /// Cut this log to so many bytes.
     pub cut: Option<(Zxid, u64)>,
     /// Remove these logs, newest first, so that a crash in between leaves no gap.
@@ -338,14 +328,15 @@ pub struct CutPlan {
 
 /// Plans the removal of every record above `zxid`, and of everything behind the first bad one (storage format 2.6: ZooKeeper's own truncation
 /// may leave one record too many, this one does not).
-pub fn plan_cut<S: LogSource>(source: &mut S, logs: &[Zxid], zxid: Zxid, payload_max: usize) -> io::Result<CutPlan> {
+pub fn plan_cut<S: LogSource>(source: &mut S, logs: &[Zxid], zxid: Zxid) -> io::Result<CutPlan> {
     debug_assert!(logs.is_sorted());
     let keep = logs.partition_point(|log| *log <= zxid);
-    let mut plan = CutPlan { last: None, cut: None, remove: logs[keep..].iter().rev().copied().collect() };
-    for &log in logs[..keep].iter().rev() {
-        let (last, end, file_bytes) = good_part(source.open(log)?, zxid, payload_max)?;
+    let mut plan = CutPlan { last: None, keep: Vec::new(), cut: None, remove: logs[keep..].iter().rev().copied().collect() };
+    for (i, &log) in logs[..keep].iter().enumerate().rev() {
+        let (last, end, file_bytes) = good_part(source.open(log)?, zxid)?;
         if let Some(last) = last {
             plan.last = Some(last);
+            plan.keep = logs[..=i].to_vec();
             plan.cut = (end < file_bytes).then_some((log, end));
             return Ok(plan);
         }
@@ -355,8 +346,8 @@ pub fn plan_cut<S: LogSource>(source: &mut S, logs: &[Zxid], zxid: Zxid, payload
 }
 
 /// Last record at or below `zxid`, where it ends, and the file's size.
-fn good_part(input: impl Read, zxid: Zxid, payload_max: usize) -> io::Result<(Option<Zxid>, u64, u64)> {
-    let Ok((_, mut reader)) = RecordReader::open(input, payload_max)? else {
+fn good_part(input: impl Read, zxid: Zxid) -> io::Result<(Option<Zxid>, u64, u64)> {
+    let Ok((_, mut reader)) = RecordReader::open(input)? else {
         return Ok((None, 0, 0));
     };
     let mut kept: Option<(Zxid, u64)> = None;

@@ -6,7 +6,6 @@ use crate::storage::format::FileHeader;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
-const PAYLOAD_MAX: usize = 1 << 20;
 /// A record of these tests: 32-byte header, an error code, the frame.
 const RECORD: u64 = 13 + 36;
 
@@ -54,7 +53,7 @@ fn dir(files: impl IntoIterator<Item = (u64, Vec<u8>)>) -> Dir {
 
 fn run(dir: &Dir, after: u64, mark: Option<Mark>) -> Result<(Vec<u64>, LogEnd), Corruption> {
     let logs: Vec<Zxid> = dir.0.keys().copied().collect();
-    let plan = ReplayPlan { logs: &logs, after: Zxid(after), mark, payload_max: PAYLOAD_MAX };
+    let plan = ReplayPlan { logs: &logs, after: Zxid(after), mark, epochs: Epochs::NONE };
     let mut seen = Vec::new();
     let mut apply = |_: Zxid, r: &Record<'_>| -> Result<(), ()> {
         seen.push(r.header.zxid.0);
@@ -73,7 +72,15 @@ fn good(dir: &Dir, after: u64, mark: Option<Mark>) -> (Vec<u64>, LogEnd) {
 
 fn mark_at(file: u64, dbid: i64, zxid: u64, reach: u64) -> Mark {
     let adler = crate::base::checksum::adler32(&payload(Zxid(zxid)));
-    Mark { file: Zxid(file), dbid, offset: 16 + (zxid - file + 1) * RECORD, zxid: Zxid(zxid), adler, unsynced_bytes_max: reach }
+    Mark {
+        file: Zxid(file),
+        dbid,
+        offset: 16 + (zxid - file + 1) * RECORD,
+        zxid: Zxid(zxid),
+        adler,
+        unsynced_bytes_max: reach,
+        epochs: Epochs::NONE,
+    }
 }
 
 // --- the table of storage format 2.4, row by row, as this server reads it ---
@@ -196,7 +203,7 @@ fn damage_is_not_hidden_by_a_newer_file_whose_first_record_is_torn_d5() {
 fn the_log_that_holds_the_end_is_synced_whatever_lies_behind_it() {
     for behind in [torn(file(0, []), 4), file(0, []), vec![]] {
         let (_, end) = good(&dir([(1, zeros(file(0, 1..=3), 64)), (4, behind)]), 0, None);
-        assert_eq!((end.last_log, end.cut), (Some(Zxid(1)), Some((Zxid(1), 16 + 3 * RECORD))));
+        assert_eq!((end.keep, end.cut), (vec![Zxid(1)], Some((Zxid(1), 16 + 3 * RECORD))));
         assert_eq!(end.remove, [Zxid(4)]);
     }
 }
@@ -317,11 +324,15 @@ fn the_new_mark_describes_the_end_after_the_cut() {
 fn a_cut_leaves_nothing_above_the_zxid_wherever_it_falls_l6() {
     let mut d = dir([(1, file(0, 1..=2)), (4, zeros(file(0, 4..=6), 50)), (7, file(0, 7..=7))]);
     let logs: Vec<Zxid> = d.0.keys().copied().collect();
-    let mut plan = |z: u64| plan_cut(&mut d, &logs, Zxid(z), PAYLOAD_MAX).expect("io");
+    let mut plan = |z: u64| plan_cut(&mut d, &logs, Zxid(z)).expect("io");
     let end = |n: u64| 16 + n * RECORD;
-    assert_eq!(plan(5), CutPlan { last: Some(Zxid(5)), cut: Some((Zxid(4), end(2))), remove: vec![Zxid(7)] });
-    assert_eq!(plan(6), CutPlan { last: Some(Zxid(6)), cut: Some((Zxid(4), end(3))), remove: vec![Zxid(7)] });
-    assert_eq!(plan(3), CutPlan { last: Some(Zxid(2)), cut: None, remove: vec![Zxid(7), Zxid(4)] }, "3 is in no log; 4 must not survive");
-    assert_eq!(plan(7), CutPlan { last: Some(Zxid(7)), cut: None, remove: vec![] });
-    assert_eq!(plan(0), CutPlan { last: None, cut: None, remove: vec![Zxid(7), Zxid(4), Zxid(1)] });
+    let expected = |last: u64, keep: &[u64], cut, remove: &[u64]| {
+        let zxids = |z: &[u64]| z.iter().copied().map(Zxid).collect();
+        CutPlan { last: (last > 0).then_some(Zxid(last)), keep: zxids(keep), cut, remove: zxids(remove) }
+    };
+    assert_eq!(plan(5), expected(5, &[1, 4], Some((Zxid(4), end(2))), &[7]));
+    assert_eq!(plan(6), expected(6, &[1, 4], Some((Zxid(4), end(3))), &[7]));
+    assert_eq!(plan(3), expected(2, &[1], None, &[7, 4]), "3 is in no log; 4 must not survive");
+    assert_eq!(plan(7), expected(7, &[1, 4, 7], None, &[]));
+    assert_eq!(plan(0), expected(0, &[], None, &[7, 4, 1]));
 }

@@ -2,9 +2,10 @@
 //! read-ahead. Says where the good records end and what lies behind; what that *means* is decided in `recover`.
 
 use super::format::{FILE_HEADER_BYTES, FileHeader, LOG_MAGIC};
+use crate::base::checksum::Adler32Index;
 use crate::base::{Reader, Zxid};
 use crate::record::TxnHeader;
-use crate::record::frame::{FrameError, RECORD_OVERHEAD, RECORD_PREFIX, read_frame};
+use crate::record::frame::{FrameError, RECORD_OVERHEAD, RECORD_PREFIX, read_frame, split_frame};
 use crate::record::header::TXN_HEADER_BYTES;
 use std::fmt;
 use std::io::{self, Read};
@@ -102,28 +103,20 @@ pub struct RecordReader<R> {
     /// File offset of `buf[start]`.
     offset: u64,
     end_of_input: bool,
-    payload_max: usize,
     last: Zxid,
 }
 
 impl<R: Read> RecordReader<R> {
     /// Reads the header. The outer error is of the input, the inner one of its content.
-    pub fn open(mut input: R, payload_max: usize) -> io::Result<Result<(FileHeader, Self), HeaderError>> {
+    pub fn open(mut input: R) -> io::Result<Result<(FileHeader, Self), HeaderError>> {
         let mut head = Vec::with_capacity(FILE_HEADER_BYTES);
         input.by_ref().take(FILE_HEADER_BYTES as u64).read_to_end(&mut head)?;
         let Some(header) = FileHeader::read(&head) else {
             return Ok(Err(if head.is_empty() { HeaderError::Empty } else { HeaderError::Short(head.len()) }));
         };
         if header.magic == LOG_MAGIC {
-            let reader = RecordReader {
-                input,
-                buf: Vec::new(),
-                start: 0,
-                offset: FILE_HEADER_BYTES as u64,
-                end_of_input: false,
-                payload_max,
-                last: Zxid::ZERO,
-            };
+            let reader =
+                RecordReader { input, buf: Vec::new(), start: 0, offset: FILE_HEADER_BYTES as u64, end_of_input: false, last: Zxid::ZERO };
             return Ok(Ok((header, reader)));
         }
         let all_zero = head.iter().all(|b| *b == 0) && skip_zeros(&mut input)?.is_empty();
@@ -136,7 +129,7 @@ impl<R: Read> RecordReader<R> {
         let mut need = RECORD_PREFIX;
         let found = loop {
             self.fill(need)?;
-            match read_frame(&self.buf[self.start..], self.payload_max) {
+            match read_frame(&self.buf[self.start..]) {
                 Err(FrameError::Incomplete(n)) if n > need && !self.end_of_input => need = n,
                 Err(e) => return Ok(Err(self.stop(e))),
                 Ok(frame) => break Found { whole: frame.len(), adler: frame.adler },
@@ -164,7 +157,7 @@ impl<R: Read> RecordReader<R> {
             self.offset = from + skipped - kept;
         }
         self.input.read_to_end(&mut rest)?;
-        let found = find_last_record(&rest, self.payload_max, self.last);
+        let found = find_last_record(&rest, self.last);
         let file_bytes = self.offset + rest.len() as u64;
         Ok(Rest { all_zero: false, last_record: found.map(|at| self.offset + at as u64), file_bytes })
     }
@@ -245,17 +238,22 @@ fn skip_zeros(input: &mut impl Read) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Start of the last whole record in `bytes` whose zxid is above `after`, wherever it begins.
-fn find_last_record(bytes: &[u8], payload_max: usize, after: Zxid) -> Option<usize> {
+/// Start of the last whole record in `bytes` whose zxid is above `after`, wherever it begins. What clients have written may look like the
+/// beginnings of long records at every position, so no checksum may cost time of a record's length.
+fn find_last_record(bytes: &[u8], after: Zxid) -> Option<usize> {
     let smallest = RECORD_OVERHEAD + TXN_HEADER_BYTES;
     let last_start = bytes.len().checked_sub(smallest)?;
+    let sums = Adler32Index::new(bytes);
+    let is_record = |at: usize| {
+        let header = TxnHeader::read(&mut Reader::new(&bytes[at + RECORD_PREFIX..]));
+        header.is_ok_and(|h| h.zxid > after)
+            && split_frame(&bytes[at..]).is_ok_and(|(stored, payload)| {
+                let start = at + RECORD_PREFIX;
+                payload.len() >= TXN_HEADER_BYTES && stored == u64::from(sums.sum(start, start + payload.len()))
+            })
+    };
     // The upper half of the checksum field is zero: a cheap test that passes over most positions.
-    (0..=last_start).rev().find(|&at| bytes[at..at + 4] == [0; 4] && is_record(&bytes[at..], payload_max, after))
-}
-
-fn is_record(bytes: &[u8], payload_max: usize, after: Zxid) -> bool {
-    let header = bytes.get(RECORD_PREFIX..).and_then(|p| TxnHeader::read(&mut Reader::new(p)).ok());
-    header.is_some_and(|h| h.zxid > after) && read_frame(bytes, payload_max).is_ok_and(|f| f.payload.len() >= TXN_HEADER_BYTES)
+    (0..=last_start).rev().find(|&at| bytes[at..at + 4] == [0; 4] && is_record(at))
 }
 
 #[cfg(test)]
@@ -283,7 +281,7 @@ mod tests {
     const RECORD: usize = 13 + 36;
 
     fn read_all(bytes: &[u8]) -> (Vec<u64>, Stop, Rest) {
-        let (_, mut reader) = RecordReader::open(bytes, 1 << 20).expect("io").expect("header");
+        let (_, mut reader) = RecordReader::open(bytes).expect("io").expect("header");
         let mut seen = Vec::new();
         let stop = loop {
             match reader.next().expect("io") {
@@ -355,8 +353,27 @@ mod tests {
     }
 
     #[test]
+    fn what_looks_like_long_records_everywhere_is_searched_in_bounded_time() {
+        // Every 36 bytes a record of all that follows, whole but for its checksum: quadratic for whoever computes each.
+        let mut bytes = log(1..=1);
+        let stop = bytes.len();
+        let size = 8 << 20;
+        while bytes.len() < size {
+            let left = size.saturating_sub(bytes.len() + RECORD_PREFIX) as i32;
+            bytes.put_i64(1);
+            bytes.put_i32(left.max(1));
+            bytes.put_raw(&payload(9, 0)[..24]);
+        }
+        bytes.truncate(size);
+        bytes.push(b'B');
+        bytes[stop..stop + 12].fill(0xff);
+        let (_, end, rest) = read_all(&bytes);
+        assert_eq!((end.offset, rest.last_record), (stop as u64, None));
+    }
+
+    #[test]
     fn every_kind_of_bad_header_is_told_apart() {
-        let open = |bytes: &[u8]| RecordReader::open(bytes, 100).expect("io").map(|_| ()).expect_err("bad");
+        let open = |bytes: &[u8]| RecordReader::open(bytes).expect("io").map(|_| ()).expect_err("bad");
         assert_eq!(open(&[]), HeaderError::Empty);
         assert_eq!(open(&[0; 15]), HeaderError::Short(15));
         assert_eq!(open(&[0; 8208]), HeaderError::AllZero);

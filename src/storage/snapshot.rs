@@ -1,28 +1,23 @@
 //! Snapshot files: header, body, seals, optional sections, plain or compressed (layout in `format`).
 //!
 //! Knows where the body begins and ends, and that the checksums hold. What the body means is the tree's business: it is written by a closure
-//! and handed out as bytes. Reading first walks the body's structure, so that a damaged file is refused before anything is built from it.
+//! and handed out as bytes. How a file is read, piece by piece, is in `snapshot_read`.
 
 use super::format::{Compression, FILE_HEADER_BYTES, FileHeader, SNAPSHOT_MAGIC};
-use super::snapshot_body::BodyReader;
+pub use super::snapshot_read::SnapshotReader;
 use super::xerial::{XerialReader, XerialWriter};
 use crate::base::checksum::Adler32;
-use crate::base::{DecodeError, Reader, Writer, Zxid};
+use crate::base::{DecodeError, Writer, Zxid};
 use crate::record::TxnDigest;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use std::fmt;
 use std::io::{self, BufWriter, Read, Write};
-use std::ops::Range;
 
 /// Bytes of a seal: checksum and the string "/".
 pub const SEAL_BYTES: usize = 8 + 4 + 1;
 /// The string "/": end of the nodes, and the end of each seal.
-const SLASH: &[u8] = b"\0\0\0\x01/";
-/// Digest section and its seal, as written since digests have version 2.
-const DIGEST_SECTION_BYTES: usize = 8 + 4 + 8 + SEAL_BYTES;
-/// Last-zxid section and its seal.
-const LAST_ZXID_SECTION_BYTES: usize = 8 + SEAL_BYTES;
+pub(super) const SLASH: &[u8] = b"\0\0\0\x01/";
 
 /// The two optional sections. A default 3.9 server wants both; one with other flags rejects files with the wrong ones, and none of them
 /// rejects a file with neither (storage format 4.1).
@@ -169,49 +164,16 @@ pub struct SnapshotDigest {
     pub digest: u64,
 }
 
-/// A verified snapshot, decompressed.
-#[derive(Debug)]
-pub struct Snapshot {
-    bytes: Vec<u8>,
-    body: Range<usize>,
+/// The optional sections of a snapshot that was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReadSections {
     /// Digest section, if there is one.
     pub digest: Option<SnapshotDigest>,
     /// Last-zxid section, if there is one.
     pub last_zxid: Option<Zxid>,
 }
 
-impl Snapshot {
-    /// Reads a snapshot file, checking its structure and every seal.
-    pub fn read(file: impl Read, compression: Compression) -> Result<Self, SnapshotError> {
-        let mut bytes = Vec::new();
-        decoder(file, compression)?.read_to_end(&mut bytes)?;
-        Self::parse(bytes)
-    }
-
-    /// From the plain bytes of a file.
-    pub fn parse(bytes: Vec<u8>) -> Result<Self, SnapshotError> {
-        match FileHeader::read(&bytes) {
-            Some(h) if h.magic == SNAPSHOT_MAGIC => {}
-            _ => return Err(SnapshotError::BadHeader),
-        }
-        let skipped = BodyReader::new(&bytes[FILE_HEADER_BYTES..]).skip_all();
-        let length = skipped.map_err(|(at, error)| SnapshotError::BadBody { offset: FILE_HEADER_BYTES + at, error })?;
-        let body = FILE_HEADER_BYTES..FILE_HEADER_BYTES + length;
-        let mut r = Reader::new(&bytes);
-        r.take(body.end).map_err(|error| SnapshotError::BadBody { offset: body.end, error })?;
-        let mut sum = Adler32::new();
-        let mut summed = 0;
-        check_seal(&bytes, &mut r, &mut sum, &mut summed)?;
-        let (digest, last_zxid) = read_sections(&bytes, &mut r, &mut sum, &mut summed)?;
-        Ok(Snapshot { body, digest, last_zxid, bytes })
-    }
-
-    /// Sessions, ACL table, nodes, end marker.
-    #[must_use]
-    pub fn body(&self) -> &[u8] {
-        &self.bytes[self.body.clone()]
-    }
-
+impl ReadSections {
     /// The zxid from which on the image is exact, when that is known: nothing newer than it can be in the image (rule A12). An image that is
     /// exact at the zxid of its name has that zxid in every section.
     #[must_use]
@@ -221,9 +183,40 @@ impl Snapshot {
     }
 }
 
+/// A verified snapshot, decompressed and whole in memory: for tools. A server reads its own by `SnapshotReader`.
+#[derive(Debug)]
+pub struct Snapshot {
+    body: Vec<u8>,
+    /// What follows the body.
+    pub sections: ReadSections,
+}
+
+impl Snapshot {
+    /// Reads a snapshot file, checking its structure and every seal.
+    pub fn read(file: impl Read + Send, compression: Compression) -> Result<Self, SnapshotError> {
+        let mut reader = SnapshotReader::open(decoder(file, compression)?)?;
+        let mut body = Vec::new();
+        while let Some(piece) = reader.next_piece()? {
+            body.extend_from_slice(piece);
+        }
+        Ok(Snapshot { sections: reader.finish()?, body })
+    }
+
+    /// From the plain bytes of a file.
+    pub fn parse(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        Self::read(bytes, Compression::None)
+    }
+
+    /// Sessions, ACL table, nodes, end marker.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+}
+
 /// Checks the seal of a whole file without keeping it in memory: the last seal covers everything before it, earlier seals included. Used where a
 /// snapshot only has to be known as whole, as before a purge.
-pub fn verify_stream(file: impl Read, compression: Compression) -> Result<(), SnapshotError> {
+pub fn verify_stream(file: impl Read + Send, compression: Compression) -> Result<(), SnapshotError> {
     const CHUNK: usize = 256 << 10;
     let mut input = decoder(file, compression)?;
     let mut buf = Vec::with_capacity(CHUNK + SEAL_BYTES);
@@ -248,52 +241,13 @@ pub fn verify_stream(file: impl Read, compression: Compression) -> Result<(), Sn
     if offset > FILE_HEADER_BYTES && buf == want { Ok(()) } else { Err(SnapshotError::BadSeal { offset }) }
 }
 
-fn decoder<'a>(file: impl Read + 'a, compression: Compression) -> io::Result<Box<dyn Read + 'a>> {
+/// The plain bytes of a snapshot file.
+pub fn decoder<'a>(file: impl Read + Send + 'a, compression: Compression) -> io::Result<Box<dyn Read + Send + 'a>> {
     Ok(match compression {
         Compression::None => Box::new(file),
         Compression::Gzip => Box::new(MultiGzDecoder::new(file)),
         Compression::Snappy => Box::new(XerialReader::new(file)?),
     })
-}
-
-fn check_seal(bytes: &[u8], r: &mut Reader<'_>, sum: &mut Adler32, summed: &mut usize) -> Result<(), SnapshotError> {
-    let offset = r.position();
-    sum.update(&bytes[*summed..offset]);
-    *summed = offset;
-    let bad = |_| SnapshotError::BadSeal { offset };
-    let stored = r.i64().map_err(bad)?;
-    let slash = r.take(SLASH.len()).map_err(bad)?;
-    if stored == i64::from(sum.value()) && slash == SLASH { Ok(()) } else { Err(SnapshotError::BadSeal { offset }) }
-}
-
-type SectionValues = (Option<SnapshotDigest>, Option<Zxid>);
-
-/// Which sections there are is told by the number of bytes left; the seals prove it.
-fn read_sections(bytes: &[u8], r: &mut Reader<'_>, sum: &mut Adler32, summed: &mut usize) -> Result<SectionValues, SnapshotError> {
-    let left = r.remaining().len();
-    let mut values = (None, None);
-    if left != 0 && left != LAST_ZXID_SECTION_BYTES {
-        values.0 = Some(read_digest(r)?);
-        check_seal(bytes, r, sum, summed)?;
-        debug_assert!(left != DIGEST_SECTION_BYTES || r.is_empty() || values.0.is_some_and(|d| d.version < 2));
-    }
-    if r.remaining().len() == LAST_ZXID_SECTION_BYTES {
-        let offset = r.position();
-        values.1 = Some(Zxid::from_i64(r.i64().map_err(|_| SnapshotError::BadSeal { offset })?));
-        check_seal(bytes, r, sum, summed)?;
-    }
-    if r.is_empty() { Ok(values) } else { Err(SnapshotError::BadSeal { offset: r.position() }) }
-}
-
-fn read_digest(r: &mut Reader<'_>) -> Result<SnapshotDigest, SnapshotError> {
-    let offset = r.position();
-    let mut read = || -> Result<SnapshotDigest, DecodeError> {
-        let (zxid, version) = (Zxid::from_i64(r.i64()?), r.i32()?);
-        // Versions before 2 wrote a text, which nothing compares any more.
-        let digest = if version < 2 { r.buffer().map(|_| 0)? } else { r.i64()? as u64 };
-        Ok(SnapshotDigest { zxid, version, digest })
-    };
-    read().map_err(|_| SnapshotError::BadSeal { offset })
 }
 
 #[cfg(test)]
@@ -343,8 +297,8 @@ mod tests {
                 let file = written(&body, compression, &sections);
                 let snapshot = Snapshot::read(&file[..], compression).expect("valid");
                 assert_eq!(snapshot.body(), &body[..]);
-                assert_eq!(snapshot.digest.map(|d| (d.zxid, d.digest)), sections.digest.map(|(z, d)| (z, d.digest)));
-                assert_eq!(snapshot.last_zxid, sections.last_zxid);
+                assert_eq!(snapshot.sections.digest.map(|d| (d.zxid, d.digest)), sections.digest.map(|(z, d)| (z, d.digest)));
+                assert_eq!(snapshot.sections.last_zxid, sections.last_zxid);
                 verify_stream(&file[..], compression).expect("valid");
             }
         }
@@ -364,7 +318,7 @@ mod tests {
         let file = written(&body(5), Compression::None, &both());
         let whole_at = [file.len() - 54, file.len() - 21];
         for cut in 0..file.len() {
-            let valid = Snapshot::parse(file[..cut].to_vec()).is_ok();
+            let valid = Snapshot::parse(&file[..cut]).is_ok();
             assert_eq!(valid, whole_at.contains(&cut), "cut at {cut}");
             assert_eq!(verify_stream(&file[..cut], Compression::None).is_ok(), valid, "cut at {cut}");
         }
@@ -396,8 +350,8 @@ mod tests {
         sum.update(&file);
         file.put_i64(i64::from(sum.value()));
         file.put_raw(SLASH);
-        let snapshot = Snapshot::parse(file).expect("valid");
-        assert_eq!(snapshot.digest, Some(SnapshotDigest { zxid: Zxid(9), version: 1, digest: 0 }));
+        let snapshot = Snapshot::parse(&file).expect("valid");
+        assert_eq!(snapshot.sections.digest, Some(SnapshotDigest { zxid: Zxid(9), version: 1, digest: 0 }));
     }
 
     #[test]

@@ -90,21 +90,29 @@ impl<'a> BodyReader<'a> {
         Ok(Some(NodeEntry { path, data, acl, stat }))
     }
     /// Reads over the whole body without looking into it; `Err` has the offset.
+    #[cfg(test)]
     pub fn skip_all(mut self) -> Result<usize, (usize, DecodeError)> {
-        self.skip().map_err(|e| (self.position(), e))?;
+        let mut skip = || -> Result<(), DecodeError> {
+            self.skip_tables()?;
+            while self.skip_node()? {}
+            Ok(())
+        };
+        skip().map_err(|e| (0, e))?;
         Ok(self.position())
     }
-
-    fn skip(&mut self) -> Result<(), DecodeError> {
+    /// Reads over sessions and ACL table.
+    pub fn skip_tables(&mut self) -> Result<(), DecodeError> {
         let sessions = self.r.count(SESSION_BYTES)?.unwrap_or(0);
         self.r.take(sessions * SESSION_BYTES)?;
-        self.acls()?;
-        loop {
-            if self.r.buffer()?.ok_or(DecodeError::Null)? == END_MARKER {
-                return Ok(());
-            }
-            self.r.buffer()?;
-            self.r.take(8 + PERSISTED_STAT_BYTES)?;
+        self.acls().map(|_| ())
+    }
+    /// Reads over one node without looking into it; false at the end marker, which is read over too.
+    pub fn skip_node(&mut self) -> Result<bool, DecodeError> {
+        if self.r.buffer()?.ok_or(DecodeError::Null)? == END_MARKER {
+            return Ok(false);
         }
+        self.r.buffer()?;
+        self.r.take(8 + PERSISTED_STAT_BYTES)?;
+        Ok(true)
     }
 }

@@ -4,9 +4,9 @@
 //! the head; a list without users stays until the transaction that took the last one is committed, because committed nodes still
 //! show it.
 
+use super::TreeConfig;
 use super::undo::{UndoLog, UndoOp};
 use crate::base::acl::AclEntry;
-use crate::base::limits::JUTE_MAX_BUFFER;
 use crate::base::{AclList, AclVec, Auth, Perms, Reader, Writer, Zxid};
 use crate::proto::ErrorCode;
 use foldhash::fast::FixedState;
@@ -213,17 +213,17 @@ pub fn permits(acl: &AclList, perm: Perms, auth: &Auth, skip_acl: bool) -> bool 
 
 /// The list, encoded, that a create or setACL stores for what the client sent: duplicates dropped, `auth` replaced by the connection's
 /// identities, everything else checked.
-pub(super) fn fix_up<'a>(auth: &Auth, sent: AclVec<'a>, seed: u64) -> Result<Cow<'a, [u8]>, ErrorCode> {
+pub(super) fn fix_up<'a>(auth: &Auth, sent: AclVec<'a>, config: &TreeConfig) -> Result<Cow<'a, [u8]>, ErrorCode> {
     if sent == AclVec::OPEN {
         return Ok(Cow::Borrowed(sent.raw()));
     }
     let mut out = Vec::with_capacity(sent.raw().len());
     out.put_i32(0);
     let mut count = 0usize;
-    for_each_distinct(sent, seed, |entry| {
-        count += write_fixed(auth, entry, &mut out)?;
+    for_each_distinct(sent, config.hash_seed, |entry| {
+        count += write_fixed(auth, entry, config, &mut out)?;
         // `auth` multiplies: many entries times many identities must not outgrow what a transaction may hold.
-        if out.len() > JUTE_MAX_BUFFER { Err(ErrorCode::InvalidAcl) } else { Ok(()) }
+        if out.len() > config.payload_bytes_max { Err(ErrorCode::InvalidAcl) } else { Ok(()) }
     })?;
     if count == 0 {
         return Err(ErrorCode::InvalidAcl);
@@ -255,12 +255,12 @@ fn for_each_distinct<'a>(
 }
 
 /// Writes what one entry comes to; returns how many entries that is.
-fn write_fixed(auth: &Auth, entry: &AclEntry<'_>, out: &mut Vec<u8>) -> Result<usize, ErrorCode> {
+fn write_fixed(auth: &Auth, entry: &AclEntry<'_>, config: &TreeConfig, out: &mut Vec<u8>) -> Result<usize, ErrorCode> {
     // A null scheme or id reads as "", which no scheme takes but `auth`, where the id is not looked at: kazoo sends null there.
     let valid = match entry.scheme {
         "world" => entry.id == "anyone",
         "ip" => is_ip_expression(entry.id),
-        "digest" => is_digest_id(entry.id),
+        "digest" => config.digest_scheme && is_digest_id(entry.id),
         "auth" => {
             let mut count = 0;
             for id in auth.ids.iter().filter(|i| matches!(i.scheme.as_str(), "digest" | "sasl" | "x509")) {
@@ -349,7 +349,7 @@ mod tests {
     }
     fn fixed(who: &Auth, entries: &[(i32, &str, &str)]) -> Result<Vec<(i32, String, String)>, ErrorCode> {
         let raw = encode(entries);
-        let fixed = fix_up(who, list(&raw), 0)?;
+        let fixed = fix_up(who, list(&raw), &TreeConfig::default())?;
         Ok(list(&fixed).iter().map(|e| (e.perms, e.scheme.into(), e.id.into())).collect())
     }
 
@@ -397,19 +397,32 @@ mod tests {
             assert_eq!(fixed(&me, &[(1, scheme, id)]).is_ok(), ok, "{scheme}:{id}");
         }
         assert_eq!(fixed(&me, &[]), Err(ErrorCode::InvalidAcl));
+        let config = TreeConfig::default();
         let null = (-1i32).to_be_bytes();
-        assert_eq!(fix_up(&me, list(&null), 0), Err(ErrorCode::InvalidAcl));
+        assert_eq!(fix_up(&me, list(&null), &config), Err(ErrorCode::InvalidAcl));
         let null_id = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x05world\xff\xff\xff\xff";
-        assert_eq!(fix_up(&me, list(null_id), 0), Err(ErrorCode::InvalidAcl));
+        assert_eq!(fix_up(&me, list(null_id), &config), Err(ErrorCode::InvalidAcl));
         let null_auth = b"\0\0\0\x01\0\0\0\x1f\0\0\0\x04auth\xff\xff\xff\xff";
-        assert!(fix_up(&auth(&[("digest", "u:h")]), list(null_auth), 0).is_ok());
+        assert!(fix_up(&auth(&[("digest", "u:h")]), list(null_auth), &config).is_ok());
+    }
+
+    #[test]
+    fn a_scheme_that_is_switched_off_is_an_unknown_one() {
+        let config = TreeConfig { digest_scheme: false, ..TreeConfig::default() };
+        let raw = encode(&[(31, "world", "anyone"), (31, "digest", "u:h")]);
+        assert_eq!(fix_up(&auth(&[]), list(&raw), &config), Err(ErrorCode::InvalidAcl));
+        assert!(fix_up(&auth(&[]), list(&raw), &TreeConfig::default()).is_ok());
+        let others = encode(&[(31, "world", "anyone"), (31, "ip", "10.0.0.1")]);
+        assert!(fix_up(&auth(&[]), list(&others), &config).is_ok());
     }
 
     #[test]
     fn auth_cannot_multiply_a_list_beyond_a_transaction() {
         let long = "x".repeat(2000);
         let me = auth(&[("digest", long.as_str()); 600]);
-        assert_eq!(fixed(&me, &[(1, "auth", "")]), Err(ErrorCode::InvalidAcl));
+        let raw = encode(&[(1, "auth", "")]);
+        let fix = |payload_bytes_max| fix_up(&me, list(&raw), &TreeConfig { payload_bytes_max, ..TreeConfig::default() }).is_ok();
+        assert_eq!((fix(600 * 2000), fix(600 * 2100)), (false, true));
     }
 
     #[test]

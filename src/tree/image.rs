@@ -6,7 +6,7 @@
 
 use super::acl::AclNumbers;
 use super::sessions::SessionTable;
-use super::store::{CellId, Hold, NodeMeta, NodeView};
+use super::store::{CellId, Hold, NodeMeta, NodeView, PATH_BYTES_MAX};
 use super::znode::{Owner, ROOT, parent_text};
 use super::{Tree, TreeConfig, digest};
 use crate::base::{AclVec, DecodeError, Reader, SessionId, Writer as _, Zxid};
@@ -47,10 +47,11 @@ impl Image {
         self.digest
     }
 
-    /// Streams sessions, ACL table and nodes (parents first) in ZooKeeper's snapshot layout, sections 2 to 5, to `sink` piece by piece;
-    /// `pause` is called between slices of about 1 ms. The file's header, seals and optional sections are storage's.
-    pub fn write(&mut self, sink: &mut dyn FnMut(&[u8]) -> std::io::Result<()>, pause: &mut dyn FnMut()) -> std::io::Result<()> {
-        let mut slice = Slice { out: Vec::with_capacity(2 * SLICE_BYTES_MAX), steps: 0, sink, pause };
+    /// Streams sessions, ACL table and nodes (parents first) in ZooKeeper's snapshot layout, sections 2 to 5, to `sink` piece by piece; the
+    /// file's header, seals and optional sections are storage's. `sink` may take its time: nothing is read meanwhile, so no memory waits to
+    /// be freed for it (rule A6); a slice of reading takes less than a millisecond.
+    pub fn write(&mut self, sink: &mut dyn FnMut(&[u8]) -> std::io::Result<()>) -> std::io::Result<()> {
+        let mut slice = Slice { out: Vec::with_capacity(2 * SLICE_BYTES_MAX), steps: 0, sink };
         slice.out.put_len(self.sessions.len());
         for (id, timeout_ms) in &self.sessions {
             slice.out.put_i64(id.0);
@@ -78,10 +79,12 @@ impl Image {
                 write_node(&node, &mut slice.out);
                 todo.extend(node.children());
             }
-            if slice.step()? {
+            if slice.is_full_after_one_more() {
                 self.hold.quiesce();
+                slice.flush()?;
             }
         }
+        self.hold.quiesce();
         Ok(())
     }
 }
@@ -91,19 +94,16 @@ struct Slice<'a> {
     out: Vec<u8>,
     steps: usize,
     sink: &'a mut dyn FnMut(&[u8]) -> std::io::Result<()>,
-    pause: &'a mut dyn FnMut(),
 }
 
 impl Slice<'_> {
-    /// One more entry is in `out`; true when that ended the slice.
-    fn step(&mut self) -> std::io::Result<bool> {
+    /// One more entry is in `out`; a full slice is written out.
+    fn step(&mut self) -> std::io::Result<()> {
+        if self.is_full_after_one_more() { self.flush() } else { Ok(()) }
+    }
+    fn is_full_after_one_more(&mut self) -> bool {
         self.steps += 1;
-        if self.steps < SLICE_NODES_MAX && self.out.len() < SLICE_BYTES_MAX {
-            return Ok(false);
-        }
-        self.flush()?;
-        (self.pause)();
-        Ok(true)
+        self.steps >= SLICE_NODES_MAX || self.out.len() >= SLICE_BYTES_MAX
     }
     fn flush(&mut self) -> std::io::Result<()> {
         self.steps = 0;
@@ -168,18 +168,143 @@ impl std::error::Error for ImageError {}
 ///
 /// `digest` is the file's digest section, if it has one: it is compared by `Tree::digest_matches`, at once or when replay reaches it.
 pub fn load_image(config: TreeConfig, zxid: Zxid, bytes: &[u8], digest: Option<ImageDigest>) -> Result<(Tree, usize), ImageError> {
-    let mut tree = Tree::empty(config);
-    let mut r = Reader::new(bytes);
-    let loaded = read_side_tables(&mut tree, zxid, &mut r);
-    loaded.map_err(|err| ImageError::Decode(r.position(), err))?;
-    let mut tree = NodeLoader { tree, zxid, ancestors: Vec::new() }.read(&mut r)?;
-    tree.acls.load_done();
-    tree.add_missing_system_nodes(zxid);
-    tree.load_quotas(zxid);
-    tree.seal_loaded(zxid);
-    // A digest of nothing (zxid 0), or from before the name's zxid, says nothing about this state.
-    tree.image_digest = digest.filter(|d| d.zxid != Zxid::ZERO && d.zxid >= zxid);
-    Ok((tree, r.position()))
+    let mut loader = ImageLoader::new(config, zxid);
+    let taken = loader.take(bytes)?;
+    Ok((loader.finish(digest)?, taken))
+}
+
+/// A tree being built from an image that comes in pieces.
+///
+/// Nodes come in pre-order, so a parent is nearly always among the ancestors of the node before, and a node's children are known as a
+/// whole when the last of them has come. Other orders below the parents are read all the same, only slower.
+pub struct ImageLoader {
+    tree: Tree,
+    zxid: Zxid,
+    stage: Stage,
+    /// Bytes of the image taken so far.
+    offset: usize,
+    ancestors: Vec<Ancestor>,
+    /// Path of the last ancestor; those of the others are the beginnings of it.
+    path: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Tables,
+    Nodes,
+    Ended,
+}
+
+/// A node whose children may still come.
+struct Ancestor {
+    path_len: usize,
+    cell: CellId,
+    children: Vec<CellId>,
+}
+
+impl ImageLoader {
+    /// Nothing loaded yet.
+    pub fn new(config: TreeConfig, zxid: Zxid) -> Self {
+        ImageLoader { tree: Tree::empty(config), zxid, stage: Stage::Tables, offset: 0, ancestors: Vec::new(), path: String::new() }
+    }
+
+    /// Takes the next piece, which must end where an entry does; the first holds sessions and ACL table whole. Returns how much of it
+    /// belongs to the image: what follows the end marker does not.
+    pub fn take(&mut self, piece: &[u8]) -> Result<usize, ImageError> {
+        let mut r = Reader::new(piece);
+        if self.stage == Stage::Tables {
+            let loaded = read_side_tables(&mut self.tree, self.zxid, &mut r);
+            loaded.map_err(|err| ImageError::Decode(r.position(), err))?;
+            self.stage = Stage::Nodes;
+        }
+        while self.stage == Stage::Nodes && !r.is_empty() {
+            let start = r.position();
+            match read_node(&mut r, &self.tree.config) {
+                Ok(Some(record)) => self.add(&record)?,
+                Ok(None) => self.stage = Stage::Ended,
+                Err(err) => return Err(ImageError::Decode(self.offset + start, err)),
+            }
+        }
+        // Nobody reads yet: what is loaded needs no undoing, and of a parent only its last version stays.
+        self.tree.store.commit(self.zxid);
+        self.tree.store.reclaim(usize::MAX);
+        self.offset += r.position();
+        Ok(r.position())
+    }
+
+    /// The tree, after the end marker was taken.
+    pub fn finish(mut self, digest: Option<ImageDigest>) -> Result<Tree, ImageError> {
+        if self.stage != Stage::Ended {
+            return Err(ImageError::Decode(self.offset, DecodeError::Truncated));
+        }
+        if self.ancestors.is_empty() {
+            return Err(ImageError::NoRoot);
+        }
+        while let Some(ancestor) = self.ancestors.pop() {
+            self.complete(&ancestor);
+        }
+        let (mut tree, zxid) = (self.tree, self.zxid);
+        tree.acls.load_done();
+        tree.add_missing_system_nodes(zxid);
+        tree.load_quotas(zxid);
+        tree.seal_loaded(zxid);
+        // A digest of nothing (zxid 0), or from before the name's zxid, says nothing about this state.
+        tree.image_digest = digest.filter(|d| d.zxid != Zxid::ZERO && d.zxid >= zxid);
+        Ok(tree)
+    }
+
+    fn add(&mut self, record: &NodeRecord<'_>) -> Result<(), ImageError> {
+        let parent = if record.path == ROOT { None } else { Some(self.find_parent(record.path)?) };
+        let (tree, zxid) = (&mut self.tree, self.zxid);
+        let acl = || tree.acls.load_use(record.acl, zxid);
+        let created = tree.store.create_if_absent(zxid, record.path, &record.meta, record.data, acl);
+        let cell = created.map_err(|_| ImageError::Twice(record.path.to_owned()))?;
+        if tree.config.digest_enabled {
+            tree.digest = tree.digest.wrapping_add(digest::of_node(record.path, record.data, &record.meta));
+        }
+        tree.sessions.load(Owner::of(record.meta.owner, &tree.config), &record.meta, cell);
+        if let Some(parent) = parent {
+            self.ancestors[parent].children.push(cell);
+        }
+        self.push_ancestor(record.path, cell);
+        Ok(())
+    }
+
+    /// Place of the parent among the ancestors; those below it are complete.
+    fn find_parent(&mut self, path: &str) -> Result<usize, ImageError> {
+        let no_parent = || ImageError::NoParent(path.to_owned());
+        let parent = parent_text(path).ok_or_else(no_parent)?;
+        while let Some(last) = self.ancestors.last() {
+            self.path.truncate(last.path_len);
+            if self.path == parent {
+                return Ok(self.ancestors.len() - 1);
+            }
+            if self.path == ROOT || parent.strip_prefix(self.path.as_str()).is_some_and(|below| below.starts_with('/')) {
+                break; // an ancestor of the parent: the parent itself was left before
+            }
+            let left = self.ancestors.pop();
+            left.into_iter().for_each(|ancestor| self.complete(&ancestor));
+        }
+        let cell = self.tree.store.head(parent).map(|n| n.cell()).ok_or_else(no_parent)?;
+        self.push_ancestor(parent, cell);
+        Ok(self.ancestors.len() - 1)
+    }
+
+    /// `path` begins with the last ancestor's, which `find_parent` left in `self.path`.
+    fn push_ancestor(&mut self, path: &str, cell: CellId) {
+        self.path.clear();
+        self.path.push_str(path);
+        self.ancestors.push(Ancestor { path_len: path.len(), cell, children: Vec::new() });
+    }
+
+    fn complete(&mut self, ancestor: &Ancestor) {
+        let tree = &mut self.tree;
+        let Some(node) = tree.store.head_of(ancestor.cell).filter(|_| !ancestor.children.is_empty()) else { return };
+        if node.children_len() == 0 && Owner::of(node.meta().owner, &tree.config) == Owner::Container {
+            tree.sessions.load_busy_container(ancestor.cell);
+        }
+        tree.store.add_children(self.zxid, ancestor.cell, &ancestor.children);
+    }
 }
 
 fn read_side_tables(tree: &mut Tree, zxid: Zxid, r: &mut Reader<'_>) -> Result<(), DecodeError> {
@@ -210,6 +335,9 @@ struct NodeRecord<'a> {
 /// The next node; `None` at the end marker.
 fn read_node<'a>(r: &mut Reader<'a>, config: &TreeConfig) -> Result<Option<NodeRecord<'a>>, DecodeError> {
     let path = r.string()?;
+    if path.len() > PATH_BYTES_MAX {
+        return Err(DecodeError::BadLength(path.len() as i32));
+    }
     if path == END_MARKER {
         return Ok(None);
     }
@@ -229,84 +357,4 @@ fn read_node<'a>(r: &mut Reader<'a>, config: &TreeConfig) -> Result<Option<NodeR
     };
     meta.wire_owner = Owner::of(meta.owner, config).wire();
     Ok(Some(NodeRecord { path: if path.is_empty() { ROOT } else { path }, data, acl, meta }))
-}
-
-/// A node whose children may still come.
-struct Ancestor<'a> {
-    path: &'a str,
-    cell: CellId,
-    children: Vec<CellId>,
-}
-
-/// Nodes come in pre-order, so a parent is nearly always among the ancestors of the node before, and a node's children are known as a
-/// whole when the last of them has come. Other orders below the parents are read all the same, only slower.
-struct NodeLoader<'a> {
-    tree: Tree,
-    zxid: Zxid,
-    ancestors: Vec<Ancestor<'a>>,
-}
-
-impl<'a> NodeLoader<'a> {
-    fn read(mut self, r: &mut Reader<'a>) -> Result<Tree, ImageError> {
-        loop {
-            let start = r.position();
-            match read_node(r, &self.tree.config) {
-                Ok(Some(record)) => self.add(&record)?,
-                Ok(None) if self.ancestors.is_empty() => return Err(ImageError::NoRoot),
-                Ok(None) => break,
-                Err(err) => return Err(ImageError::Decode(start, err)),
-            }
-        }
-        while let Some(ancestor) = self.ancestors.pop() {
-            self.complete(ancestor);
-        }
-        Ok(self.tree)
-    }
-
-    fn add(&mut self, record: &NodeRecord<'a>) -> Result<(), ImageError> {
-        let parent = if record.path == ROOT { None } else { Some(self.find_parent(record.path)?) };
-        if self.tree.store.head(record.path).is_some() {
-            return Err(ImageError::Twice(record.path.to_owned()));
-        }
-        let tree = &mut self.tree;
-        let acl = tree.acls.load_use(record.acl, self.zxid);
-        let cell = tree.store.create(self.zxid, record.path, &record.meta, record.data, &acl);
-        if tree.config.digest_enabled {
-            tree.digest = tree.digest.wrapping_add(digest::of_node(record.path, record.data, &record.meta));
-        }
-        tree.sessions.load(Owner::of(record.meta.owner, &tree.config), &record.meta, cell);
-        if let Some(parent) = parent {
-            self.ancestors[parent].children.push(cell);
-        }
-        self.ancestors.push(Ancestor { path: record.path, cell, children: Vec::new() });
-        Ok(())
-    }
-
-    /// Place of the parent among the ancestors; those below it are complete.
-    fn find_parent(&mut self, path: &'a str) -> Result<usize, ImageError> {
-        let no_parent = || ImageError::NoParent(path.to_owned());
-        let parent = parent_text(path).ok_or_else(no_parent)?;
-        while let Some(last) = self.ancestors.last() {
-            if last.path == parent {
-                return Ok(self.ancestors.len() - 1);
-            }
-            if last.path == ROOT || (parent.starts_with(last.path) && parent.as_bytes().get(last.path.len()) == Some(&b'/')) {
-                break; // an ancestor of the parent: the parent itself was left before
-            }
-            let left = self.ancestors.pop();
-            left.into_iter().for_each(|ancestor| self.complete(ancestor));
-        }
-        let cell = self.tree.store.head(parent).map(|n| n.cell()).ok_or_else(no_parent)?;
-        self.ancestors.push(Ancestor { path: parent, cell, children: Vec::new() });
-        Ok(self.ancestors.len() - 1)
-    }
-
-    fn complete(&mut self, ancestor: Ancestor<'a>) {
-        let tree = &mut self.tree;
-        let Some(node) = tree.store.head_of(ancestor.cell).filter(|_| !ancestor.children.is_empty()) else { return };
-        if node.children_len() == 0 && Owner::of(node.meta().owner, &tree.config) == Owner::Container {
-            tree.sessions.load_busy_container(ancestor.cell);
-        }
-        tree.store.add_children(self.zxid, ancestor.cell, &ancestor.children);
-    }
 }

@@ -29,6 +29,7 @@
 mod acl;
 mod digest;
 mod image;
+mod listing;
 mod op;
 mod quota;
 mod read;
@@ -40,7 +41,8 @@ mod undo;
 mod znode;
 
 pub use acl::permits;
-pub use image::{Image, ImageDigest, ImageError, load_image};
+pub use image::{Image, ImageDigest, ImageError, ImageLoader, load_image};
+pub use listing::Listing;
 pub use read::TreeReader;
 
 use crate::base::limits::TXN_PAYLOAD_MAX;
@@ -51,6 +53,7 @@ use crate::record::txn::{DIGEST_VERSION, decode_payload};
 use crate::record::{Txn, TxnDigest, TxnHeader, TxnType};
 use acl::AclTable;
 use digest::{DIGEST_BYTES, History};
+use imbl::OrdSet;
 use op::Stamp;
 use quota::Quotas;
 use sessions::Sessions;
@@ -76,6 +79,10 @@ pub struct TreeConfig {
     pub close_session_txn: bool,
     /// `reconfigEnabled`.
     pub reconfig_enabled: bool,
+    /// `DigestAuthenticationProvider.enabled`: ACLs may name `digest` identities.
+    pub digest_scheme: bool,
+    /// Longest transaction that is logged; a request that would need more is refused with -5.
+    pub payload_bytes_max: usize,
     /// Seed of every hash over outside input.
     pub hash_seed: u64,
 }
@@ -91,6 +98,8 @@ impl Default for TreeConfig {
             digest_enabled: true,
             close_session_txn: true,
             reconfig_enabled: false,
+            digest_scheme: true,
+            payload_bytes_max: TXN_PAYLOAD_MAX,
             hash_seed: 0,
         }
     }
@@ -189,7 +198,7 @@ impl Tree {
         let start = payload.len();
         TxnHeader { session: p.session, cxid: p.cxid, zxid: p.zxid, time: p.time, kind: kind as i32 }.write(payload);
         let mut built = self.build(p, request, payload);
-        if payload.len() - start > TXN_PAYLOAD_MAX - DIGEST_BYTES {
+        if payload.len() - start > self.config.payload_bytes_max - DIGEST_BYTES {
             built = Err(ErrorCode::Marshalling); // a record readers would refuse is never logged (rule L11)
         }
         if let Err(err) = built {
@@ -327,6 +336,11 @@ impl Tree {
     pub fn reclaim(&mut self, budget: usize) -> usize {
         self.store.reclaim(budget)
     }
+    /// Versions that are not the newest of their node, or gone with it, and not freed: those readers and images still need, and those whose
+    /// turn has not come.
+    pub fn retained_versions(&self) -> usize {
+        self.store.garbage_len()
+    }
     /// Read access for one shard.
     pub fn reader(&mut self) -> TreeReader {
         TreeReader::new(self.store.reader(), self.config.skip_acl)
@@ -343,17 +357,20 @@ impl Tree {
     pub fn set_session_timeout(&mut self, session: SessionId, timeout_ms: i32) {
         self.sessions.set_timeout(session, timeout_ms);
     }
-    /// Ephemeral paths of a session at the head that start with `prefix` (null, blank or "/": all), sorted.
-    pub fn ephemerals(&self, session: SessionId, prefix: Option<&str>) -> Vec<String> {
-        let prefix = prefix.filter(|p| !p.trim().is_empty()).unwrap_or("/");
+    /// Ephemeral paths of a session at the head, sorted.
+    pub fn ephemerals(&self, session: SessionId) -> Vec<String> {
         let nodes = self.sessions.ephemerals(session).filter_map(|c| self.store.head_of(c));
-        let mut paths: Vec<String> = nodes.filter(|n| n.path().starts_with(prefix)).map(|n| n.path().to_owned()).collect();
+        let mut paths: Vec<String> = nodes.map(|n| n.path().to_owned()).collect();
         paths.sort_unstable();
         paths
     }
+    /// The cells of a session's ephemerals at the head: shared, not copied.
+    pub fn ephemeral_cells(&self, session: SessionId) -> OrdSet<u32> {
+        self.sessions.ephemeral_cells(session)
+    }
     /// All sessions with ephemerals at the head, for `dump`.
     pub fn ephemerals_by_session(&self) -> Vec<(SessionId, Vec<String>)> {
-        self.sessions.owners().map(|id| (id, self.ephemerals(id, None))).collect()
+        self.sessions.owners().map(|id| (id, self.ephemerals(id))).collect()
     }
 
     /// Containers and TTL nodes due for removal at `now`, at most `max` (semantics section 6). A container must have had a child, or be
@@ -495,6 +512,11 @@ impl std::fmt::Debug for Tree {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tree({} of {})", self.applied(), self.head)
     }
+}
+
+/// What the paths that getEphemerals gives must start with: null and blank stand for all.
+pub fn ephemeral_prefix(asked: Option<&str>) -> &str {
+    asked.filter(|p| !p.trim().is_empty()).unwrap_or(ROOT)
 }
 
 /// For srvr, mntr.

@@ -2,7 +2,7 @@
 //! exists allocate nothing; a listing walks the children set once.
 
 use super::permits;
-use super::store::{CellId, NodeView, Reader};
+use super::store::{CellId, Hold, NodeView, Reader};
 use crate::base::acl::AclEntry;
 use crate::base::{Auth, Perms, Writer as _, Zxid, path};
 use crate::proto::response::{write_multi_end, write_multi_error, write_multi_ok};
@@ -56,17 +56,49 @@ impl TreeReader {
         Ok(())
     }
 
-    /// getChildren body: names, and the Stat if asked for.
-    pub fn get_children(&self, at: Zxid, path: &str, with_stat: bool, auth: &Auth, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
+    /// getChildren body: names, and the Stat if asked for. False, and nothing appended, when there are more than `most` children or much
+    /// more than `bytes` of names: then it is for `list_children`.
+    pub fn get_children(
+        &self,
+        at: Zxid,
+        path: &str,
+        with_stat: bool,
+        auth: &Auth,
+        (most, bytes): (usize, usize),
+        out: &mut Vec<u8>,
+    ) -> Result<bool, ErrorCode> {
         let node = self.readable(at, path, auth)?;
+        if node.children_len() > most {
+            return Ok(false);
+        }
+        let start = out.len();
         out.put_len(node.children_len());
         for child in node.children().filter_map(|c| self.reader.node(c, at)) {
             out.put_string(path::name(child.path()));
+            if out.len() - start > bytes {
+                out.truncate(start);
+                return Ok(false);
+            }
         }
         if with_stat {
             out.put_raw(node.stat().as_bytes());
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// How many children a node has, for who may not even read it: to judge how long an answer may become.
+    pub fn children_len(&self, at: Zxid, path: &str) -> usize {
+        self.node(at, path).map_or(0, |node| node.children_len())
+    }
+
+    /// getEphemerals body: the paths of these nodes that start with `prefix`, sorted.
+    pub fn get_ephemerals(&self, at: Zxid, cells: impl Iterator<Item = u32>, prefix: &str, out: &mut Vec<u8>) {
+        let nodes = cells.filter_map(|cell| self.reader.node(CellId(cell), at)).filter(|node| node.path().starts_with(prefix));
+        let nodes: Vec<NodeView<'_>> = nodes.collect();
+        let mut paths: Vec<&str> = nodes.iter().map(NodeView::path).collect();
+        paths.sort_unstable();
+        out.put_len(paths.len());
+        paths.into_iter().for_each(|path| out.put_string(path));
     }
 
     /// getACL body: the list and the Stat. Who may not administer the node sees digest identities without their hash.
@@ -87,25 +119,12 @@ impl TreeReader {
         Ok(())
     }
 
-    /// getAllChildrenNumber body: how many nodes lie below.
-    pub fn get_all_children_number(&self, at: Zxid, path: &str, auth: &Auth, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
-        let node = self.readable(at, path, auth)?;
-        let mut count = node.children_len();
-        let mut todo: Vec<CellId> = node.children().collect();
-        while let Some(cell) = todo.pop() {
-            if let Some(child) = self.reader.node(cell, at) {
-                count += child.children_len();
-                todo.extend(child.children());
-            }
-        }
-        out.put_i32(i32::try_from(count).unwrap_or(i32::MAX));
-        Ok(())
-    }
-
-    /// multiRead body, terminator included; a part that fails is an error part.
-    pub fn multi_read(&self, at: Zxid, parts: &[Request<'_>], auth: &Auth, out: &mut Vec<u8>) {
+    /// multiRead body, terminator included; a part that fails is an error part. Fails as a whole when it grows above `bytes_max`.
+    pub fn multi_read(&self, at: Zxid, parts: &[Request<'_>], auth: &Auth, bytes_max: usize, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
+        let body = out.len();
         for part in parts {
             let start = out.len();
+            let left = (body + bytes_max).checked_sub(start).ok_or(ErrorCode::Marshalling)?;
             let done = match part {
                 Request::GetData { path, .. } => {
                     write_multi_ok(out, OpCode::GetData);
@@ -113,7 +132,10 @@ impl TreeReader {
                 }
                 Request::GetChildren { path, .. } => {
                     write_multi_ok(out, OpCode::GetChildren);
-                    self.get_children(at, path, false, auth, out)
+                    match self.get_children(at, path, false, auth, (usize::MAX, left), out) {
+                        Ok(false) => return Err(ErrorCode::Marshalling),
+                        done => done.map(drop),
+                    }
                 }
                 _ => Err(ErrorCode::Marshalling),
             };
@@ -123,6 +145,7 @@ impl TreeReader {
             }
         }
         write_multi_end(out);
+        Ok(())
     }
 
     /// (mzxid, pzxid) for setWatches, no ACL check.
@@ -136,9 +159,13 @@ impl TreeReader {
     fn node(&self, at: Zxid, path: &str) -> Option<NodeView<'_>> {
         self.reader.get(if path.is_empty() { super::znode::ROOT } else { path }, at)
     }
-    fn readable(&self, at: Zxid, path: &str, auth: &Auth) -> Result<NodeView<'_>, ErrorCode> {
+    pub(super) fn readable(&self, at: Zxid, path: &str, auth: &Auth) -> Result<NodeView<'_>, ErrorCode> {
         let node = self.node(at, path).ok_or(ErrorCode::NoNode)?;
         if permits(node.acl(), Perms::READ, auth, self.skip_acl) { Ok(node) } else { Err(ErrorCode::NoAuth) }
+    }
+    /// The nodes as they are at `at`, for a long time.
+    pub(super) fn hold(&self, at: Zxid) -> Hold {
+        self.reader.hold(at)
     }
 }
 

@@ -7,7 +7,7 @@ use super::store::{CellId, NodeMeta};
 use super::undo::{Kept, UndoLog, UndoOp};
 use super::znode::Owner;
 use crate::base::{SessionId, WallTime};
-use imbl::OrdMap;
+use imbl::{OrdMap, OrdSet};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Sessions and their timeouts in milliseconds; cheap to copy for an image.
@@ -17,7 +17,8 @@ pub(super) type SessionTable = OrdMap<SessionId, i32>;
 #[derive(Default)]
 pub(super) struct Sessions {
     table: SessionTable,
-    ephemerals: BTreeMap<SessionId, BTreeSet<CellId>>,
+    /// By cell number; a list of them goes out without a copy.
+    ephemerals: BTreeMap<SessionId, OrdSet<u32>>,
     ephemeral_count: u64,
     idle_containers: BTreeSet<CellId>,
     ttls: BTreeSet<(i64, CellId)>,
@@ -47,7 +48,11 @@ impl Sessions {
     }
     /// Ephemerals of one session.
     pub(super) fn ephemerals(&self, id: SessionId) -> impl Iterator<Item = CellId> + '_ {
-        self.ephemerals.get(&id).into_iter().flatten().copied()
+        self.ephemerals.get(&id).into_iter().flatten().map(|cell| CellId(*cell))
+    }
+    /// The same as an immutable set of cell numbers.
+    pub(super) fn ephemeral_cells(&self, id: SessionId) -> OrdSet<u32> {
+        self.ephemerals.get(&id).cloned().unwrap_or_default()
     }
     /// Sessions that own ephemerals, known or not.
     pub(super) fn owners(&self) -> impl Iterator<Item = SessionId> + '_ {
@@ -114,7 +119,7 @@ impl Sessions {
         let new = match kept {
             Kept::Ephemeral(id) => {
                 self.ephemeral_count += 1;
-                self.ephemerals.entry(id).or_default().insert(cell)
+                self.ephemerals.entry(id).or_default().insert(cell.0).is_none()
             }
             Kept::Container => self.idle_containers.insert(cell),
             Kept::Ttl(due) => self.ttls.insert((due, cell)),
@@ -125,7 +130,7 @@ impl Sessions {
         let found = match kept {
             Kept::Ephemeral(id) => {
                 let set = self.ephemerals.get_mut(&id).expect("the owner of an ephemeral is known");
-                let found = set.remove(&cell);
+                let found = set.remove(&cell.0).is_some();
                 if set.is_empty() {
                     self.ephemerals.remove(&id);
                 }

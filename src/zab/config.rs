@@ -29,9 +29,10 @@ pub struct ZabConfig {
     pub connect_retry_ms: u64,
     /// `commitLogCount`: the tail of recent transactions holds at least so many.
     pub tail_count_min: usize,
-    /// Bytes of payload beyond which the tail drops entries above `tail_count_min` that every learner in sync has.
+    /// Bytes of payload beyond which the tail drops its oldest entries, if they are committed and more than `tail_count_min`.
     pub tail_bytes_max: usize,
-    /// Bytes queued for one learner beyond which it is cut off, to come back by a synchronisation (L14).
+    /// Bytes on their way to one learner, not known to have arrived, beyond which it is cut off, to come back by a synchronisation (L14);
+    /// a learner that lacks more than half of it is sent an image.
     pub learner_bytes_max: usize,
     /// Jitter.
     pub seed: u64,

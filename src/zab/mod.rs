@@ -50,6 +50,10 @@ const OBSERVER_DELAY_MS: u64 = 200;
 /// How long a server waits when a role ended before it served: at first, and at most when that happens again and again.
 const PAUSE_MS: std::ops::RangeInclusive<u64> = 100..=1_000;
 
+/// Roles in vain after which a server that asks for an image tells its history again: those who ask count for no quorum, and when too many
+/// ask at once, nobody could ever answer.
+const IMAGE_TRIES: u32 = 3;
+
 /// One server's part in the ensemble.
 pub struct Zab {
     core: Core,
@@ -282,6 +286,7 @@ impl Zab {
             let pause_ms = (PAUSE_MS.start() << self.in_vain.min(8)).min(*PAUSE_MS.end());
             not_before = not_before.plus_ms(pause_ms / 2 + self.prng.below(pause_ms / 2 + 1));
             self.in_vain = self.in_vain.saturating_add(1);
+            self.wants_all &= self.in_vain < IMAGE_TRIES;
         }
         self.election.withdraw();
         self.place = Place::Settling { not_before };

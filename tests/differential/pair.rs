@@ -130,14 +130,7 @@ impl Pair {
 
     pub fn connect_with(&mut self, timeout_ms: i32) -> Conn {
         let conn = self.socket();
-        self.handshake(conn, |_| ConnectRequest {
-            last_zxid_seen: 0,
-            timeout_ms,
-            session: SessionId::NONE,
-            password: vec![0; 16],
-            read_only: false,
-            has_read_only: true,
-        });
+        self.handshake(conn, |_| ConnectRequest::new_session(timeout_ms));
         conn
     }
 
@@ -155,11 +148,7 @@ impl Pair {
 
     /// Sends a connect request (made per side) and compares the answers.
     pub fn handshake(&mut self, conn: Conn, request: impl Fn(&Known) -> ConnectRequest) {
-        let frames = [0, 1].map(|i| {
-            let mut out = Vec::new();
-            request(&self.known(i)).write_frame(&mut out);
-            out
-        });
+        let frames = [0, 1].map(|i| request(&self.known(i)).frame());
         self.exchange(conn, "connect", frames, &[Due::Connect], Then::Open);
     }
 
@@ -393,14 +382,8 @@ impl Known<'_> {
     /// A connect request for the session of `conn`, with everything right.
     pub fn again(&self, conn: Conn) -> ConnectRequest {
         let link = &self.side.links[conn.0];
-        ConnectRequest {
-            last_zxid_seen: link.last_zxid,
-            timeout_ms: TIMEOUT_MS,
-            session: SessionId(link.session),
-            password: link.password.to_vec(),
-            read_only: false,
-            has_read_only: true,
-        }
+        let request = ConnectRequest::again(SessionId(link.session), &link.password, TIMEOUT_MS);
+        ConnectRequest { last_zxid_seen: link.last_zxid, ..request }
     }
     /// The last zxid this connection has seen.
     pub fn last_zxid(&self, conn: Conn) -> i64 {
@@ -430,17 +413,7 @@ impl Side {
 
     fn end_session(&self, session: i64, password: [u8; 16]) -> io::Result<()> {
         let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], self.port)), ANSWER_MAX)?;
-        let mut frame = Vec::new();
-        ConnectRequest {
-            last_zxid_seen: 0,
-            timeout_ms: TIMEOUT_MS,
-            session: SessionId(session),
-            password: password.to_vec(),
-            read_only: false,
-            has_read_only: true,
-        }
-        .write_frame(&mut frame);
-        stream.write_all(&frame)?;
+        stream.write_all(&ConnectRequest::again(SessionId(session), &password, TIMEOUT_MS).frame())?;
         let answer = read_frame(&mut stream, ANSWER_MAX)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let answer = ConnectResponse::decode(&answer).map_err(|_| io::ErrorKind::InvalidData)?;
         if answer.session.0 != 0 {

@@ -590,13 +590,10 @@ fn index(peer: PeerId) -> usize {
 fn bytes_of(mut image: Image) -> Vec<u8> {
     let mut bytes = Vec::new();
     image
-        .write(
-            &mut |part| {
-                bytes.extend_from_slice(part);
-                Ok(())
-            },
-            &mut || (),
-        )
+        .write(&mut |part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        })
         .expect("memory is written");
     bytes
 }

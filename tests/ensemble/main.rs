@@ -1,7 +1,6 @@
 //! Ensembles from bytes to bytes: real shards, replicas, logs and trees over a simulated network and simulated disks. What clients can see.
 #![allow(missing_docs)]
 
-#[path = "../pipeline/driver.rs"]
 mod driver;
 
 mod cluster;
@@ -308,6 +307,8 @@ fn a_follower_with_an_empty_disk_gets_an_image_and_snapshots_it_again() {
     c.start(follower);
     c.until_all_serve();
     assert_eq!(c.openings, [(follower, "SNAP")]);
+    let taken = c.world(follower).replica.summary().snapshots_taken;
+    assert_eq!(taken, 1, "what came may not have been exact at its zxid");
     let reader = c.connect(follower);
     assert_eq!(get(&mut c, &reader, "/a"), "kept");
     c.ok(&reader, |w, i| w.set(i, "/a", "changed"));
@@ -498,6 +499,44 @@ fn a_follower_whose_tree_differs_takes_an_image_once_l17() {
     let reader = c.connect(follower);
     assert_eq!(get(&mut c, &reader, "/a"), "good");
     c.assert_same();
+}
+
+#[test]
+#[should_panic(expected = "for the second time")]
+fn a_follower_whose_tree_differs_again_stops_l17() {
+    let mut c = three();
+    let (follower, other) = (c.followers()[0], c.followers()[1]);
+    let client = c.connect(other);
+    for path in ["/a", "/b"] {
+        c.tamper = Some(follower);
+        c.ok(&client, |w, i| w.create(i, path, "", 0));
+        c.until_all_serve();
+    }
+}
+
+#[test]
+fn what_is_sent_behind_a_sync_waits_for_it_and_keeps_its_order() {
+    let mut c = three();
+    let (a, b) = (c.followers()[0], c.followers()[1]);
+    let (writer, client) = (c.connect(a), c.connect(b));
+    c.ok(&writer, |w, i| w.create(i, "/a", "0", 0));
+    c.deaf.insert(b);
+    c.ok(&writer, |w, i| w.set(i, "/a", "1"));
+    let world = c.world(b);
+    let sync = world.request(client.index, OpCode::Sync, |b| b.put_string("/a"));
+    let get = world.get(client.index, "/a", false);
+    let set = world.set(client.index, "/a", "2");
+    let again = world.request(client.index, OpCode::Sync, |b| b.put_string("/a"));
+    let ephemerals = world.request(client.index, OpCode::GetEphemerals, |b| b.put_string("/"));
+    let last = world.get(client.index, "/a", false);
+    c.settle();
+    c.deaf.clear();
+    c.settle();
+    let frames = c.world(b).take(client.index);
+    let xids: Vec<i32> = frames.iter().filter_map(|f| if let Frame::Reply { xid, err: 0, .. } = f { Some(*xid) } else { None }).collect();
+    assert_eq!(xids, [sync, get, set, again, ephemerals, last]);
+    assert_eq!((data_of(&frames[1]), data_of(&frames[5])), ("1".to_owned(), "2".to_owned()));
+    assert!(zxid_of(&frames[0]) < zxid_of(&frames[2]), "the read between them sees nothing of the write");
 }
 
 #[test]

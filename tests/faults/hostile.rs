@@ -33,17 +33,7 @@ fn ends(mut stream: TcpStream) -> bool {
 }
 
 fn connect_frame() -> Vec<u8> {
-    let request = ConnectRequest {
-        last_zxid_seen: 0,
-        timeout_ms: 30_000,
-        session: SessionId::NONE,
-        password: vec![0; 16],
-        read_only: false,
-        has_read_only: true,
-    };
-    let mut frame = Vec::new();
-    request.write_frame(&mut frame);
-    frame
+    ConnectRequest::new_session(30_000).frame()
 }
 
 fn frame(payload: &[u8]) -> Vec<u8> {

@@ -116,3 +116,44 @@ fn a_standstill_costs_no_live_client_its_session_and_no_acknowledged_write() {
         }
     }
 }
+
+/// Clients that lose their connection shortly before a standstill and come back during it.
+const RETURNING: usize = 30;
+/// Their timeout: time enough to stop the server after the first of them is gone, however slow the machine.
+const RETURNING_MS: i32 = 3_000;
+
+#[test]
+fn a_session_whose_client_waits_to_be_accepted_outlives_a_standstill() {
+    for shards in [1, 2] {
+        let dir = temp_dir();
+        let settings = ["tickTime=100", "minSessionTimeout=200", "maxSessionTimeout=60000"];
+        let server = ServerProcess::start(dir.path(), shards, &settings);
+        let sessions: Vec<_> = (0..RETURNING)
+            .map(|i| {
+                let mut client = RawClient::attach(server.address, SessionId::NONE, [0; 16], 60_000).expect("a session");
+                assert_eq!(client.create(&ephemeral(i), b"", EPHEMERAL).err, 0);
+                (client.session, client.password)
+            })
+            .collect();
+        // Short only from now on: none may end because making the others took long. This takes no write, and no turns.
+        let knock = |timeout_ms| {
+            let knock = |(session, password): &(_, _)| {
+                RawClient::knock(server.address, *session, *password, timeout_ms).expect("the kernel listens")
+            };
+            sessions.iter().map(knock).collect::<Vec<_>>()
+        };
+        for stream in knock(RETURNING_MS) {
+            RawClient::enter(stream).expect("an answer").expect("its session");
+        }
+        server.signal(Signal::STOP);
+        // From now on with time enough for however slowly this test goes on.
+        let knocking = knock(60_000);
+        std::thread::sleep(Duration::from_millis(RETURNING_MS as u64) + Duration::from_secs(1));
+        server.signal(Signal::CONT);
+        for (i, stream) in knocking.into_iter().enumerate() {
+            let mut client = RawClient::enter(stream).expect("an answer").unwrap_or_else(|| panic!("session {i} was lost"));
+            assert_eq!(client.call(OpCode::Exists, &path_watch(&ephemeral(i), false)).err, 0, "its node is there");
+        }
+        server.kill();
+    }
+}

@@ -4,26 +4,25 @@
 //! its doorbell, so a wake-up that is missing shows as a reply or an event that never comes (rule A8).
 #![allow(dead_code)]
 
-use std::collections::{BTreeSet, VecDeque};
+#[path = "disk.rs"]
+mod disk;
+
+pub use disk::{Completion, Disk};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
-use zoo::base::limits::TXN_PAYLOAD_MAX;
-use zoo::base::{ConnId, Instant, Reader, SessionId, ShardId, WallTime, Writer, Zxid};
+use zoo::base::{ConnId, Instant, Reader, ShardId, WallTime, Writer, Zxid};
 use zoo::handoff::{Batch, Bell, Inbox, Publisher, ToReplica, notify};
 use zoo::proto::OpCode;
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
-use zoo::record::TxnHeader;
-use zoo::record::frame::read_frame;
 use zoo::replica::{Input, Output, Replica, ReplicaConfig};
 use zoo::shard::{Close, Shard, ShardConfig};
-use zoo::storage::format::FILE_HEADER_BYTES;
-use zoo::storage::log::{FileId, LogAction, LogConfig, SyncToken};
+use zoo::storage::log::LogConfig;
 use zoo::tree::{Tree, TreeConfig};
-use zoo::zab::{Stored, ZabConfig};
 
 pub const TICK_MS: u64 = 2000;
 pub const TIMEOUT_MS: i32 = 10_000;
@@ -36,8 +35,7 @@ pub struct Setup {
     pub replica: ReplicaConfig,
     pub tree: TreeConfig,
     pub inbox_len: usize,
-    /// `None`: it stands alone.
-    pub member: Option<(ZabConfig, Stored)>,
+    pub inbox_bytes_max: usize,
 }
 
 impl Default for Setup {
@@ -49,6 +47,8 @@ impl Default for Setup {
                 out_buffer_bytes_max: 1 << 20,
                 watches_per_session_max: 10_000,
                 session_outstanding_max: 1000,
+                turn_cost_max: zoo::base::limits::SHARD_TURN_COST_MAX,
+                listing_nodes_per_turn: zoo::base::limits::LISTING_NODES_PER_TURN,
                 multi_ops_max: 100,
                 sessionless_ms: 10_000,
                 min_session_timeout_ms: 2 * TICK_MS as i32,
@@ -69,12 +69,20 @@ impl Default for Setup {
                 container_max_per_minute: 10_000,
                 container_max_never_used_ms: 0,
                 global_outstanding_limit: 1000,
-                log: LogConfig { segment_bytes: 64 << 20, unsynced_bytes_max: 16 << 20, force_sync: true, file_bytes_max: None, dbid: 7 },
+                log: LogConfig {
+                    segment_bytes: 64 << 20,
+                    unsynced_bytes_max: 16 << 20,
+                    force_sync: true,
+                    file_bytes_max: None,
+                    payload_bytes_max: zoo::base::limits::TXN_PAYLOAD_MAX,
+                    dbid: 7,
+                    epochs: zoo::record::epochs::Epochs::NONE,
+                },
                 seed: 1,
             },
             tree: TreeConfig::default(),
             inbox_len: 1024,
-            member: None,
+            inbox_bytes_max: 16 << 20,
         }
     }
 }
@@ -84,19 +92,18 @@ pub struct World {
     pub now: Instant,
     pub replica: Replica,
     pub publisher: Publisher<Batch>,
-    inboxes: Vec<Arc<Inbox<ToReplica>>>,
+    pub inboxes: Vec<Arc<Inbox<ToReplica>>>,
     bells: Vec<Arc<Bell>>,
     pub shards: Vec<ShardSide>,
     pub disk: Disk,
     pub clients: Vec<Client>,
     pub snapshots: Vec<zoo::tree::Image>,
     pub stopped: bool,
-    /// What a member of an ensemble wants done that is not done here.
-    pub orders: VecDeque<Output>,
     /// All shards look between the moment a batch is on the stream and the moment `applied` moves.
     pub look_before_applied: bool,
     /// What the replica has taken in, in order, for whoever wants to know (copies).
     pub taken: Vec<ToReplica>,
+    setup: Setup,
 }
 
 pub struct ShardSide {
@@ -113,37 +120,6 @@ impl Wake for Flag {
     }
 }
 
-/// Completions the log awaits, and what it has written.
-#[derive(Default)]
-pub struct Disk {
-    pub pending: VecDeque<Completion>,
-    pub records: Vec<Record>,
-    /// It completes nothing for the time being.
-    pub is_stalled: bool,
-    named: BTreeSet<FileId>,
-    pub syncs: u64,
-    pub opened: u64,
-    pub closed: u64,
-    pub written_bytes: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub enum Completion {
-    /// What was written to the file up to this zxid when the flush was asked for.
-    Synced(SyncToken, FileId, Zxid),
-    Named(FileId),
-    Cut(Zxid),
-}
-
-/// A transaction in the log.
-#[derive(Clone, Debug)]
-pub struct Record {
-    pub zxid: Zxid,
-    pub payload: Vec<u8>,
-    file: FileId,
-    synced: bool,
-}
-
 /// A socket and what its client has seen.
 pub struct Client {
     pub shard: usize,
@@ -157,6 +133,8 @@ pub struct Client {
     pub paused: bool,
     /// The client does not read.
     pub deaf: bool,
+    /// The server's executor does not get round to this socket.
+    pub neglected: bool,
     pub words: Vec<[u8; 4]>,
     pub attached: bool,
     pub next_xid: i32,
@@ -178,18 +156,14 @@ impl World {
 
     /// A server that has recovered this tree.
     pub fn over(setup: Setup, tree: Tree) -> World {
-        let now = Instant(0).plus_ms(1_000_000);
-        Self::over_at(setup, tree, now)
+        Self::at(Instant(0).plus_ms(1_000_000), setup, tree)
     }
 
-    /// The same at this time.
-    pub fn over_at(setup: Setup, tree: Tree, now: Instant) -> World {
-        let mut replica = match setup.member {
-            None => Replica::new(setup.replica, tree, now),
-            Some((zab, stored)) => Replica::member(setup.replica, tree, zab, stored, now),
-        };
+    fn at(now: Instant, setup: Setup, tree: Tree) -> World {
+        let mut replica = Replica::new(setup.replica.clone(), tree, now, wall_at(now));
         let publisher = Publisher::new();
-        let inboxes: Vec<_> = (0..setup.shards).map(|_| Arc::new(Inbox::new(setup.inbox_len))).collect();
+        let inboxes: Vec<_> =
+            (0..setup.shards).map(|_| Arc::new(Inbox::weighing(setup.inbox_len, setup.inbox_bytes_max, ToReplica::weight))).collect();
         let shards: Vec<_> = (0..setup.shards)
             .map(|i| {
                 let reader = replica.tree_mut().reader();
@@ -209,14 +183,26 @@ impl World {
             clients: Vec::new(),
             snapshots: Vec::new(),
             stopped: false,
-            orders: VecDeque::new(),
             look_before_applied: false,
             taken: Vec::new(),
+            setup,
         }
     }
 
+    /// The power fails and the server starts again, from what its disk (which must keep what it holds) has left; all connections are gone.
+    /// `survives` says how many of so many unflushed bytes are left.
+    pub fn crash(&mut self, survives: impl FnMut(usize) -> usize) {
+        let setup = self.setup.clone();
+        let mut logs = std::mem::take(&mut self.disk).crash(setup.replica.log.force_sync, survives);
+        let tree = disk::recover(&setup.tree, &mut logs);
+        let after = World::at(self.now.plus_ms(1000), setup, tree);
+        let before = std::mem::replace(self, after);
+        self.look_before_applied = before.look_before_applied;
+        self.disk = Disk::after(logs);
+    }
+
     pub fn wall(&self) -> WallTime {
-        WallTime(1_700_000_000_000 + self.now.as_ms() as i64)
+        wall_at(self.now)
     }
 
     // ---- clients ----
@@ -233,6 +219,7 @@ impl World {
             closed: false,
             paused: false,
             deaf: false,
+            neglected: false,
             words: Vec::new(),
             attached: false,
             next_xid: 1,
@@ -340,19 +327,25 @@ impl World {
     /// The server receives at most `max` bytes of what a client has sent; false when there is nothing to receive.
     pub fn deliver(&mut self, client: usize, max: usize) -> bool {
         let c = &mut self.clients[client];
-        if c.closed || c.paused || c.in_flight.is_empty() {
+        let shard = c.shard;
+        let received = !c.neglected && Self::receive(&mut self.shards[shard].shard, c, self.now, max);
+        if received {
+            self.pump(shard);
+        }
+        received
+    }
+
+    fn receive(side: &mut Shard, client: &mut Client, now: Instant, max: usize) -> bool {
+        if client.closed || client.paused || client.in_flight.is_empty() {
             return false;
         }
-        let (shard, conn) = (c.shard, c.conn);
-        let side = &mut self.shards[shard];
-        let room = side.shard.input(conn);
+        let room = side.input(client.conn);
         assert!(!room.is_empty(), "a connection that is read has room");
-        let n = max.min(room.len()).min(c.in_flight.len());
-        for (place, byte) in room.iter_mut().zip(c.in_flight.drain(..n)) {
+        let n = max.min(room.len()).min(client.in_flight.len());
+        for (place, byte) in room.iter_mut().zip(client.in_flight.drain(..n)) {
             *place = byte;
         }
-        side.shard.received(self.now, conn, n);
-        self.pump(shard);
+        side.received(now, client.conn, n);
         true
     }
 
@@ -396,23 +389,10 @@ impl World {
 
     /// The disk completes what it was asked for first; false when there is nothing.
     pub fn disk_step(&mut self) -> bool {
-        if self.disk.is_stalled {
-            return false;
-        }
-        let Some(completion) = self.disk.pending.pop_front() else { return false };
+        let Some(completion) = self.disk.complete() else { return false };
         let input = match completion {
-            Completion::Synced(token, file, upto) => {
-                self.disk.records.iter_mut().filter(|r| r.file == file && r.zxid <= upto).for_each(|r| r.synced = true);
-                Input::LogSynced(token)
-            }
-            Completion::Named(file) => {
-                self.disk.named.insert(file);
-                Input::LogOpened(file)
-            }
-            Completion::Cut(above) => {
-                self.disk.records.retain(|r| r.zxid <= above);
-                Input::LogCut
-            }
+            Completion::Synced(token, ..) => Input::LogSynced(token),
+            Completion::Named(file) => Input::LogOpened(file),
         };
         self.input(input);
         true
@@ -470,9 +450,13 @@ impl World {
     /// A shard looks at the stream without having been woken.
     fn look(&mut self, shard: usize) {
         self.shards[shard].shard.drain(self.now);
+        self.pump(shard);
+        while self.shards[shard].shard.has_work() {
+            self.shards[shard].shard.drain(self.now);
+            self.pump(shard);
+        }
         let applied = self.replica.tree_mut().applied();
         assert_eq!(self.shards[shard].shard.read_zxid(), applied, "a shard is at `applied`, whatever is on the stream (A2)");
-        self.pump(shard);
     }
 
     fn outputs(&mut self) -> bool {
@@ -493,26 +477,22 @@ impl World {
                 Output::Snapshot(image) => self.snapshots.push(image),
                 Output::Fatal(why) => panic!("{why}"),
                 Output::Stopped => self.stopped = true,
-                order => self.orders.push_back(order),
+                _ => panic!("a server that stands alone speaks to no others"),
             }
         }
         self.replica.reclaim();
         did
     }
 
-    /// Every shard gets a reader of the tree that has taken the place of the one before.
-    pub fn replace_tree(&mut self, generation: u64) {
-        for shard in 0..self.shards.len() {
-            let reader = self.replica.tree_mut().reader();
-            self.shards[shard].shard.replace_tree(self.now, generation, reader);
-            self.pump(shard);
-        }
-    }
-
     /// What the reactor does after every call into a shard.
     fn pump(&mut self, shard: usize) {
         let side = &mut self.shards[shard].shard;
         let find = |clients: &mut Vec<Client>, conn| clients.iter().position(|c| c.shard == shard && c.conn == conn).expect("known");
+        while let Some(conn) = side.poll_reap() {
+            let client = find(&mut self.clients, conn);
+            Self::receive(side, &mut self.clients[client], self.now, usize::MAX);
+            side.reaped(self.now, conn);
+        }
         while let Some((conn, reading)) = side.poll_read_change() {
             let client = find(&mut self.clients, conn);
             assert_eq!(self.clients[client].paused, reading, "told only of changes");
@@ -526,13 +506,13 @@ impl World {
         while let Some(conn) = side.poll_transmit() {
             let client = find(&mut self.clients, conn);
             if !self.clients[client].deaf {
-                Self::transmit(side, &mut self.clients[client], self.now);
+                Self::transmit(side, &mut self.clients[client]);
             }
         }
         while let Some((conn, how)) = side.poll_close() {
             let client = find(&mut self.clients, conn);
             if how == Close::AfterOutput {
-                Self::transmit(side, &mut self.clients[client], self.now);
+                Self::transmit(side, &mut self.clients[client]);
             }
             self.clients[client].closed = true;
             side.closed(self.now, conn);
@@ -542,68 +522,27 @@ impl World {
         self.shards[shard].woken.0.store(true, Ordering::Relaxed);
     }
 
-    fn transmit(side: &mut Shard, client: &mut Client, now: Instant) {
+    fn transmit(side: &mut Shard, client: &mut Client) {
         let bytes = side.output(client.conn).to_vec();
         client.received.extend_from_slice(&bytes);
-        side.sent(now, client.conn, bytes.len());
+        side.sent(client.conn, bytes.len());
     }
 
     /// A client that is deaf takes one byte.
     pub fn sip(&mut self, client: usize) {
-        let (shard, now) = (self.clients[client].shard, self.now);
+        let shard = self.clients[client].shard;
         let (side, client) = (&mut self.shards[shard].shard, &mut self.clients[client]);
         let byte = side.output(client.conn)[0];
         client.received.push(byte);
-        side.sent(now, client.conn, 1);
+        side.sent(client.conn, 1);
     }
 
     /// A client that was deaf reads again.
     pub fn listen(&mut self, client: usize) {
         self.clients[client].deaf = false;
-        let (shard, now) = (self.clients[client].shard, self.now);
-        Self::transmit(&mut self.shards[shard].shard, &mut self.clients[client], now);
+        let shard = self.clients[client].shard;
+        Self::transmit(&mut self.shards[shard].shard, &mut self.clients[client]);
         self.pump(shard);
-    }
-}
-
-impl Disk {
-    fn act(&mut self, action: LogAction) {
-        match action {
-            LogAction::Open { .. } => self.opened += 1,
-            LogAction::Write { file, offset, bytes } => self.write(file, offset, &bytes),
-            LogAction::Mark { .. } => {}
-            LogAction::Sync { file, token } => {
-                self.syncs += 1;
-                let upto = self.records.iter().rev().find(|r| r.file == file).map_or(Zxid::ZERO, |r| r.zxid);
-                self.pending.push_back(Completion::Synced(token, file, upto));
-            }
-            LogAction::Name { file, .. } => self.pending.push_back(Completion::Named(file)),
-            LogAction::Close { .. } => self.closed += 1,
-            LogAction::Cut { above, .. } => self.pending.push_back(Completion::Cut(above)),
-        }
-    }
-
-    fn write(&mut self, file: FileId, offset: u64, bytes: &[u8]) {
-        self.written_bytes += bytes.len() as u64;
-        let mut rest = if offset == 0 { &bytes[FILE_HEADER_BYTES..] } else { bytes };
-        while !rest.is_empty() {
-            let frame = read_frame(rest, TXN_PAYLOAD_MAX).expect("whole records are written");
-            let header = TxnHeader::read(&mut Reader::new(frame.payload)).expect("a transaction");
-            self.records.push(Record { zxid: header.zxid, payload: frame.payload.to_vec(), file, synced: false });
-            rest = &rest[frame.len()..];
-        }
-    }
-
-    /// The disk of a server that starts again.
-    pub fn with(records: Vec<(Zxid, Vec<u8>)>) -> Disk {
-        let earlier = FileId(0);
-        let records = records.into_iter().map(|(zxid, payload)| Record { zxid, payload, file: earlier, synced: true }).collect();
-        Disk { records, named: BTreeSet::from([earlier]), ..Disk::default() }
-    }
-
-    /// What a crash at this moment leaves for certain.
-    pub fn durable(&self) -> impl Iterator<Item = &Record> {
-        self.records.iter().filter(|r| r.synced && self.named.contains(&r.file))
     }
 }
 
@@ -617,20 +556,17 @@ fn copy(message: &ToReplica) -> ToReplica {
         }
         ToReplica::Connect { conn, accepted, request } => ToReplica::Connect { conn: *conn, accepted: *accepted, request: request.clone() },
         ToReplica::Detach { conn, session, heard } => ToReplica::Detach { conn: *conn, session: *session, heard: *heard },
-        ToReplica::AllHeard { sessions } => ToReplica::AllHeard { sessions: sessions.clone() },
         ToReplica::Heard { conn, session, heard, at } => ToReplica::Heard { conn: *conn, session: *session, heard: *heard, at: *at },
+        ToReplica::AllHeard { sessions } => ToReplica::AllHeard { sessions: sessions.clone() },
     }
 }
 
+fn wall_at(now: Instant) -> WallTime {
+    WallTime(1_700_000_000_000 + now.as_ms() as i64)
+}
+
 pub fn new_session() -> ConnectRequest {
-    ConnectRequest {
-        last_zxid_seen: 0,
-        timeout_ms: TIMEOUT_MS,
-        session: SessionId::NONE,
-        password: vec![0; 16],
-        read_only: false,
-        has_read_only: true,
-    }
+    ConnectRequest::new_session(TIMEOUT_MS)
 }
 
 pub fn again(response: &ConnectResponse) -> ConnectRequest {

@@ -1,7 +1,7 @@
 //! A plain sequential ZooKeeper: what the messages to the replica must come to, in the order it takes them.
 
 use std::collections::{BTreeMap, HashMap};
-use zoo::base::{ConnKey, Instant, Reader, SessionId, Xid};
+use zoo::base::{ConnKey, Instant, Reader, SessionId, WallTime, Xid};
 use zoo::handoff::ToReplica;
 use zoo::proto::request::RequestHeader;
 use zoo::proto::{OpCode, Request};
@@ -33,6 +33,7 @@ pub struct Txn {
     pub path: Option<String>,
     /// Node events in firing order: (kind, path).
     pub changes: Vec<(i32, String)>,
+    pub opens: Option<SessionId>,
     pub closes: Option<SessionId>,
 }
 
@@ -45,13 +46,25 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(now: Instant) -> Self {
+    pub fn new(wall: WallTime) -> Self {
         let mut state = State::new();
         for path in ["/", "/zookeeper", "/zookeeper/config", "/zookeeper/quota"] {
             state.insert(path.into(), Node::default());
         }
-        let next_session = ((now.as_ms() << 24) >> 8) as i64 | 1 << 56;
-        Model { states: vec![state], txns: vec![Txn::default()], owners: HashMap::new(), next_session }
+        Model { states: vec![state], txns: vec![Txn::default()], owners: HashMap::new(), next_session: first_session(wall) }
+    }
+
+    /// The server has crashed and started again at `wall`: history ends at `head`, and nobody is connected.
+    pub fn crash(&mut self, head: usize, wall: WallTime) {
+        self.states.truncate(head + 1);
+        self.txns.truncate(head + 1);
+        self.owners.clear();
+        for txn in &mut self.txns {
+            txn.by = None; // connections are numbered anew
+            self.owners.extend(txn.opens.map(|session| (session, None)));
+            txn.closes.map(|session| self.owners.remove(&session));
+        }
+        self.next_session = first_session(wall);
     }
 
     pub fn head(&self) -> &State {
@@ -62,9 +75,13 @@ impl Model {
     pub fn take(&mut self, message: &ToReplica) {
         match message {
             ToReplica::Connect { conn, accepted, request } if request.session == SessionId::NONE => {
-                self.owners.insert(SessionId(self.next_session), Some((*conn, *accepted)));
+                while self.owners.contains_key(&SessionId(self.next_session)) {
+                    self.next_session += 1;
+                }
+                let opens = SessionId(self.next_session);
+                self.owners.insert(opens, Some((*conn, *accepted)));
                 self.next_session += 1;
-                self.push(self.head().clone(), Txn::default());
+                self.push(self.head().clone(), Txn { opens: Some(opens), ..Txn::default() });
             }
             ToReplica::Connect { conn, accepted, request } => {
                 if let Some(owner) = self.owners.get_mut(&request.session)
@@ -141,6 +158,11 @@ impl Model {
         }
         self.push(state, txn);
     }
+}
+
+/// Server id, the clock, a counter.
+fn first_session(wall: WallTime) -> i64 {
+    (((wall.0 as u64) << 24) >> 8) as i64 | 1 << 56
 }
 
 fn step(

@@ -42,6 +42,8 @@ struct Run {
     /// The highest zxid any client has been shown.
     shown: i64,
     model: Model,
+    /// What clients of earlier lives of the server have seen.
+    past: Vec<(bool, Vec<Frame>)>,
 }
 
 impl Run {
@@ -50,6 +52,13 @@ impl Run {
         let mut setup = Setup { shards: 1 + prng.below(3) as usize, ..Setup::default() };
         if prng.chance(1, 3) {
             setup.inbox_len = 1 + prng.below(6) as usize;
+        }
+        if prng.chance(1, 3) {
+            setup.inbox_bytes_max = 1 + prng.below(500) as usize;
+        }
+        if prng.chance(1, 2) {
+            setup.shard.turn_cost_max = 1 + prng.below(20) as usize;
+            setup.shard.listing_nodes_per_turn = 1 + prng.below(5) as usize;
         }
         if prng.chance(1, 3) {
             setup.shard.session_outstanding_max = 1 + prng.below(8) as usize;
@@ -63,8 +72,9 @@ impl Run {
         setup.replica.log.force_sync = !prng.chance(1, 8);
         let mut world = World::new(setup);
         world.look_before_applied = prng.chance(1, 4);
-        let model = Model::new(world.now);
-        Run { world, prng, stories: Vec::new(), loose: Vec::new(), shown: 0, model }
+        world.disk.keeps = true;
+        let model = Model::new(world.wall());
+        Run { world, prng, stories: Vec::new(), loose: Vec::new(), shown: 0, model, past: Vec::new() }
     }
 
     fn path(&mut self) -> String {
@@ -150,10 +160,11 @@ impl Run {
 
     fn step(&mut self) {
         let (clients, shards) = (self.world.clients.len() as u64, self.world.shards.len() as u64);
+        let stories = self.stories.len() as u64;
         match self.prng.below(100) {
             0..=3 => self.open(),
-            4..=39 if clients > 0 => {
-                let s = self.prng.below(self.stories.len() as u64) as usize;
+            4..=39 if stories > 0 => {
+                let s = self.prng.below(stories) as usize;
                 if self.stories[s].session.is_some() {
                     for _ in 0..1 + self.prng.below(4) {
                         self.ask(s);
@@ -175,7 +186,8 @@ impl Run {
                 let shard = self.prng.below(shards) as usize;
                 self.world.shard_step(shard);
             }
-            98 if clients > 0 => self.leave(),
+            98 if stories > 0 => self.leave(),
+            99 if self.prng.chance(1, 6) => self.crash(),
             _ => {}
         }
         self.listen();
@@ -202,6 +214,45 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// The power fails in the middle of everything. What was shown to anybody is there afterwards (P2, P3), and with it nothing but what came
+    /// before and, perhaps, some of what came next.
+    fn crash(&mut self) {
+        self.listen();
+        let head = self.model.states.len() as i64 - 1;
+        for story in &mut self.stories {
+            story.ended = true;
+            if !story.abandoned {
+                self.loose.extend(story.session.take());
+            }
+        }
+        self.stories.iter().for_each(|story| self.check_story(story, head));
+        self.past.extend(self.stories.drain(..).map(|s| (s.ended, s.frames)));
+        let prng = &mut self.prng;
+        self.world.crash(|unflushed| if prng.chance(1, 2) { 0 } else { prng.below(unflushed as u64 + 1) as usize });
+        let recovered = crate::driver::applied(&mut self.world).as_i64();
+        assert!((self.shown..=head).contains(&recovered), "{recovered} of {head} is left, {} was shown", self.shown);
+        self.model.crash(recovered as usize, self.world.wall());
+        self.look_round();
+    }
+
+    /// Reads everything and compares it with the model.
+    fn look_round(&mut self) {
+        let (client, _) = self.world.connect(0);
+        self.listen();
+        let state = self.model.head().clone();
+        for path in state.keys().filter(|path| !path.starts_with("/zookeeper")) {
+            self.world.get(client, path, false);
+            self.world.read(client, OpCode::GetChildren, path, false);
+            self.world.settle();
+            let asked = [Asked::Get { path: path.clone(), watch: false }, Asked::Children { path: path.clone(), watch: false }];
+            for (asked, frame) in asked.iter().zip(self.world.take(client)) {
+                let Frame::Reply { zxid, err, body, .. } = frame else { panic!("{frame:?}") };
+                self.check_read(asked, &mut Watching::default(), zxid, err, &body, &[]);
+            }
+        }
+        self.world.hang_up(client);
     }
 
     fn listen(&mut self) {
@@ -419,7 +470,7 @@ fn run(seed: u64) -> Vec<(bool, Vec<Frame>)> {
     run.world.settle();
     run.listen();
     run.check();
-    run.stories.into_iter().map(|s| (s.ended, s.frames)).collect()
+    run.past.into_iter().chain(run.stories.into_iter().map(|s| (s.ended, s.frames))).collect()
 }
 
 #[test]

@@ -43,10 +43,8 @@ impl Client {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_MAX))?;
-        let request = ConnectRequest { last_zxid_seen, timeout_ms, session, password: password.to_vec(), read_only: false, has_read_only: true };
-        let mut frame = Vec::new();
-        request.write_frame(&mut frame);
-        stream.write_all(&frame)?;
+        let request = ConnectRequest { last_zxid_seen, ..ConnectRequest::again(session, password, timeout_ms) };
+        stream.write_all(&request.frame())?;
         let answer = read_frame(&mut stream).ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(Client { stream, session: ConnectResponse::decode(&answer).unwrap() })
     }

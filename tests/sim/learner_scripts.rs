@@ -427,3 +427,20 @@ fn roles_that_end_in_vain_are_followed_by_growing_pauses() {
     s.packet(link, Packet::UpToDate);
     assert!(s.voted.is_some(), "none after a role that served");
 }
+
+#[test]
+fn a_server_that_is_given_no_image_tells_its_history_again() {
+    let mut s = one();
+    s.serve(2);
+    s.zab.resync("the digests differ");
+    s.pump();
+    let mut promises = Vec::new();
+    for _ in 0..4 {
+        s.said();
+        let link = s.follow();
+        s.packet(link, leader_info(3));
+        promises.extend(s.said().iter().filter_map(|line| line.split_once("ACKEPOCH ").map(|(_, promise)| promise.to_string())));
+        s.give(Input::Disconnected(LinkId(link))).run(1_000);
+    }
+    assert_eq!(promises, ["0:0 -1", "0:0 -1", "0:0 -1", "1:3 -1"], "too many who ask would wait for each other");
+}

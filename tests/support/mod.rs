@@ -232,14 +232,20 @@ impl RawClient {
 
     /// Connects with a session; an error when the server goes away meanwhile.
     pub fn try_attach(address: SocketAddr, session: SessionId, password: Password, timeout_ms: i32) -> std::io::Result<Option<Self>> {
+        Self::knock(address, session, password, timeout_ms).and_then(Self::enter)
+    }
+
+    /// Sends a connect request and does not wait for the answer. The kernel lets a client in even while the server stands still.
+    pub fn knock(address: SocketAddr, session: SessionId, password: Password, timeout_ms: i32) -> std::io::Result<TcpStream> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let request =
-            ConnectRequest { last_zxid_seen: 0, timeout_ms, session, password: password.to_vec(), read_only: false, has_read_only: true };
-        let mut out = Vec::new();
-        request.write_frame(&mut out);
-        stream.write_all(&out)?;
+        stream.write_all(&ConnectRequest::again(session, &password, timeout_ms).frame())?;
+        Ok(stream)
+    }
+
+    /// The answer to a connect request; `None` when it is refused.
+    pub fn enter(stream: TcpStream) -> std::io::Result<Option<Self>> {
         let mut input = BufReader::new(stream.try_clone()?);
         let response = ConnectResponse::decode(&read_frame(&mut input)?).expect("well formed");
         if response.timeout_ms == 0 {

@@ -32,9 +32,7 @@ pub(super) fn cons(view: &AdminView) -> String {
 
 /// ` /127.0.0.1:1234[1](queued=0,recved=1,sent=0`, without the closing parenthesis.
 fn short_line(c: &ConnReport) -> String {
-    // Interest ops: a connection without a session is one that asked a four-letter word and is no longer read.
-    let interest = u8::from(c.session.is_some());
-    format!(" /{}[{interest:x}](queued={},recved={},sent={}", c.peer, c.queued, c.received, c.sent)
+    format!(" /{}[{:x}](queued={},recved={},sent={}", c.peer, c.interest, c.queued, c.received, c.sent)
 }
 
 /// What `cons` adds once there is a session.

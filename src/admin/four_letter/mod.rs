@@ -94,7 +94,11 @@ pub struct Needs {
     pub shards: bool,
     pub replica: bool,
     pub process: bool,
-    /// Watches of the shards; sessions, ephemerals and digests of the replica: they may be millions.
+    /// A line per connection.
+    pub connections: bool,
+    /// Watches of the shards: they may be millions.
+    pub watches: bool,
+    /// Sessions, ephemerals and digests of the replica: they, too.
     pub lists: bool,
     /// Walks the data directories.
     pub directories: bool,
@@ -115,10 +119,11 @@ fn needs_of(word: Word) -> Needs {
     let nothing = Needs::default();
     match word {
         Word::Conf | Word::Dirs => Needs { directories: true, ..nothing },
-        Word::Cons => Needs { shards: true, ..nothing },
-        Word::Wchc | Word::Wchp | Word::Wchs => Needs { shards: true, lists: true, ..nothing },
-        Word::Srvr | Word::Stat => Needs { shards: true, replica: true, ..nothing },
-        Word::Dump => Needs { shards: true, replica: true, lists: true, ..nothing },
+        Word::Cons => Needs { shards: true, connections: true, ..nothing },
+        Word::Wchc | Word::Wchp | Word::Wchs => Needs { shards: true, watches: true, ..nothing },
+        Word::Srvr => Needs { shards: true, replica: true, ..nothing },
+        Word::Stat => Needs { shards: true, replica: true, connections: true, ..nothing },
+        Word::Dump => Needs { shards: true, replica: true, connections: true, lists: true, ..nothing },
         Word::Mntr => Needs { shards: true, replica: true, process: true, ..nothing },
         Word::Envi => Needs { process: true, ..nothing },
         Word::Hash => Needs { replica: true, lists: true, ..nothing },

@@ -2,6 +2,7 @@
 
 use crate::admin::report::AdminView;
 use crate::admin::{java_text, version};
+use crate::metrics::PERCENTILES;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
@@ -16,6 +17,7 @@ pub(super) fn mntr(view: &AdminView) -> String {
     znodes(&mut out, view);
     process(&mut out, view);
     counters(&mut out, view);
+    summaries(&mut out, view);
     if view.shards_missing > 0 {
         out.line("zoo_shards_missing", view.shards_missing);
     }
@@ -54,12 +56,12 @@ fn latency(out: &mut Lines, view: &AdminView) {
 }
 
 fn connections(out: &mut Lines, view: &AdminView) {
-    let (local, remote): (Vec<_>, Vec<_>) = view.connections().partition(|c| c.peer.ip().is_loopback());
-    out.line("num_alive_connections", local.len() + remote.len());
+    let sum = view.totals();
+    out.line("num_alive_connections", sum.local_connections + sum.remote_connections);
     out.line("connection_drop_probability", java_text::double(0.0));
     out.line("outstanding_tls_handshake", 0);
-    out.line("non_mtls_local_conn_count", local.len());
-    out.line("non_mtls_remote_conn_count", remote.len());
+    out.line("non_mtls_local_conn_count", sum.local_connections);
+    out.line("non_mtls_remote_conn_count", sum.remote_connections);
 }
 
 fn znodes(out: &mut Lines, view: &AdminView) {
@@ -93,6 +95,20 @@ fn counters(out: &mut Lines, view: &AdminView) {
     out.line("last_client_response_size", text(sizes().map(|s| s.0).max()));
     out.line("min_client_response_size", text(sizes().map(|s| s.1).min()));
     out.line("max_client_response_size", text(sizes().map(|s| s.2).max()));
+}
+
+fn summaries(out: &mut Lines, view: &AdminView) {
+    for (name, summary) in view.summaries() {
+        out.line(&format!("avg_{name}"), java_text::mean(summary.mean()));
+        for (aggregate, value) in [("min", summary.min()), ("max", summary.max()), ("cnt", summary.count()), ("sum", summary.sum())] {
+            out.line(&format!("{aggregate}_{name}"), value);
+        }
+        for (prefix, part) in PERCENTILES {
+            if let Some(value) = summary.quantile(part) {
+                out.line(&format!("{prefix}_{name}"), value);
+            }
+        }
+    }
 }
 
 struct Lines(String);

@@ -19,7 +19,7 @@ pub(super) fn statistics(view: &AdminView) -> String {
         format!("Latency min/avg/max: {}/{}/{}", sum.latency_min_ms, java_text::mean(sum.latency_avg_ms()), sum.latency_max_ms),
         format!("Received: {}", sum.packets_received),
         format!("Sent: {}", sum.packets_sent),
-        format!("Connections: {}", view.connections().count()),
+        format!("Connections: {}", sum.local_connections + sum.remote_connections),
         format!("Outstanding: {}", view.outstanding()),
         format!("Zxid: {}", view.replica.last_zxid),
         format!("Mode: {}", view.mode()),

@@ -4,6 +4,7 @@ use super::*;
 use crate::admin::report::{DirectorySizes, MemberFacts, ServerFacts};
 use crate::admin::version;
 use crate::base::{SessionId, WallTime, Zxid};
+use crate::metrics::ReplicaMetrics;
 use crate::replica::report::{LearnerCounts, MemberReport, ProposalBytes, ReplicaReport, ServerState};
 use crate::shard::{ConnReport, ShardReport};
 use crate::tree::TreeCounts;
@@ -15,6 +16,7 @@ fn connection(port: u16, session: Option<SessionId>) -> ConnReport {
     ConnReport {
         peer: ([127, 0, 0, 1], port).into(),
         session,
+        interest: u8::from(session.is_some()),
         queued: 0,
         received: 12,
         sent: 11,
@@ -36,6 +38,7 @@ fn view() -> AdminView {
     let asker = ConnReport { received: 1, sent: 0, ..connection(40_009, None) };
     let first = ShardReport {
         connections: vec![connection(40_001, Some(ALICE)), asker],
+        local_connections: 2,
         packets_received: 13,
         packets_sent: 11,
         latency_count: 10,
@@ -50,6 +53,8 @@ fn view() -> AdminView {
     let bob = ConnReport { last_cxid: -1, last_zxid: -1, last_op: "NA", queued: 2, ..connection(40_002, Some(BOB)) };
     let second = ShardReport {
         connections: vec![bob],
+        remote_connections: 1,
+        queued: 2,
         packets_received: 7,
         packets_sent: 9,
         latency_count: 2,
@@ -61,6 +66,11 @@ fn view() -> AdminView {
         auth_failed: 0,
         ..ShardReport::default()
     };
+    let (mut first, mut second) = (first, second);
+    [1, 9].into_iter().for_each(|ms| first.metrics.read_ms.record(ms));
+    second.metrics.read_ms.record(3);
+    let mut replica_metrics = ReplicaMetrics::default();
+    replica_metrics.fsync_ms.record(7);
     let replica = ReplicaReport {
         last_zxid: Zxid(0x2a),
         tree: TreeCounts { znodes: 9, ephemerals: 2, data_bytes: 210, sessions: 2 },
@@ -92,6 +102,7 @@ fn view() -> AdminView {
         uptime_ms: 123_456,
         trace_mask: 306,
         replica,
+        replica_metrics,
         shards: vec![first, second],
         directories: DirectorySizes { snapshot_bytes: 424, log_bytes: 67_108_880 },
         ..AdminView::default()
@@ -197,6 +208,14 @@ fn mntr_lines_are_tab_separated_and_unique() {
         ("zk_max_latency", "9"),
         ("zk_packets_received", "20"),
         ("zk_num_alive_connections", "3"),
+        ("zk_non_mtls_remote_conn_count", "1"),
+        ("zk_cnt_readlatency", "3"),
+        ("zk_avg_readlatency", "4.3333"),
+        ("zk_min_readlatency", "1"),
+        ("zk_p50_readlatency", "3"),
+        ("zk_p999_readlatency", "9"),
+        ("zk_sum_updatelatency", "0"),
+        ("zk_max_fsynctime", "7"),
         ("zk_outstanding_requests", "2"),
         ("zk_znode_count", "9"),
         ("zk_watch_count", "4"),
@@ -260,12 +279,20 @@ fn words_outside_the_whitelist_say_so_and_gather_nothing() {
 #[test]
 fn words_for_probes_gather_no_lists() {
     let facts = view().facts;
-    for word in [b"ruok", b"srvr", b"stat", b"mntr", b"isro", b"cons"] {
-        assert!(!needs(*word, &facts).lists, "{}", word.escape_ascii());
+    let lists = |word: &[u8; 4]| {
+        let n = needs(*word, &facts);
+        (n.connections, n.watches, n.lists)
+    };
+    for word in [b"ruok", b"srvr", b"mntr", b"isro"] {
+        assert_eq!(lists(word), (false, false, false), "{}", word.escape_ascii());
     }
-    for word in [b"dump", b"wchs", b"wchc", b"wchp", b"hash"] {
-        assert!(needs(*word, &facts).lists, "{}", word.escape_ascii());
+    for word in [b"stat", b"cons"] {
+        assert_eq!(lists(word), (true, false, false), "{}", word.escape_ascii());
     }
+    for word in [b"wchs", b"wchc", b"wchp"] {
+        assert_eq!(lists(word), (false, true, false), "{}", word.escape_ascii());
+    }
+    assert_eq!((lists(b"dump"), lists(b"hash")), ((true, false, true), (false, false, true)));
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub fn send_image(image: Image) -> io::Result<TaskEnd> {
 
 fn write_image(mut image: Image, to: ThreadEnd) -> io::Result<()> {
     let broken = |_| io::Error::other("the learner is gone");
-    image.write(&mut |piece| to.send(piece.to_vec()).map_err(broken), &mut std::thread::yield_now)?;
+    image.write(&mut |piece| to.send(piece.to_vec()).map_err(broken))?;
     to.send(SIGNATURE.to_vec()).map_err(broken)?;
     to.finish();
     Ok(())

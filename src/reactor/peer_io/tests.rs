@@ -323,7 +323,7 @@ fn an_image_arrives_whole_between_the_packets_around_it() {
         let (here, there) = sides[0].connect(1, (&sides[1], 2)).await;
         let mut tree = Tree::new(TreeConfig::default());
         let mut body: Vec<u8> = Vec::new();
-        tree.begin_image().write(&mut |piece| io::Write::write_all(&mut body, piece), &mut || ()).expect("written");
+        tree.begin_image().write(&mut |piece| io::Write::write_all(&mut body, piece)).expect("written");
         sides[1].io.perform(Output::Send { link: there, packet: Packet::LeaderInfo { zxid: Zxid::new(1, 0), protocol_version: 0x10000 } });
         sides[1].io.send_image(there, tree.begin_image());
         sides[1].send(there, Packet::UpToDate);

@@ -42,7 +42,11 @@ fn a_member_has_zookeepers_defaults() {
     assert_eq!((io.connect_limit, io.set_up_limit), (Duration::from_secs(5), Duration::from_secs(15)));
     assert_eq!((io.learner_connect_limit, io.image_silence), (Duration::from_secs(30), Duration::from_secs(30)));
     assert_eq!((io.hello.peer, io.hello.addresses, io.hello.multi_address), (PeerId(1), vec![("a".to_owned(), 3888)], false));
-    assert_eq!(config.replica(1, 2).server_id, 1, "session ids begin with the server's number");
+    assert_eq!(
+        config.replica(1, config.log(2, crate::record::epochs::Epochs::NONE)).server_id,
+        1,
+        "session ids begin with the server's number"
+    );
 }
 
 #[test]

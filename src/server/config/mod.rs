@@ -23,7 +23,9 @@ pub use error::ConfigError;
 
 use crate::admin::{ServerFacts, Whitelist};
 use crate::base::limits;
+use crate::disk::LogWriter;
 use crate::reactor::peer_io::PeerIoConfig;
+use crate::record::epochs::Epochs;
 use crate::replica::ReplicaConfig;
 use crate::shard::ShardConfig;
 use crate::storage::log::LogConfig;
@@ -112,8 +114,8 @@ pub struct StorageConfig {
     pub pre_alloc_bytes: u64,
     /// `txnLogSizeLimitInKb`, in bytes; `None` is off.
     pub log_file_bytes_max: Option<u64>,
-    /// `zoo.logWriter`: how bytes get into the log.
-    pub log_writer: LogWriter,
+    /// `zoo.logWriter`: how bytes get into the log; `None` chooses the best way for the file system (rule A21).
+    pub log_writer: Option<LogWriter>,
     /// `snapshot.compression.method`.
     pub compression: Compression,
     /// `serializeLastProcessedZxid.enabled`: snapshots end with their zxid.
@@ -124,19 +126,8 @@ pub struct StorageConfig {
     pub snap_log_bytes: Option<u64>,
     /// `autopurge.*`; `None` is off.
     pub purge: Option<PurgeConfig>,
-    /// Longest transaction payload accepted from disk: `jute.maxbuffer` and its extra.
+    /// Longest transaction that is logged: `jute.maxbuffer` and its extra, which is what a ZooKeeper with the same settings can read.
     pub payload_bytes_max: usize,
-}
-
-/// How bytes get into the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogWriter {
-    /// The better one for the file system (rule A21).
-    Auto,
-    /// A memory map.
-    Map,
-    /// Positioned writes.
-    Pwrite,
 }
 
 /// How snapshots are written; each kind has its own file suffix.
@@ -264,7 +255,7 @@ impl ServerConfig {
                 fsync_warning_ms: 1_000,
                 pre_alloc_bytes: PRE_ALLOC_BYTES,
                 log_file_bytes_max: None,
-                log_writer: LogWriter::Auto,
+                log_writer: None,
                 compression: Compression::Checked,
                 snapshot_has_zxid: true,
                 snap_count: 100_000,
@@ -316,6 +307,8 @@ impl ServerConfig {
             digest_enabled: self.znodes.digest_enabled,
             close_session_txn: self.znodes.close_session_txn,
             reconfig_enabled: self.znodes.reconfig_enabled,
+            digest_scheme: self.auth.digest_enabled,
+            payload_bytes_max: self.storage.payload_bytes_max,
             hash_seed,
         }
     }
@@ -328,6 +321,8 @@ impl ServerConfig {
             out_buffer_bytes_max: self.sessions.out_buffer_bytes_max,
             watches_per_session_max: self.sessions.watches_per_session_max,
             session_outstanding_max: limits::SESSION_OUTSTANDING_MAX,
+            turn_cost_max: limits::SHARD_TURN_COST_MAX,
+            listing_nodes_per_turn: limits::LISTING_NODES_PER_TURN,
             multi_ops_max: self.sessions.multi_ops_max,
             sessionless_ms: self.net.sessionless_ms,
             min_session_timeout_ms: self.sessions.min_timeout_ms,
@@ -339,9 +334,9 @@ impl ServerConfig {
         }
     }
 
-    /// What the log needs; `dbid` is the random id of this run's files (rule A23).
+    /// What the log needs; `dbid` is the random id of this run's files, `epochs` is what the directory's epoch files say (rule A23).
     #[must_use]
-    pub fn log(&self, dbid: i64) -> LogConfig {
+    pub fn log(&self, dbid: i64, epochs: Epochs) -> LogConfig {
         // The largest transaction must fit in what may be unsynced, and one flush's worth in a segment (base::limits).
         let unsynced = limits::UNSYNCED_BYTES_MAX.max(self.storage.payload_bytes_max.saturating_mul(2)) as u64;
         LogConfig {
@@ -349,13 +344,15 @@ impl ServerConfig {
             unsynced_bytes_max: unsynced,
             force_sync: self.storage.force_sync,
             file_bytes_max: self.storage.log_file_bytes_max,
+            payload_bytes_max: self.storage.payload_bytes_max,
             dbid,
+            epochs,
         }
     }
 
-    /// What the replica needs; `seed` feeds its jitter.
+    /// What the replica needs; `seed` feeds its jitter, `log` is what `log` gave.
     #[must_use]
-    pub fn replica(&self, seed: u64, dbid: i64) -> ReplicaConfig {
+    pub fn replica(&self, seed: u64, log: LogConfig) -> ReplicaConfig {
         ReplicaConfig {
             server_id: self.ensemble.as_ref().map_or(STANDALONE_SESSION_SERVER_ID, |ensemble| ensemble.me.0),
             tick_ms: self.sessions.tick_ms,
@@ -367,7 +364,7 @@ impl ServerConfig {
             container_max_per_minute: self.znodes.container_max_per_minute,
             container_max_never_used_ms: self.znodes.container_max_never_used_ms,
             global_outstanding_limit: self.sessions.global_outstanding_limit,
-            log: self.log(dbid),
+            log,
             seed,
         }
     }

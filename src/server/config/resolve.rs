@@ -188,8 +188,8 @@ fn storage(settings: &Settings, warnings: &mut Vec<String>) -> Result<StorageCon
         log_writer: choice(
             settings,
             "zoo.logWriter",
-            LogWriter::Auto,
-            &[("auto", LogWriter::Auto), ("map", LogWriter::Map), ("pwrite", LogWriter::Pwrite)],
+            None,
+            &[("auto", None), ("direct", Some(LogWriter::Direct)), ("map", Some(LogWriter::Map)), ("pwrite", Some(LogWriter::Pwrite))],
         )?,
         compression: choice(settings, "snapshot.compression.method", Compression::Checked, &compression)?,
         snapshot_has_zxid: boolean(settings, "serializeLastProcessedZxid.enabled", true)?,

@@ -85,7 +85,10 @@ fn supported_keys_arrive_where_they_belong() {
     assert_eq!(s.log_dir.as_path(), std::path::Path::new("/log"));
     assert_eq!(s.purge, Some(PurgeConfig { retain_count: 5, interval_hours: 2 }));
     assert_eq!((s.snap_count, s.snap_log_bytes, s.log_file_bytes_max), (10, None, Some(3 << 10)));
-    assert_eq!((s.pre_alloc_bytes, s.force_sync, s.compression, s.log_writer), (8 << 10, false, Compression::Snappy, LogWriter::Pwrite));
+    assert_eq!(
+        (s.pre_alloc_bytes, s.force_sync, s.compression, s.log_writer),
+        (8 << 10, false, Compression::Snappy, Some(LogWriter::Pwrite))
+    );
     assert_eq!(s.payload_bytes_max, 4 << 20);
     assert_eq!(
         config.cores,
@@ -101,7 +104,7 @@ fn supported_keys_arrive_where_they_belong() {
     assert_eq!((shard.super_digest.as_deref(), shard.skip_acl), (Some("super:D/InIHSb7yEEbrWz8b9l71RjZJU="), true));
     let tree = config.tree(1);
     assert!(tree.extended_types && tree.enforce_quota && tree.skip_acl && tree.digest_enabled && !tree.reconfig_enabled);
-    let replica = config.replica(1, 2);
+    let replica = config.replica(1, config.log(2, Epochs::NONE));
     assert_eq!((replica.tick_ms, replica.snap_count, replica.container_check_interval_ms), (500, 10, 11));
     assert!(!replica.log.force_sync && replica.log.dbid == 2);
 }
@@ -110,8 +113,13 @@ fn supported_keys_arrive_where_they_belong() {
 fn the_log_always_has_room_for_the_largest_transaction() {
     for lines in ["preAllocSize=1\n", "jute.maxbuffer=104857600\n", "jute.maxbuffer=1024\n"] {
         let (config, _) = with(lines);
-        let log = config.log(0);
+        let log = config.log(0, Epochs::NONE);
         assert!(log.unsynced_bytes_max > config.storage.payload_bytes_max as u64, "{lines}");
+        let largest = config.tree(0).payload_bytes_max;
+        assert!(
+            largest > config.shard(0).frame_bytes_max && largest == log.payload_bytes_max,
+            "what a shard lets in can be logged: {lines}"
+        );
         assert!(log.segment_bytes >= 2 * log.unsynced_bytes_max, "{lines}");
     }
 }
@@ -119,7 +127,7 @@ fn the_log_always_has_room_for_the_largest_transaction() {
 #[test]
 fn bad_values_name_file_line_key_and_what_was_expected() {
     let (_dir, path) = file("dataDir=/data\nclientPort=2181\n\ntickTime=abc\n");
-    let error = ServerConfig::load(&[path.clone()], &|_| None).expect_err("bad value").to_string();
+    let error = ServerConfig::load(std::slice::from_ref(&path), &|_| None).expect_err("bad value").to_string();
     assert_eq!(error, format!("{path}:4: tickTime: \"abc\" is not a whole number from 1 to 107374182"));
 
     let error = load(&["--forceSync", "maybe"]).expect_err("bad value").to_string();

@@ -48,7 +48,7 @@ impl Tree {
             return Err(ErrorCode::BadArguments);
         }
         let parent_path = parent_text(request.path).ok_or(ErrorCode::BadArguments)?;
-        let acl = fix_up(p.auth, request.acl, self.config.hash_seed)?;
+        let acl = fix_up(p.auth, request.acl, &self.config)?;
         let parent = self.node(parent_path)?;
         self.allow(p, &parent, Perms::CREATE)?;
 
@@ -111,18 +111,18 @@ impl Tree {
             return None;
         }
         let parent = self.store.head(parent_text(txn.path)?)?.cell();
-        let existing = self.store.head(txn.path).map(|n| n.cell());
-        if let Some(cell) = existing {
-            self.refresh_acl(stamp, cell, txn.acl);
-            if raises_parent_on_replay(txn.kind) {
-                self.change_parent(stamp, parent, txn.parent_cversion, ChildChange::Keep);
-            }
-            return None;
-        }
-
         let meta = znode::newborn(stamp.zxid, stamp.time, owner, &self.config);
-        let acl = self.acls.acquire(txn.acl, stamp.at, &mut self.undo);
-        let cell = self.store.create(stamp.at, txn.path, &meta, txn.data, &acl);
+        let (acls, undo) = (&mut self.acls, &mut self.undo);
+        let cell = match self.store.create_if_absent(stamp.at, txn.path, &meta, txn.data, || acls.acquire(txn.acl, stamp.at, undo)) {
+            Ok(cell) => cell,
+            Err(existing) => {
+                self.refresh_acl(stamp, existing, txn.acl);
+                if raises_parent_on_replay(txn.kind) {
+                    self.change_parent(stamp, parent, txn.parent_cversion, ChildChange::Keep);
+                }
+                return None;
+            }
+        };
         self.undo.push(UndoOp::Store);
         self.change_parent(stamp, parent, txn.parent_cversion, ChildChange::Add(cell));
         if self.config.digest_enabled {
@@ -130,7 +130,8 @@ impl Tree {
         }
         self.sessions.enter(Owner::of(owner, &self.config), &meta, cell, &mut self.undo);
         self.quota_created(stamp.at, txn.path, txn.data);
-        let parent_acl = self.store.head_of(parent).map(|n| n.acl().clone());
+        let acl_of = |cell| self.store.head_of(cell).map(|n| n.acl().clone());
+        let (parent_acl, acl) = (acl_of(parent), acl_of(cell).expect("a node made just now"));
         effects.events.push(NodeEvent { kind: EventType::NodeCreated, path: txn.path.into(), acl, parent_acl });
         Some(cell)
     }

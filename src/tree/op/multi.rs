@@ -1,7 +1,6 @@
 //! multi: all or nothing, one zxid. Parts are judged and applied one after the other, so that later ones see earlier ones.
 
 use super::{Stamp, answered_as, txn_type};
-use crate::base::limits::TXN_PAYLOAD_MAX;
 use crate::base::{Reader, Writer};
 use crate::proto::response::{write_multi_end, write_multi_error};
 use crate::proto::{ErrorCode, Request};
@@ -27,7 +26,8 @@ impl Tree {
         payload.put_len(parts.len());
         for (i, part) in parts.iter().enumerate() {
             let part_start = payload.len();
-            let room_max = (payload_start + TXN_PAYLOAD_MAX - DIGEST_BYTES).saturating_sub((parts.len() - i) * ERROR_PART_BYTES);
+            let room_max =
+                (payload_start + self.config.payload_bytes_max - DIGEST_BYTES).saturating_sub((parts.len() - i) * ERROR_PART_BYTES);
             if let Err(err) = self.prepare_part(p, stamp, part, payload, reply, &mut effects, room_max) {
                 self.roll_back(&savepoint);
                 payload.truncate(part_start);

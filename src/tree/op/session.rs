@@ -2,7 +2,6 @@
 
 use super::Stamp;
 use crate::base::jute::StringVec;
-use crate::base::limits::JUTE_MAX_BUFFER;
 use crate::base::{SessionId, Writer};
 use crate::tree::{Effects, Tree};
 
@@ -18,7 +17,7 @@ impl Tree {
         for path in paths.iter().flat_map(StringVec::iter) {
             self.apply_delete(stamp, path, effects);
         }
-        for path in self.ephemerals(stamp.session, None) {
+        for path in self.ephemerals(stamp.session) {
             self.apply_delete(stamp, &path, effects);
         }
         effects.closed_session = Some(stamp.session);
@@ -30,8 +29,8 @@ impl Tree {
         let start = out.len();
         out.put_i32(0);
         let mut count = 0i32;
-        for path in self.ephemerals(session, None) {
-            if out.len() - start + 4 + path.len() > JUTE_MAX_BUFFER {
+        for path in self.ephemerals(session) {
+            if out.len() - start + 4 + path.len() > self.config.payload_bytes_max / 2 {
                 break;
             }
             out.put_string(&path);

@@ -19,7 +19,7 @@ impl Tree {
         out: &mut Vec<u8>,
     ) -> Result<(), ErrorCode> {
         validate(path)?;
-        let fixed = fix_up(p.auth, acl, self.config.hash_seed)?;
+        let fixed = fix_up(p.auth, acl, &self.config)?;
         let node = self.node(path)?;
         self.allow(p, &node, Perms::ADMIN)?;
         let version = next_version(node.meta().aversion, version)?;

@@ -22,6 +22,9 @@ pub use plain::{Hold, NodeView, Reader, Writer};
 use crate::base::AclList;
 use std::sync::Arc;
 
+/// Longest path a body can have; far above what a frame or a log record can carry.
+pub const PATH_BYTES_MAX: usize = (1 << 27) - 1;
+
 /// A cell's number. Stable while the node exists; reused after a deleted node's cell has been reclaimed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct CellId(pub u32);

@@ -172,12 +172,25 @@ impl Writer {
     }
     /// Pushes the first body of a new or re-created node.
     pub fn create(&mut self, zxid: Zxid, path: &str, meta: &NodeMeta, data: Option<&[u8]>, acl: &Arc<AclList>) -> CellId {
-        assert!(self.head(path).is_none(), "node exists at the head");
+        self.create_if_absent(zxid, path, meta, data, || Arc::clone(acl)).expect("node exists at the head")
+    }
+    /// The same, or the cell of the node that is there.
+    pub fn create_if_absent(
+        &mut self,
+        zxid: Zxid,
+        path: &str,
+        meta: &NodeMeta,
+        data: Option<&[u8]>,
+        acl: impl FnOnce() -> Arc<AclList>,
+    ) -> Result<CellId, CellId> {
+        if let Some(there) = self.head(path) {
+            return Err(there.cell());
+        }
         let cell = self.cell_for(path);
         let name = self.shared.read().cell(cell).map(|c| Arc::clone(&c.path)).expect("a cell in use");
-        let body = body(zxid, cell, name, *meta, data.map(Arc::from), Arc::clone(acl), OrdSet::new());
+        let body = body(zxid, cell, name, *meta, data.map(Arc::from), acl(), OrdSet::new());
         self.push(zxid, cell, Some(body));
-        cell
+        Ok(cell)
     }
     /// Pushes a body on top of an existing node.
     pub fn change(&mut self, zxid: Zxid, cell: CellId, change: &Change<'_>) {

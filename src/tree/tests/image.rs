@@ -2,6 +2,7 @@
 
 use super::random::{self, rig, run, steps};
 use super::*;
+use crate::base::DecodeError;
 use proptest::prelude::*;
 
 fn bytes_of(image: &mut Image) -> Vec<u8> {
@@ -10,7 +11,7 @@ fn bytes_of(image: &mut Image) -> Vec<u8> {
         out.extend_from_slice(piece);
         Ok(())
     };
-    image.write(&mut sink, &mut || {}).expect("a sink that takes everything");
+    image.write(&mut sink).expect("a sink that takes everything");
     out
 }
 fn load(rig: &Rig, zxid: Zxid, bytes: &[u8]) -> Tree {
@@ -74,22 +75,94 @@ fn bodies_of_an_image_carry_its_zxid() {
 }
 
 #[test]
-fn writing_pauses_between_slices() {
+fn an_image_is_written_in_slices() {
     let mut rig = Rig::new();
     for i in 0..2000 {
         rig.make(&format!("/n{i}"));
     }
-    let (mut pieces, mut pauses) = (0, 0);
+    let mut pieces = 0;
     let mut sink = |piece: &[u8]| {
         pieces += 1;
         assert!(piece.len() < 256 << 10);
         Ok(())
     };
-    rig.tree.begin_image().write(&mut sink, &mut || pauses += 1).expect("a sink that takes everything");
-    assert!(pauses >= 3 && pieces > pauses, "{pauses} pauses, {pieces} pieces");
+    rig.tree.begin_image().write(&mut sink).expect("a sink that takes everything");
+    assert!(pieces >= 4, "{pieces} pieces");
     let mut full = |_: &[u8]| Err(std::io::Error::other("disk full"));
-    let failed = rig.tree.begin_image().write(&mut full, &mut || {});
+    let failed = rig.tree.begin_image().write(&mut full);
     assert_eq!(failed.map_err(|e| e.to_string()), Err("disk full".to_owned()));
+}
+
+#[test]
+fn image_after_image_keeps_one_old_version_of_each_changed_node_and_nothing_when_it_is_done_a6() {
+    const CHANGED: usize = 5;
+    let mut rig = Rig::new();
+    for i in 0..2000 {
+        rig.make(&format!("/n{i}"));
+    }
+    let settle = |rig: &mut Rig| {
+        for _ in 0..3 {
+            rig.tree.reclaim(100_000);
+        }
+    };
+    settle(&mut rig);
+    assert_eq!(rig.tree.retained_versions(), 0, "nobody reads");
+    for _ in 0..3 {
+        let mut image = rig.tree.begin_image();
+        let mut written = 0;
+        // A disk so slow that every node is changed many times while one piece is written.
+        let mut sink = |_: &[u8]| {
+            for round in 0..20 {
+                (0..CHANGED).for_each(|i| drop(rig.request(&set(&format!("/n{i}"), &[round; 100], -1))));
+            }
+            settle(&mut rig);
+            written += 1;
+            assert!(rig.tree.retained_versions() <= CHANGED, "{} after piece {written}", rig.tree.retained_versions());
+            Ok(())
+        };
+        image.write(&mut sink).expect("a sink that takes everything");
+        drop(image);
+        settle(&mut rig);
+        assert_eq!(rig.tree.retained_versions(), 0, "what was kept for the image is given back");
+    }
+}
+
+#[test]
+fn an_image_loads_from_pieces_of_whole_entries_as_it_does_in_one() {
+    let mut rig = Rig::new();
+    for parent in ["/b", "/a", "/a/deep", "/a/deep/er"] {
+        rig.make(parent);
+        (0..20).for_each(|i| rig.make(&format!("{parent}/n{i}")));
+    }
+    rig.make_as("/e", 1);
+    let (zxid, bytes) = (Zxid(rig.zxid), bytes_of(&mut rig.tree.begin_image()));
+    let whole = dump(&load(&rig, zxid, &bytes));
+    // Where entries end: the tables, then every node.
+    let mut r = Reader::new(&bytes);
+    let tables = 4 + 12 * r.i32().expect("a count") as usize;
+    let mut r = Reader::new(&bytes[tables..]);
+    for _ in 0..r.i32().expect("a count") {
+        r.i64().expect("a number");
+        AclVec::read(&mut r).expect("a list");
+    }
+    let mut ends = vec![tables + r.position()];
+    while r.buffer().expect("a path") != Some(b"/") {
+        r.buffer().expect("data");
+        r.take(68).expect("numbers");
+        ends.push(tables + r.position());
+    }
+    let mut loader = ImageLoader::new(rig.tree.config.clone(), zxid);
+    let mut from = 0;
+    for end in ends.into_iter().chain([bytes.len()]) {
+        assert_eq!(loader.take(&bytes[from..end]), Ok(end - from));
+        from = end;
+    }
+    assert_eq!(loader.take(b"what follows"), Ok(0));
+    assert_eq!(dump(&loader.finish(None).expect("whole")), whole);
+    let mut cut = ImageLoader::new(rig.tree.config.clone(), zxid);
+    cut.take(&bytes[..tables]).map(drop).expect_err("the tables come in one piece");
+    let unfinished = ImageLoader::new(rig.tree.config.clone(), zxid).finish(None);
+    assert!(matches!(unfinished.map(drop), Err(ImageError::Decode(0, DecodeError::Truncated))), "no end marker, no tree");
 }
 
 #[test]

@@ -245,7 +245,7 @@ pub(super) fn assert_consistent(tree: &Tree) {
             Owner::Nobody => {}
             Owner::Session(id) => {
                 ephemerals += 1;
-                assert!(tree.ephemerals(id, None).contains(&node.path), "{} is among its session's", node.path);
+                assert!(tree.ephemerals(id).contains(&node.path), "{} is among its session's", node.path);
             }
             Owner::Container => {
                 containers += usize::from(node.children.is_empty());

@@ -14,6 +14,34 @@ fn bytes(read: impl FnOnce(&mut Vec<u8>) -> Result<(), ErrorCode>) -> Result<Vec
     assert_eq!(out[0], 0xee, "appends");
     done.map(|()| out[1..].to_vec())
 }
+/// The children, whole and in pieces of every size, which must not differ.
+fn list(reader: &TreeReader, at: Zxid, path: &str, with_stat: bool, auth: &Auth, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
+    let start = out.len();
+    assert!(reader.get_children(at, path, with_stat, auth, (usize::MAX, usize::MAX), out)?);
+    for nodes in 1..5 {
+        let listing = reader.list_children(at, path, with_stat, auth).expect("as readable as before");
+        assert_eq!(in_pieces(listing, nodes), out[start..], "{nodes} at a time");
+    }
+    Ok(())
+}
+fn count(reader: &TreeReader, at: Zxid, path: &str, auth: &Auth, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
+    out.extend(in_pieces(reader.count_below(at, path, auth)?, usize::MAX));
+    for nodes in 1..5 {
+        assert_eq!(in_pieces(reader.count_below(at, path, auth)?, nodes), out[out.len() - 4..], "{nodes} at a time");
+    }
+    Ok(())
+}
+fn in_pieces(mut listing: Listing, nodes: usize) -> Vec<u8> {
+    let bytes = loop {
+        if let Some(bytes) = listing.measure(nodes) {
+            break bytes;
+        }
+    };
+    let mut out = Vec::new();
+    while !listing.write(nodes, usize::MAX, &mut out) {}
+    assert_eq!(out.len(), bytes, "as long as announced");
+    out
+}
 fn names(body: &[u8]) -> Vec<String> {
     let mut all: Vec<String> = Reader::new(body).string_vec().expect("names").iter().map(str::to_owned).collect();
     all.sort();
@@ -47,18 +75,15 @@ fn odd_paths_are_not_there_and_the_empty_one_is_the_root() {
     for path in ["/missing", "/a/", "a", "//", "/a//b"] {
         assert_eq!(bytes(|out| reader.get_data(at, path, &me, out)), Err(NoNode), "{path}");
         assert_eq!(bytes(|out| reader.exists(at, path, &me, out)), Err(NoNode), "{path}");
-        assert_eq!(bytes(|out| reader.get_children(at, path, true, &me, out)), Err(NoNode), "{path}");
+        assert_eq!(bytes(|out| list(&reader, at, path, true, &me, out)), Err(NoNode), "{path}");
         assert_eq!(bytes(|out| reader.get_acl(at, path, &me, out)), Err(NoNode), "{path}");
-        assert_eq!(bytes(|out| reader.get_all_children_number(at, path, &me, out)), Err(NoNode), "{path}");
+        assert_eq!(bytes(|out| count(&reader, at, path, &me, out)), Err(NoNode), "{path}");
         assert_eq!(reader.change_zxids(at, path), None);
     }
     assert_eq!(bytes(|out| reader.exists(at, "/a\0", &me, out)), Err(BadArguments));
     assert_eq!(bytes(|out| reader.get_data(at, "/a\0", &me, out)), Err(NoNode));
     assert_eq!(bytes(|out| reader.get_data(at, "", &me, out)), bytes(|out| reader.get_data(at, "/", &me, out)));
-    assert_eq!(
-        bytes(|out| reader.get_children(at, "", false, &me, out)).map(|b| names(&b)),
-        Ok(vec!["a".to_owned(), "zookeeper".to_owned()])
-    );
+    assert_eq!(bytes(|out| list(&reader, at, "", false, &me, out)).map(|b| names(&b)), Ok(vec!["a".to_owned(), "zookeeper".to_owned()]));
     assert!(bytes(|out| reader.exists(at, "", &me, out)).is_ok());
     assert!(bytes(|out| reader.get_acl(at, "", &me, out)).is_ok());
 }
@@ -73,15 +98,15 @@ fn children_are_bare_names_with_the_stat_on_request() {
     rig.make("/a/x/deep");
     let (reader, at) = reader(&mut rig);
     let me = Auth::default();
-    let plain = bytes(|out| reader.get_children(at, "/a", false, &me, out)).expect("readable");
+    let plain = bytes(|out| list(&reader, at, "/a", false, &me, out)).expect("readable");
     assert_eq!(names(&plain), ["x", "y", "é中"]);
-    let with_stat = bytes(|out| reader.get_children(at, "/a", true, &me, out)).expect("readable");
+    let with_stat = bytes(|out| list(&reader, at, "/a", true, &me, out)).expect("readable");
     assert_eq!(with_stat[..plain.len()], plain[..]);
     assert_eq!(Stat::read(&mut Reader::new(&with_stat[plain.len()..])), Ok(rig.stat("/a")));
-    let count = |path: &str| bytes(|out| reader.get_all_children_number(at, path, &me, out)).map(|b| Reader::new(&b).i32());
-    assert_eq!(count("/a"), Ok(Ok(4)));
-    assert_eq!(count("/a/y"), Ok(Ok(0)));
-    assert_eq!(count("/"), Ok(Ok(rig.tree.counts().znodes as i32 - 2)));
+    let below = |path: &str| bytes(|out| count(&reader, at, path, &me, out)).map(|b| Reader::new(&b).i32());
+    assert_eq!(below("/a"), Ok(Ok(4)));
+    assert_eq!(below("/a/y"), Ok(Ok(0)));
+    assert_eq!(below("/"), Ok(Ok(rig.tree.counts().znodes as i32 - 2)));
 }
 
 #[test]
@@ -96,8 +121,8 @@ fn reads_need_read() {
     let reads: [Read; 4] = [
         |r, at, who, out| r.get_data(at, "/a", who, out),
         |r, at, who, out| r.exists(at, "/a", who, out),
-        |r, at, who, out| r.get_children(at, "/a", false, who, out),
-        |r, at, who, out| r.get_all_children_number(at, "/a", who, out),
+        |r, at, who, out| list(r, at, "/a", false, who, out),
+        |r, at, who, out| count(r, at, "/a", who, out),
     ];
     for read in reads {
         assert_eq!(bytes(|out| read(&reader, at, &nobody, out)), Err(NoAuth));
@@ -150,7 +175,8 @@ fn multi_read_answers_part_by_part() {
         Request::GetChildren { path: "/a", watch: false, with_stat: false },
     ];
     let mut out = Vec::new();
-    reader.multi_read(at, &parts, &Auth::default(), &mut out);
+    assert_eq!(reader.multi_read(at, &parts, &Auth::default(), 10, &mut Vec::new()), Err(ErrorCode::Marshalling), "longer than it may be");
+    assert_eq!(reader.multi_read(at, &parts, &Auth::default(), 10_000, &mut out), Ok(()));
     let mut want = Vec::new();
     want.extend_from_slice(b"\0\0\0\x04\0\0\0\0\0");
     reader.get_data(at, "/a", &Auth::default(), &mut want).expect("readable");

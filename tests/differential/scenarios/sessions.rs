@@ -127,17 +127,7 @@ pub fn expiry(c: &mut Context<'_>) {
 
 /// A connect request for the shortest session.
 fn idle_connect() -> Vec<u8> {
-    let request = zoo::proto::connect::ConnectRequest {
-        last_zxid_seen: 0,
-        timeout_ms: 1,
-        session: SessionId::NONE,
-        password: vec![0; 16],
-        read_only: false,
-        has_read_only: true,
-    };
-    let mut frame = Vec::new();
-    request.write_frame(&mut frame);
-    frame
+    zoo::proto::connect::ConnectRequest::new_session(1).frame()
 }
 
 pub fn timeouts(c: &mut Context<'_>) {

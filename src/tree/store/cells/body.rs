@@ -6,7 +6,7 @@
 //! the stored cversion only its top bit is kept, the rest follows from the wire value (wire = 2 × stored − children).
 
 use super::super::sync::{AtomicPtr, Canary, MODEL};
-use super::super::{CellId, NodeMeta};
+use super::super::{CellId, NodeMeta, PATH_BYTES_MAX};
 use super::children::ChildSet;
 use crate::base::stat::STAT_WIRE_BYTES;
 use crate::base::{AclList, StatWire};
@@ -27,8 +27,7 @@ const OWN_OWNER: u32 = 8;
 /// Top bit of the stored cversion.
 const CVERSION_TOP: u32 = 16;
 const FLAG_BITS: u32 = 5;
-/// Longest path a body can have; far above what a frame or a log record can carry.
-const PATH_BYTES_MAX: usize = (1 << (32 - FLAG_BITS)) - 1;
+const _: () = assert!(PATH_BYTES_MAX < 1 << (32 - FLAG_BITS));
 
 const OWNER_BYTES: usize = 8;
 const POINTER_BYTES: usize = size_of::<*const u8>();

@@ -113,13 +113,22 @@ impl Shared {
     /// # Safety
     /// The caller is the writer, or a registered reader or hold that is online; it does not use the body beyond its next quiescent point.
     unsafe fn head(&self, path: &str) -> Option<BodyRef> {
+        // SAFETY: as the caller promises.
+        unsafe { self.head_hashed(self.hash(path), path) }
+    }
+
+    /// The same where the path's hash is known already.
+    ///
+    /// # Safety
+    /// As for `head`.
+    unsafe fn head_hashed(&self, hash: u64, path: &str) -> Option<BodyRef> {
         let of_path = |cell| {
             // SAFETY: as the caller promises.
             let head = unsafe { self.head_of(cell) }?;
             (head.path() == path).then_some(head)
         };
         // SAFETY: as the caller promises; tables are freed after a grace period, like bodies.
-        unsafe { self.index.find(self.hash(path), of_path) }
+        unsafe { self.index.find(hash, of_path) }
     }
 
     /// The newest body of a cell.

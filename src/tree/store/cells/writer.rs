@@ -72,21 +72,37 @@ impl Writer {
     /// Pushes the first body of a new (or re-created: the cell is reused) node. The parent is updated by a separate `change`.
     /// Precondition (asserted): absent at the head. No children.
     pub fn create(&mut self, zxid: Zxid, path: &str, meta: &NodeMeta, data: Option<&[u8]>, acl: &std::sync::Arc<AclList>) -> CellId {
+        self.create_if_absent(zxid, path, meta, data, || std::sync::Arc::clone(acl)).expect("created where a node is")
+    }
+
+    /// The same with one look at the index, where the caller does not know whether the node is there: then nothing is done, `acl` is not
+    /// asked for, and the node's cell is the error.
+    pub fn create_if_absent(
+        &mut self,
+        zxid: Zxid,
+        path: &str,
+        meta: &NodeMeta,
+        data: Option<&[u8]>,
+        acl: impl FnOnce() -> std::sync::Arc<AclList>,
+    ) -> Result<CellId, CellId> {
         self.check_stamp(zxid);
-        let tombstone = self.find(path);
-        assert!(tombstone.is_none_or(|body| body.is_tombstone()), "created where a node is");
+        let hash = self.shared.hash(path);
+        // SAFETY: as in `find`.
+        let tombstone = unsafe { self.shared.head_hashed(hash, path) };
+        if let Some(body) = tombstone.filter(|body| !body.is_tombstone()) {
+            return Err(body.cell());
+        }
         let cell = tombstone.map_or_else(|| self.take_cell(), |body| body.cell());
-        let node = Node { meta, data: Data::new(data), acl: std::sync::Arc::clone(acl), children: ChildSet::default() };
+        let node = Node { meta, data: Data::new(data), acl: acl(), children: ChildSet::default() };
         let prev = tombstone.map_or(std::ptr::null_mut(), |body| body.pointer().as_ptr());
         let body = body::allocate(Draft { prev, stamp: zxid.0, cell, path, node: Some(node) });
         self.push(cell, body);
         if tombstone.is_none() {
             // After the cell has its body: a probe that meets the entry finds the path there.
-            let hash = self.shared.hash(path);
             let replaced = self.shared.index.insert(&mut self.fill, hash, cell);
             replaced.into_iter().for_each(|table| self.reclaimer.unlinked(Garbage::Table(table)));
         }
-        cell
+        Ok(cell)
     }
 
     /// Pushes a body on top of an existing node.

@@ -1,0 +1,202 @@
+//! What cores measure while they work: counts, sums and extremes, and percentiles where ZooKeeper has them too.
+//!
+//! Each core owns its metrics and writes them without sharing anything; whoever shows them merges copies. A recording costs a few
+//! nanoseconds. Names are those of ZooKeeper's `mntr`, without `zk_`; what has no counterpart there begins with `zoo_`.
+
+use hdrhistogram::Histogram;
+
+/// Percentiles are right to one part in a hundred, up to this; above, they are this.
+const PERCENTILE_MAX: u64 = 3_600_000;
+const PERCENTILE_DIGITS: u8 = 2;
+/// Percentiles shown, with their prefixes.
+pub const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999)];
+
+/// Values of one kind.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    count: u64,
+    sum: u64,
+    min: u64,
+    max: u64,
+    histogram: Option<Histogram<u64>>,
+}
+
+impl Summary {
+    /// Without percentiles.
+    #[must_use]
+    pub fn basic() -> Self {
+        Summary { count: 0, sum: 0, min: u64::MAX, max: 0, histogram: None }
+    }
+
+    /// With percentiles.
+    #[must_use]
+    pub fn with_percentiles() -> Self {
+        Summary { histogram: Histogram::new_with_max(PERCENTILE_MAX, PERCENTILE_DIGITS).ok(), ..Self::basic() }
+    }
+
+    /// Adds one value.
+    pub fn record(&mut self, value: u64) {
+        self.count += 1;
+        self.sum = self.sum.saturating_add(value);
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        if let Some(histogram) = &mut self.histogram {
+            histogram.saturating_record(value);
+        }
+    }
+
+    /// Adds everything another core has recorded of the same kind.
+    pub fn merge(&mut self, other: &Summary) {
+        self.count += other.count;
+        self.sum = self.sum.saturating_add(other.sum);
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        if let (Some(own), Some(others)) = (&mut self.histogram, &other.histogram) {
+            // They have the same bounds, so every value has a place.
+            let _ = own.add(others);
+        }
+    }
+
+    /// Values recorded.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+    /// Of all values.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+    /// Smallest value; 0 when there is none.
+    #[must_use]
+    pub fn min(&self) -> u64 {
+        if self.count == 0 { 0 } else { self.min }
+    }
+    /// Largest value; 0 when there is none.
+    #[must_use]
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+    /// Mean; 0 when there is no value.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        if self.count == 0 { 0.0 } else { self.sum as f64 / self.count as f64 }
+    }
+    /// The value that so large a part of all values does not exceed; `None` for a summary without percentiles.
+    #[must_use]
+    pub fn quantile(&self, part: f64) -> Option<u64> {
+        self.histogram.as_ref().map(|h| h.value_at_quantile(part).min(self.max))
+    }
+}
+
+/// Of one shard.
+#[derive(Clone, Debug)]
+pub struct ShardMetrics {
+    /// From the receipt of a read to its reply, ms.
+    pub read_ms: Summary,
+    /// The same of writes: the queue, the disk and the way back included.
+    pub update_ms: Summary,
+}
+
+impl Default for ShardMetrics {
+    fn default() -> Self {
+        ShardMetrics { read_ms: Summary::with_percentiles(), update_ms: Summary::with_percentiles() }
+    }
+}
+
+impl ShardMetrics {
+    /// Name and values of each.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &Summary)> {
+        [("readlatency", &self.read_ms), ("updatelatency", &self.update_ms)].into_iter()
+    }
+}
+
+/// Of the replica and its log.
+#[derive(Clone, Debug)]
+pub struct ReplicaMetrics {
+    /// Messages of shards taken up in one turn.
+    pub queue_size: Summary,
+    /// One flush of the log, ms.
+    pub fsync_ms: Summary,
+    /// The same in µs, with percentiles.
+    pub fsync_us: Summary,
+    /// Entries (transactions, ordered answers) published together.
+    pub batch_size: Summary,
+    /// Bytes of the log one flush was asked for.
+    pub flush_bytes: Summary,
+    /// Bytes written since the last flush was asked for.
+    unflushed: u64,
+}
+
+impl Default for ReplicaMetrics {
+    fn default() -> Self {
+        let basic = Summary::basic;
+        let fsync_us = Summary::with_percentiles();
+        ReplicaMetrics { queue_size: basic(), fsync_ms: basic(), fsync_us, batch_size: basic(), flush_bytes: basic(), unflushed: 0 }
+    }
+}
+
+impl ReplicaMetrics {
+    /// The log has been given so many bytes.
+    pub fn written(&mut self, bytes: usize) {
+        self.unflushed += bytes as u64;
+    }
+    /// A flush of all that was written begins.
+    pub fn flush_asked(&mut self) {
+        self.flush_bytes.record(std::mem::take(&mut self.unflushed));
+    }
+    /// A flush has taken so long.
+    pub fn flushed(&mut self, took_us: u64) {
+        self.fsync_ms.record(took_us / 1000);
+        self.fsync_us.record(took_us);
+    }
+
+    /// Name and values of each.
+    pub fn named(&self) -> impl Iterator<Item = (&'static str, &Summary)> {
+        [
+            ("prep_processor_queue_size", &self.queue_size),
+            ("fsynctime", &self.fsync_ms),
+            ("zoo_fsync_us", &self.fsync_us),
+            ("sync_processor_batch_size", &self.batch_size),
+            ("zoo_flush_bytes", &self.flush_bytes),
+        ]
+        .into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_recorded_is_all_zeros() {
+        let s = Summary::with_percentiles();
+        assert_eq!((s.count(), s.sum(), s.min(), s.max(), s.mean(), s.quantile(0.999)), (0, 0, 0, 0, 0.0, Some(0)));
+        assert_eq!(Summary::basic().quantile(0.5), None);
+    }
+
+    #[test]
+    fn merged_cores_are_as_one() {
+        let (mut one, mut other, mut both) = (Summary::with_percentiles(), Summary::with_percentiles(), Summary::with_percentiles());
+        for value in 0..1000 {
+            if value % 3 == 0 { &mut one } else { &mut other }.record(value);
+            both.record(value);
+        }
+        one.merge(&other);
+        one.merge(&Summary::with_percentiles());
+        assert_eq!((one.count(), one.sum(), one.min(), one.max()), (1000, 499_500, 0, 999));
+        for (_, part) in PERCENTILES {
+            assert_eq!(one.quantile(part), both.quantile(part));
+            let (got, exact) = (one.quantile(part).expect("percentiles") as f64, part * 1000.0);
+            assert!((got - exact).abs() <= exact / 50.0, "{part}: {got}");
+        }
+    }
+
+    #[test]
+    fn values_beyond_every_bound_are_counted() {
+        let mut s = Summary::with_percentiles();
+        [u64::MAX, 5].into_iter().for_each(|value| s.record(value));
+        assert_eq!((s.count(), s.sum(), s.min(), s.max()), (2, u64::MAX, 5, u64::MAX));
+        assert!(s.quantile(0.99).expect("percentiles") >= PERCENTILE_MAX);
+    }
+}

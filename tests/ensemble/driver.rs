@@ -1,0 +1,694 @@
+//! One replica, some shards, a disk and clients on one thread: everything but the reactor, one step at a time.
+//!
+//! The disk holds what the log tells it and completes a flush when it is told to. A shard is parked exactly as in the reactor: on
+//! its doorbell, so a wake-up that is missing shows as a reply or an event that never comes (rule A8).
+#![allow(dead_code)]
+
+use std::collections::{BTreeSet, VecDeque};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Wake, Waker};
+use zoo::base::limits::TXN_PAYLOAD_MAX;
+use zoo::base::{ConnId, Instant, Reader, SessionId, ShardId, WallTime, Writer, Zxid};
+use zoo::handoff::{Batch, Bell, Inbox, Publisher, ToReplica, notify};
+use zoo::proto::OpCode;
+use zoo::proto::connect::{ConnectRequest, ConnectResponse};
+use zoo::record::TxnHeader;
+use zoo::record::frame::read_frame;
+use zoo::replica::{Input, Output, Replica, ReplicaConfig};
+use zoo::shard::{Close, Shard, ShardConfig};
+use zoo::storage::format::FILE_HEADER_BYTES;
+use zoo::storage::log::{FileId, LogAction, LogConfig, SyncToken};
+use zoo::tree::{Tree, TreeConfig};
+use zoo::zab::{Stored, ZabConfig};
+
+pub const TICK_MS: u64 = 2000;
+pub const TIMEOUT_MS: i32 = 10_000;
+
+/// What may be varied.
+#[derive(Clone)]
+pub struct Setup {
+    pub shards: usize,
+    pub shard: ShardConfig,
+    pub replica: ReplicaConfig,
+    pub tree: TreeConfig,
+    pub inbox_len: usize,
+    /// `None`: it stands alone.
+    pub member: Option<(ZabConfig, Stored)>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Setup {
+            shards: 1,
+            shard: ShardConfig {
+                listing_nodes_per_turn: 1024,
+                turn_cost_max: 1024,
+                frame_bytes_max: zoo::base::limits::JUTE_MAX_BUFFER,
+                out_buffer_bytes_max: 1 << 20,
+                watches_per_session_max: 10_000,
+                session_outstanding_max: 1000,
+                multi_ops_max: 100,
+                sessionless_ms: 10_000,
+                min_session_timeout_ms: 2 * TICK_MS as i32,
+                max_session_timeout_ms: 20 * TICK_MS as i32,
+                super_digest: None,
+                digest_auth_enabled: true,
+                skip_acl: false,
+                hash_seed: 1,
+            },
+            replica: ReplicaConfig {
+                server_id: 1,
+                tick_ms: TICK_MS,
+                min_session_timeout_ms: 2 * TICK_MS as i32,
+                max_session_timeout_ms: 20 * TICK_MS as i32,
+                snap_count: 100_000,
+                snap_size_limit_bytes: None,
+                container_check_interval_ms: 60_000,
+                container_max_per_minute: 10_000,
+                container_max_never_used_ms: 0,
+                global_outstanding_limit: 1000,
+                log: LogConfig {
+                    segment_bytes: 64 << 20,
+                    unsynced_bytes_max: 16 << 20,
+                    force_sync: true,
+                    file_bytes_max: None,
+                    payload_bytes_max: TXN_PAYLOAD_MAX,
+                    dbid: 7,
+                    epochs: zoo::record::epochs::Epochs::NONE,
+                },
+                seed: 1,
+            },
+            tree: TreeConfig::default(),
+            inbox_len: 1024,
+            member: None,
+        }
+    }
+}
+
+/// Everything.
+pub struct World {
+    pub now: Instant,
+    pub replica: Replica,
+    pub publisher: Publisher<Batch>,
+    inboxes: Vec<Arc<Inbox<ToReplica>>>,
+    bells: Vec<Arc<Bell>>,
+    pub shards: Vec<ShardSide>,
+    pub disk: Disk,
+    pub clients: Vec<Client>,
+    pub snapshots: Vec<zoo::tree::Image>,
+    pub stopped: bool,
+    /// What a member of an ensemble wants done that is not done here.
+    pub orders: VecDeque<Output>,
+    /// All shards look between the moment a batch is on the stream and the moment `applied` moves.
+    pub look_before_applied: bool,
+    /// What the replica has taken in, in order, for whoever wants to know (copies).
+    pub taken: Vec<ToReplica>,
+}
+
+pub struct ShardSide {
+    pub shard: Shard,
+    woken: Arc<Flag>,
+    parked: bool,
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Completions the log awaits, and what it has written.
+#[derive(Default)]
+pub struct Disk {
+    pub pending: VecDeque<Completion>,
+    pub records: Vec<Record>,
+    /// It completes nothing for the time being.
+    pub is_stalled: bool,
+    named: BTreeSet<FileId>,
+    pub syncs: u64,
+    pub opened: u64,
+    pub closed: u64,
+    pub written_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Completion {
+    /// What was written to the file up to this zxid when the flush was asked for.
+    Synced(SyncToken, FileId, Zxid),
+    Named(FileId),
+    Cut(Zxid),
+}
+
+/// A transaction in the log.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub zxid: Zxid,
+    pub payload: Vec<u8>,
+    file: FileId,
+    synced: bool,
+}
+
+/// A socket and what its client has seen.
+pub struct Client {
+    pub shard: usize,
+    pub conn: ConnId,
+    /// Sent by the client, not yet received by the server.
+    pub in_flight: VecDeque<u8>,
+    /// Sent by the server; whole frames are taken from the front.
+    pub received: Vec<u8>,
+    pub closed: bool,
+    /// The server has stopped reading it.
+    pub paused: bool,
+    /// The client does not read.
+    pub deaf: bool,
+    pub words: Vec<[u8; 4]>,
+    pub attached: bool,
+    pub next_xid: i32,
+}
+
+/// One frame from the server.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Frame {
+    Connected(ConnectResponse),
+    Event { zxid: i64, kind: i32, path: String },
+    Reply { xid: i32, zxid: i64, err: i32, body: Vec<u8> },
+}
+
+impl World {
+    pub fn new(setup: Setup) -> World {
+        let tree = Tree::new(setup.tree.clone());
+        Self::over(setup, tree)
+    }
+
+    /// A server that has recovered this tree.
+    pub fn over(setup: Setup, tree: Tree) -> World {
+        let now = Instant(0).plus_ms(1_000_000);
+        Self::over_at(setup, tree, now)
+    }
+
+    /// The same at this time.
+    pub fn over_at(setup: Setup, tree: Tree, now: Instant) -> World {
+        let mut replica = match setup.member {
+            None => Replica::new(setup.replica, tree, now, WallTime(1_700_000_000_000 + now.as_ms() as i64)),
+            Some((zab, stored)) => Replica::member(setup.replica, tree, zab, stored, now, WallTime(1_700_000_000_000 + now.as_ms() as i64)),
+        };
+        let publisher = Publisher::new();
+        let inboxes: Vec<_> = (0..setup.shards).map(|_| Arc::new(Inbox::new(setup.inbox_len))).collect();
+        let shards: Vec<_> = (0..setup.shards)
+            .map(|i| {
+                let reader = replica.tree_mut().reader();
+                let shard = Shard::new(ShardId(i as u16), setup.shard.clone(), reader, publisher.subscribe(), inboxes[i].clone());
+                ShardSide { shard, woken: Arc::new(Flag(AtomicBool::new(true))), parked: false }
+            })
+            .collect();
+        let bells = shards.iter().map(|s| s.shard.bell()).collect();
+        World {
+            now,
+            replica,
+            publisher,
+            inboxes,
+            bells,
+            shards,
+            disk: Disk::default(),
+            clients: Vec::new(),
+            snapshots: Vec::new(),
+            stopped: false,
+            orders: VecDeque::new(),
+            look_before_applied: false,
+            taken: Vec::new(),
+        }
+    }
+
+    pub fn wall(&self) -> WallTime {
+        WallTime(1_700_000_000_000 + self.now.as_ms() as i64)
+    }
+
+    // ---- clients ----
+
+    /// A raw socket.
+    pub fn open(&mut self, shard: usize) -> usize {
+        let peer: SocketAddr = format!("127.0.0.1:{}", 10_000 + self.clients.len()).parse().expect("address");
+        let conn = self.shards[shard].shard.accept(self.now, peer);
+        self.clients.push(Client {
+            shard,
+            conn,
+            in_flight: VecDeque::new(),
+            received: Vec::new(),
+            closed: false,
+            paused: false,
+            deaf: false,
+            words: Vec::new(),
+            attached: false,
+            next_xid: 1,
+        });
+        self.clients.len() - 1
+    }
+
+    pub fn send(&mut self, client: usize, bytes: &[u8]) {
+        self.clients[client].in_flight.extend(bytes);
+    }
+
+    /// A connected client with a new session.
+    pub fn connect(&mut self, shard: usize) -> (usize, ConnectResponse) {
+        self.connect_with(shard, &new_session())
+    }
+
+    pub fn connect_with(&mut self, shard: usize, request: &ConnectRequest) -> (usize, ConnectResponse) {
+        let client = self.open(shard);
+        let mut bytes = Vec::new();
+        request.write_frame(&mut bytes);
+        self.send(client, &bytes);
+        self.settle();
+        match self.take(client).as_slice() {
+            [Frame::Connected(response)] => (client, response.clone()),
+            other => panic!("no connect response but {other:?}"),
+        }
+    }
+
+    /// Sends one request and returns its xid.
+    pub fn request(&mut self, client: usize, op: OpCode, body: impl FnOnce(&mut Vec<u8>)) -> i32 {
+        let xid = self.clients[client].next_xid;
+        self.clients[client].next_xid += 1;
+        self.request_as(client, xid, op as i32, body);
+        xid
+    }
+
+    pub fn request_as(&mut self, client: usize, xid: i32, op: i32, body: impl FnOnce(&mut Vec<u8>)) {
+        let frame = frame(xid, op, body);
+        self.send(client, &frame);
+    }
+
+    pub fn create(&mut self, client: usize, path: &str, data: &str, flags: i32) -> i32 {
+        self.request(client, OpCode::Create, |b| put_create(b, path, data, flags))
+    }
+    pub fn set(&mut self, client: usize, path: &str, data: &str) -> i32 {
+        self.request(client, OpCode::SetData, |b| {
+            b.put_string(path);
+            b.put_string(data);
+            b.put_i32(-1);
+        })
+    }
+    pub fn delete(&mut self, client: usize, path: &str) -> i32 {
+        self.request(client, OpCode::Delete, |b| {
+            b.put_string(path);
+            b.put_i32(-1);
+        })
+    }
+    pub fn get(&mut self, client: usize, path: &str, watch: bool) -> i32 {
+        self.read(client, OpCode::GetData, path, watch)
+    }
+    pub fn read(&mut self, client: usize, op: OpCode, path: &str, watch: bool) -> i32 {
+        self.request(client, op, |b| {
+            b.put_string(path);
+            b.put_bool(watch);
+        })
+    }
+
+    /// Whole frames received since the last call.
+    pub fn take(&mut self, client: usize) -> Vec<Frame> {
+        let c = &mut self.clients[client];
+        let mut frames = Vec::new();
+        while let Some(len) = c.received.first_chunk::<4>().map(|n| i32::from_be_bytes(*n) as usize) {
+            if c.received.len() < 4 + len {
+                break;
+            }
+            let payload: Vec<u8> = c.received.drain(..4 + len).skip(4).collect();
+            if c.attached {
+                frames.push(parse(&payload));
+            } else {
+                frames.push(Frame::Connected(ConnectResponse::decode(&payload).expect("a connect response")));
+                c.attached = true;
+            }
+        }
+        frames
+    }
+
+    /// Replies only, as (xid, zxid, err).
+    pub fn replies(&mut self, client: usize) -> Vec<(i32, i64, i32)> {
+        let frames = self.take(client).into_iter();
+        frames.filter_map(|f| if let Frame::Reply { xid, zxid, err, .. } = f { Some((xid, zxid, err)) } else { None }).collect()
+    }
+
+    /// The client closes its socket.
+    pub fn hang_up(&mut self, client: usize) {
+        let (shard, conn) = (self.clients[client].shard, self.clients[client].conn);
+        if !self.clients[client].closed {
+            self.clients[client].closed = true;
+            self.shards[shard].shard.disconnected(self.now, conn);
+            self.pump(shard);
+        }
+    }
+
+    // ---- steps ----
+
+    /// The server receives at most `max` bytes of what a client has sent; false when there is nothing to receive.
+    pub fn deliver(&mut self, client: usize, max: usize) -> bool {
+        let c = &mut self.clients[client];
+        if c.closed || c.paused || c.in_flight.is_empty() {
+            return false;
+        }
+        let (shard, conn) = (c.shard, c.conn);
+        let side = &mut self.shards[shard];
+        let room = side.shard.input(conn);
+        assert!(!room.is_empty(), "a connection that is read has room");
+        let n = max.min(room.len()).min(c.in_flight.len());
+        for (place, byte) in room.iter_mut().zip(c.in_flight.drain(..n)) {
+            *place = byte;
+        }
+        side.shard.received(self.now, conn, n);
+        self.pump(shard);
+        true
+    }
+
+    /// A shard that was woken drains the stream; false when it is parked.
+    pub fn shard_step(&mut self, shard: usize) -> bool {
+        let side = &mut self.shards[shard];
+        if side.parked && !side.woken.0.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        let bell = self.bells[shard].clone();
+        let waker = Waker::from(side.woken.clone());
+        let ready = pin!(bell.wait(|| side.shard.behind())).poll(&mut Context::from_waker(&waker)).is_ready();
+        side.parked = !ready;
+        if ready {
+            side.shard.drain(self.now);
+            side.shard.replica_has_room(self.now);
+            self.pump(shard);
+        }
+        ready
+    }
+
+    /// The replica takes at most `max` messages of each shard; false when there is nothing to do.
+    pub fn replica_step(&mut self, max: usize) -> bool {
+        let mut did = false;
+        for shard in 0..self.shards.len() {
+            let mut messages = Vec::new();
+            if self.replica.admits() {
+                self.inboxes[shard].drain(&mut messages, max);
+            }
+            did |= !messages.is_empty();
+            for message in messages {
+                self.taken.push(copy(&message));
+                self.replica.handle(self.now, self.wall(), Input::Shard(ShardId(shard as u16), message));
+            }
+            if self.shards[shard].shard.wants_room() && self.inboxes[shard].len() < self.inboxes[shard].capacity() {
+                self.bells[shard].ring();
+            }
+        }
+        self.outputs() || did
+    }
+
+    /// The disk completes what it was asked for first; false when there is nothing.
+    pub fn disk_step(&mut self) -> bool {
+        if self.disk.is_stalled {
+            return false;
+        }
+        let Some(completion) = self.disk.pending.pop_front() else { return false };
+        let input = match completion {
+            Completion::Synced(token, file, upto) => {
+                self.disk.records.iter_mut().filter(|r| r.file == file && r.zxid <= upto).for_each(|r| r.synced = true);
+                Input::LogSynced(token)
+            }
+            Completion::Named(file) => {
+                self.disk.named.insert(file);
+                Input::LogOpened(file)
+            }
+            Completion::Cut(above) => {
+                self.disk.records.retain(|r| r.zxid <= above);
+                Input::LogCut
+            }
+        };
+        self.input(input);
+        true
+    }
+
+    pub fn input(&mut self, input: Input) {
+        self.replica.handle(self.now, self.wall(), input);
+        self.outputs();
+    }
+
+    /// Time passes, in steps of at most one tick; timers fire, everything else settles after each step.
+    pub fn pass(&mut self, ms: u64) {
+        let end = self.now.plus_ms(ms);
+        while self.now < end {
+            self.now = Instant(self.now.0.saturating_add(50_000_000).min(end.0));
+            self.timers();
+            self.settle();
+        }
+    }
+
+    pub fn timers(&mut self) {
+        for shard in 0..self.shards.len() {
+            let side = &mut self.shards[shard].shard;
+            if side.poll_timeout().is_some_and(|at| at <= self.now) {
+                side.handle_timeout(self.now);
+                assert!(side.poll_timeout().is_none_or(|at| at > self.now), "a timer that has fired is over");
+                self.pump(shard);
+            }
+        }
+        if self.replica.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.input(Input::Timeout);
+        }
+    }
+
+    /// Runs until nothing moves.
+    pub fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            for client in 0..self.clients.len() {
+                moved |= self.deliver(client, usize::MAX);
+            }
+            moved |= self.replica_step(usize::MAX);
+            while self.disk_step() {
+                moved = true;
+            }
+            for shard in 0..self.shards.len() {
+                moved |= self.shard_step(shard);
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// A shard looks at the stream without having been woken.
+    fn look(&mut self, shard: usize) {
+        self.shards[shard].shard.drain(self.now);
+        let applied = self.replica.tree_mut().applied();
+        assert_eq!(self.shards[shard].shard.read_zxid(), applied, "a shard is at `applied`, whatever is on the stream (A2)");
+        self.pump(shard);
+    }
+
+    fn outputs(&mut self) -> bool {
+        let mut did = false;
+        while let Some(output) = self.replica.poll_output() {
+            did = true;
+            match output {
+                Output::Log(action) => self.disk.act(action),
+                Output::Publish(batch) => {
+                    let last_zxid = batch.last_zxid;
+                    let published = self.publisher.publish(batch);
+                    if self.look_before_applied {
+                        (0..self.shards.len()).for_each(|shard| self.look(shard));
+                    }
+                    self.replica.published(last_zxid);
+                    notify(&self.bells, &*published, published.position());
+                }
+                Output::Snapshot(image) => self.snapshots.push(image),
+                Output::Fatal(why) => panic!("{why}"),
+                Output::Stopped => self.stopped = true,
+                order => self.orders.push_back(order),
+            }
+        }
+        self.replica.reclaim();
+        did
+    }
+
+    /// Every shard gets a reader of the tree that has taken the place of the one before.
+    pub fn replace_tree(&mut self, generation: u64) {
+        for shard in 0..self.shards.len() {
+            let reader = self.replica.tree_mut().reader();
+            self.shards[shard].shard.replace_tree(self.now, generation, reader);
+            self.pump(shard);
+        }
+    }
+
+    /// What the reactor does after every call into a shard.
+    fn pump(&mut self, shard: usize) {
+        let side = &mut self.shards[shard].shard;
+        let find = |clients: &mut Vec<Client>, conn| clients.iter().position(|c| c.shard == shard && c.conn == conn).expect("known");
+        while let Some(conn) = side.poll_reap() {
+            side.reaped(self.now, conn);
+        }
+        while let Some((conn, reading)) = side.poll_read_change() {
+            let client = find(&mut self.clients, conn);
+            assert_eq!(self.clients[client].paused, reading, "told only of changes");
+            self.clients[client].paused = !reading;
+        }
+        while let Some((conn, word, _)) = side.poll_four_letter() {
+            let client = find(&mut self.clients, conn);
+            self.clients[client].words.push(word);
+            side.answer_four_letter(conn, b"imok");
+        }
+        while let Some(conn) = side.poll_transmit() {
+            let client = find(&mut self.clients, conn);
+            if !self.clients[client].deaf {
+                Self::transmit(side, &mut self.clients[client]);
+            }
+        }
+        while let Some((conn, how)) = side.poll_close() {
+            let client = find(&mut self.clients, conn);
+            if how == Close::AfterOutput {
+                Self::transmit(side, &mut self.clients[client], self.now);
+            }
+            self.clients[client].closed = true;
+            side.closed(self.now, conn);
+        }
+        side.take_kick();
+        // A parked shard that has worked parks anew.
+        self.shards[shard].woken.0.store(true, Ordering::Relaxed);
+    }
+
+    fn transmit(side: &mut Shard, client: &mut Client) {
+        let bytes = side.output(client.conn).to_vec();
+        client.received.extend_from_slice(&bytes);
+        side.sent(client.conn, bytes.len());
+    }
+
+    /// A client that is deaf takes one byte.
+    pub fn sip(&mut self, client: usize) {
+        let shard = self.clients[client].shard;
+        let (side, client) = (&mut self.shards[shard].shard, &mut self.clients[client]);
+        let byte = side.output(client.conn)[0];
+        client.received.push(byte);
+        side.sent(client.conn, 1);
+    }
+
+    /// A client that was deaf reads again.
+    pub fn listen(&mut self, client: usize) {
+        self.clients[client].deaf = false;
+        let shard = self.clients[client].shard;
+        Self::transmit(&mut self.shards[shard].shard, &mut self.clients[client]);
+        self.pump(shard);
+    }
+}
+
+impl Disk {
+    fn act(&mut self, action: LogAction) {
+        match action {
+            LogAction::Open { .. } => self.opened += 1,
+            LogAction::Write { file, offset, bytes } => self.write(file, offset, &bytes),
+            LogAction::Mark { .. } => {}
+            LogAction::Sync { file, token } => {
+                self.syncs += 1;
+                let upto = self.records.iter().rev().find(|r| r.file == file).map_or(Zxid::ZERO, |r| r.zxid);
+                self.pending.push_back(Completion::Synced(token, file, upto));
+            }
+            LogAction::Name { file, .. } => self.pending.push_back(Completion::Named(file)),
+            LogAction::Close { .. } => self.closed += 1,
+            LogAction::Cut { above, .. } => self.pending.push_back(Completion::Cut(above)),
+        }
+    }
+
+    fn write(&mut self, file: FileId, offset: u64, bytes: &[u8]) {
+        self.written_bytes += bytes.len() as u64;
+        let mut rest = if offset == 0 { &bytes[FILE_HEADER_BYTES..] } else { bytes };
+        while !rest.is_empty() {
+            let frame = read_frame(rest).expect("whole records are written");
+            let header = TxnHeader::read(&mut Reader::new(frame.payload)).expect("a transaction");
+            self.records.push(Record { zxid: header.zxid, payload: frame.payload.to_vec(), file, synced: false });
+            rest = &rest[frame.len()..];
+        }
+    }
+
+    /// The disk of a server that starts again.
+    pub fn with(records: Vec<(Zxid, Vec<u8>)>) -> Disk {
+        let earlier = FileId(0);
+        let records = records.into_iter().map(|(zxid, payload)| Record { zxid, payload, file: earlier, synced: true }).collect();
+        Disk { records, named: BTreeSet::from([earlier]), ..Disk::default() }
+    }
+
+    /// What a crash at this moment leaves for certain.
+    pub fn durable(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(|r| r.synced && self.named.contains(&r.file))
+    }
+}
+
+fn copy(message: &ToReplica) -> ToReplica {
+    match message {
+        ToReplica::Request { conn, session, frame, auth } => {
+            ToReplica::Request { conn: *conn, session: *session, frame: frame.clone(), auth: auth.clone() }
+        }
+        ToReplica::Failed { conn, session, xid, err, auth } => {
+            ToReplica::Failed { conn: *conn, session: *session, xid: *xid, err: *err, auth: auth.clone() }
+        }
+        ToReplica::Connect { conn, accepted, request } => ToReplica::Connect { conn: *conn, accepted: *accepted, request: request.clone() },
+        ToReplica::Detach { conn, session, heard } => ToReplica::Detach { conn: *conn, session: *session, heard: *heard },
+        ToReplica::AllHeard { sessions } => ToReplica::AllHeard { sessions: sessions.clone() },
+        ToReplica::Heard { conn, session, heard, at } => ToReplica::Heard { conn: *conn, session: *session, heard: *heard, at: *at },
+    }
+}
+
+pub fn new_session() -> ConnectRequest {
+    ConnectRequest {
+        last_zxid_seen: 0,
+        timeout_ms: TIMEOUT_MS,
+        session: SessionId::NONE,
+        password: vec![0; 16],
+        read_only: false,
+        has_read_only: true,
+    }
+}
+
+pub fn again(response: &ConnectResponse) -> ConnectRequest {
+    ConnectRequest { session: response.session, password: response.password.to_vec(), ..new_session() }
+}
+
+pub fn frame(xid: i32, op: i32, body: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut payload = Vec::new();
+    payload.put_i32(xid);
+    payload.put_i32(op);
+    body(&mut payload);
+    let mut frame = Vec::new();
+    frame.put_buffer(Some(&payload));
+    frame
+}
+
+pub fn put_create(b: &mut Vec<u8>, path: &str, data: &str, flags: i32) {
+    b.put_string(path);
+    b.put_string(data);
+    b.put_raw(zoo::base::AclVec::OPEN.raw());
+    b.put_i32(flags);
+}
+
+fn parse(payload: &[u8]) -> Frame {
+    let mut r = Reader::new(payload);
+    let (xid, zxid, err) = (r.i32().expect("xid"), r.i64().expect("zxid"), r.i32().expect("err"));
+    if xid == -1 {
+        let kind = r.i32().expect("type");
+        assert_eq!(r.i32(), Ok(3), "state is SyncConnected");
+        return Frame::Event { zxid, kind, path: r.string().expect("path").to_string() };
+    }
+    Frame::Reply { xid, zxid, err, body: r.remaining().to_vec() }
+}
+
+/// The data of a getData reply.
+pub fn data_of(frame: &Frame) -> String {
+    match frame {
+        Frame::Reply { err: 0, body, .. } => {
+            String::from_utf8(Reader::new(body).buffer().expect("data").unwrap_or(b"").to_vec()).expect("text")
+        }
+        other => panic!("no data in {other:?}"),
+    }
+}
+
+/// The applied zxid of a world.
+pub fn applied(world: &mut World) -> Zxid {
+    world.replica.tree_mut().applied()
+}
