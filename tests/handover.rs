@@ -10,10 +10,11 @@ mod reference;
 use reference::client::Client;
 use reference::process::{Kind, Server, Settings};
 use reference::request::*;
+use reference::seen::{self, Seen};
 use reference::words;
 use std::collections::BTreeMap;
 use zoo::base::prng::Prng;
-use zoo::base::{Reader, SessionId, Stat};
+use zoo::base::{Reader, SessionId};
 
 /// Requests of one owner's turn; with `snapCount` below, a turn writes several snapshots and logs.
 const TURN: usize = 260;
@@ -37,15 +38,6 @@ fn settings(compression: &str) -> Settings {
     .define("znode.container.checkIntervalMs", "36000000")
 }
 
-/// Everything a client can see of a node.
-#[derive(PartialEq, Debug)]
-struct Seen {
-    data: Option<Vec<u8>>,
-    stat: Stat,
-    acl: Vec<u8>,
-    children: Vec<String>,
-}
-
 /// All nodes below the root, and the live sessions.
 #[derive(PartialEq, Debug)]
 struct Dump {
@@ -54,16 +46,7 @@ struct Dump {
 }
 
 fn dump(port: u16, reader: &mut Client) -> Dump {
-    let mut nodes = BTreeMap::new();
-    let mut todo = vec!["/".to_owned()];
-    while let Some(path) = todo.pop() {
-        let (data, stat) = reader.data(&path);
-        let acl = reader.ok(&get_acl(&path)).body;
-        let children = reader.children(&path);
-        let prefix = if path == "/" { "" } else { &path };
-        todo.extend(children.iter().map(|c| format!("{prefix}/{c}")));
-        nodes.insert(path, Seen { data, stat, acl, children });
-    }
+    let nodes = seen::below(reader, "/");
     let text = words::ask(port, "dump").unwrap();
     let mut sessions: Vec<_> =
         text.lines().take_while(|l| !l.starts_with("ephemeral")).filter_map(|l| l.strip_prefix('\t')).map(str::to_owned).collect();
@@ -72,14 +55,7 @@ fn dump(port: u16, reader: &mut Client) -> Dump {
 }
 
 fn assert_same(before: &Dump, after: &Dump, story: &str) {
-    for (path, seen) in &before.nodes {
-        match after.nodes.get(path) {
-            Some(now) => assert_eq!(seen, now, "{story}: {path} has changed"),
-            None => panic!("{story}: {path} is gone"),
-        }
-    }
-    let new: Vec<_> = after.nodes.keys().filter(|p| !before.nodes.contains_key(*p)).collect();
-    assert!(new.is_empty(), "{story}: {new:?} are new");
+    seen::assert_same(&before.nodes, &after.nodes, story);
     assert_eq!(before.sessions, after.sessions, "{story}: sessions");
 }
 

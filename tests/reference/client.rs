@@ -1,7 +1,7 @@
 //! A small blocking client: one request, one reply.
 
 use super::request::{self, Request};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 use zoo::base::{Reader, SessionId, Stat};
@@ -35,12 +35,18 @@ impl Client {
     }
 
     pub fn attach_with(port: u16, session: SessionId, password: &[u8], timeout_ms: i32) -> Client {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(ANSWER_MAX)).unwrap();
-        stream.write_all(&ConnectRequest::again(session, password, timeout_ms).frame()).unwrap();
-        let session = ConnectResponse::decode(&read_frame(&mut stream).expect("an answer to the connect request")).unwrap();
-        Client { stream, session }
+        Self::try_attach(port, session, password, timeout_ms, 0).expect("an answer to the connect request")
+    }
+
+    /// The same from a server that may be gone, or have no role yet, or not have come as far as this client has seen.
+    pub fn try_attach(port: u16, session: SessionId, password: &[u8], timeout_ms: i32, last_zxid_seen: i64) -> io::Result<Client> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
+        let request = ConnectRequest { last_zxid_seen, ..ConnectRequest::again(session, password, timeout_ms) };
+        stream.write_all(&request.frame())?;
+        let answer = read_frame(&mut stream).ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(Client { stream, session: ConnectResponse::decode(&answer).unwrap() })
     }
 
     /// Bytes as they are; a failure shows when the answer is read.

@@ -4,4 +4,5 @@
 pub mod client;
 pub mod process;
 pub mod request;
+pub mod seen;
 pub mod words;
