@@ -24,8 +24,8 @@ const RING_DEPTH: usize = 128;
 pub(super) const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 3600);
 /// How long an executor may take to begin; milliseconds are usual. Then the start has failed.
 const START_PATIENCE: Duration = Duration::from_secs(30);
-/// How long an executor may sleep with work to do; each nudge costs an idle one a few microseconds.
-const NUDGE_EVERY: Duration = Duration::from_millis(100);
+/// How long an executor may sleep with work to do. Ten times a second would cost an idle one 0.1 % of a core.
+const NUDGE_EVERY: Duration = Duration::from_secs(1);
 
 /// Why an executor does not run.
 #[derive(Debug)]
@@ -145,17 +145,21 @@ pub struct Nudges {
 impl Nudges {
     /// Starts the thread.
     pub fn start() -> io::Result<Self> {
+        Self::start_every(NUDGE_EVERY)
+    }
+
+    fn start_every(interval: Duration) -> io::Result<Self> {
         let (sender, wakers) = mpsc::channel();
-        std::thread::Builder::new().name("zoo-nudge".into()).spawn(move || nudge(&wakers, NUDGE_EVERY))?;
+        std::thread::Builder::new().name("zoo-nudge".into()).spawn(move || nudge(&wakers, interval))?;
         Ok(Nudges { sender })
     }
 }
 
-fn nudge(added: &Receiver<Waker>, every: Duration) {
+fn nudge(added: &Receiver<Waker>, interval: Duration) {
     let _guard = super::AbortOnPanic;
     let mut wakers = Vec::new();
     loop {
-        match added.recv_timeout(every) {
+        match added.recv_timeout(interval) {
             Ok(waker) => wakers.push(waker),
             Err(RecvTimeoutError::Timeout) => wakers.iter().for_each(Waker::wake_by_ref),
             Err(RecvTimeoutError::Disconnected) => return,
@@ -168,6 +172,10 @@ mod tests {
     use super::*;
     use std::task::Wake;
 
+    fn nudges() -> Nudges {
+        Nudges::start_every(Duration::from_millis(5)).expect("a thread")
+    }
+
     struct Heard(Sender<()>);
 
     impl Wake for Heard {
@@ -178,7 +186,7 @@ mod tests {
 
     #[test]
     fn who_is_nudged_is_nudged_again_and_again_until_nobody_wants_it_any_more() {
-        let nudges = Nudges::start().expect("a thread");
+        let nudges = nudges();
         let added: Vec<_> = (0..2)
             .map(|_| {
                 let (heard, hears) = mpsc::channel();
@@ -196,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_nudge_reaches_an_executor_that_sleeps_and_waits_for_nothing_else() {
-        let nudges = Nudges::start().expect("a thread");
+        let nudges = nudges();
         let sender = nudges.sender.clone();
         let main = move || {
             let mut polls = 0;
@@ -214,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_executor_that_has_not_begun_within_the_bound_is_an_error_and_never_begins() {
-        let nudges = Nudges::start().expect("a thread");
+        let nudges = nudges();
         let (open, gate) = mpsc::channel::<()>();
         let (ran, runs) = mpsc::channel();
         let make = move || {
@@ -231,7 +239,7 @@ mod tests {
 
     #[test]
     fn an_executor_that_cannot_be_set_up_says_why_and_one_whose_thread_panics_too() {
-        let nudges = Nudges::start().expect("a thread");
+        let nudges = nudges();
         let place = Placement::Fixed(1 << 20);
         let start = |name: &str, place| Executor::start(name.into(), place, &nudges, || async {});
         assert!(matches!(start("nowhere", place), Err(NotBegun::Failed(reason)) if !reason.is_empty()), "there is no such core");
