@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 /// As the server's executors.
 const IO_MEMORY: usize = 64 << 10;
 const RING_DEPTH: usize = 128;
+/// Never, as the server has it.
+const PREEMPT_TIMER: Duration = Duration::from_secs(24 * 3600);
 /// As the log's segments.
 const SEGMENT_BYTES: usize = 64 << 20;
 /// One write while filling.
@@ -74,6 +76,7 @@ fn measure(path: &Path, file: File, blocks: usize, rounds: usize) {
     LocalExecutorBuilder::new(Placement::Unbound)
         .io_memory(IO_MEMORY)
         .ring_depth(RING_DEPTH)
+        .preempt_timer(PREEMPT_TIMER)
         .spawn(move || async move {
             // SAFETY: the file is this program's own, was fully allocated above, and nobody truncates it.
             let map = unsafe { MmapOptions::new().len(SEGMENT_BYTES).map_mut(&file) }.expect("a regular file can be mapped");

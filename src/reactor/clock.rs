@@ -93,13 +93,9 @@ fn no_timer(error: &dyn Display) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use glommio::LocalExecutorBuilder;
+    use crate::reactor::executor::run;
     use std::rc::Rc;
     use std::time::Duration;
-
-    fn run<F: Future<Output = ()> + 'static>(body: impl FnOnce() -> F + Send + 'static) {
-        LocalExecutorBuilder::default().io_memory(64 << 10).spawn(body).expect("executor").join().expect("runs");
-    }
 
     #[test]
     fn an_alarm_rings_once_at_its_deadline() {

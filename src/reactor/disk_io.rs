@@ -271,10 +271,10 @@ impl Snapshots {
 mod tests {
     use super::*;
     use crate::disk::{LogWriter, SegmentsConfig, dir};
+    use crate::reactor::executor;
     use crate::storage::format::{MARK_FILE, SPARE_PREFIX};
     use crate::storage::mark::MARK_FILE_BYTES;
     use crate::tree::{Tree, TreeConfig};
-    use glommio::LocalExecutorBuilder;
     use std::io::Write;
     use std::path::Path;
 
@@ -299,8 +299,7 @@ mod tests {
     fn with_files<F: Future<Output = ()>>(dir: &Path, body: impl FnOnce(LogFiles, Arc<Inbox<ToReplicaTask>>) -> F + Send + 'static) {
         let control = Arc::new(Inbox::new(16));
         let disk = disk(dir, &control);
-        let executor = LocalExecutorBuilder::default().io_memory(64 << 10);
-        executor.spawn(move || async move { body(files(disk, &control), control).await }).expect("executor").join().expect("runs");
+        executor::run(move || async move { body(files(disk, &control), control).await });
     }
 
     fn files(disk: Disk, control: &Arc<Inbox<ToReplicaTask>>) -> LogFiles {

@@ -167,6 +167,13 @@ fn nudge(added: &Receiver<Waker>, interval: Duration) {
     }
 }
 
+/// Runs a test's body on an executor of its own and waits for its end.
+#[cfg(test)]
+pub(super) fn run<F: Future<Output = ()> + 'static>(body: impl FnOnce() -> F + Send + 'static) {
+    let executor = LocalExecutorBuilder::default().io_memory(IO_MEMORY).preempt_timer(PREEMPT_TIMER);
+    executor.spawn(body).expect("executor").join().expect("runs");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

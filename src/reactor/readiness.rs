@@ -92,13 +92,12 @@ impl Ready {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use glommio::LocalExecutorBuilder;
+    use crate::reactor::executor;
     use rustix::io::{read, write};
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     fn run<F: Future<Output = ()> + 'static>(body: impl FnOnce(Readiness) -> F + Send + 'static) {
-        let body = || async { body(Readiness::of_this_executor().expect("a set")).await };
-        LocalExecutorBuilder::default().io_memory(64 << 10).spawn(body).expect("executor").join().expect("runs");
+        executor::run(|| async { body(Readiness::of_this_executor().expect("a set")).await });
     }
 
     /// The client's end and ours, which is in the set under this number.

@@ -47,15 +47,13 @@ fn no_ring(error: &io::Error) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reactor::executor::PREEMPT_TIMER;
-    use glommio::LocalExecutorBuilder;
+    use crate::reactor::executor::run;
     use std::rc::Rc;
     use std::time::Duration;
 
     #[test]
     fn a_task_that_always_has_more_to_do_keeps_nothing_in_the_ring_waiting() {
-        let executor = LocalExecutorBuilder::default().io_memory(64 << 10).preempt_timer(PREEMPT_TIMER);
-        let run = executor.spawn(|| async {
+        run(|| async {
             let done = Rc::new(Cell::new(false));
             let timer = glommio::spawn_local({
                 let done = done.clone();
@@ -71,6 +69,5 @@ mod tests {
             }
             timer.await;
         });
-        run.expect("executor").join().expect("runs");
     }
 }

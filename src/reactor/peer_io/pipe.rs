@@ -180,12 +180,7 @@ impl Drop for ThreadEnd {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use glommio::LocalExecutorBuilder;
-
-    /// Runs a task end on an executor of its own.
-    fn run<F: Future<Output = ()> + 'static>(body: impl FnOnce() -> F + Send + 'static) {
-        LocalExecutorBuilder::default().io_memory(64 << 10).spawn(body).expect("executor").join().expect("runs");
-    }
+    use crate::reactor::executor::run;
 
     #[test]
     fn everything_arrives_in_order_and_then_the_end_in_both_directions() {

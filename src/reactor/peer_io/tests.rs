@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::base::PeerId;
+use crate::reactor::executor::run;
 use crate::tree::{Tree, TreeConfig};
 use crate::zab::membership::{Member, MemberAddress, MemberKind};
 use crate::zab::wire;
 use crate::zab::{EpochFile, EpochToken, LearnerInfo, Notification, ServerState, Vote};
-use glommio::LocalExecutorBuilder;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Mutex;
@@ -84,10 +84,6 @@ fn servers(count: i64, link_bytes_max: usize) -> Vec<Side> {
         Side { io, election_port, quorum_port, control, history, epochs }
     };
     ports.into_iter().zip(1..).map(|((election, quorum), id)| start((election, quorum), id)).collect()
-}
-
-fn run<F: Future<Output = ()> + 'static>(body: impl FnOnce() -> F + Send + 'static) {
-    LocalExecutorBuilder::default().io_memory(64 << 10).spawn(body).expect("executor").join().expect("runs");
 }
 
 impl Side {
