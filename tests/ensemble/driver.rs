@@ -545,7 +545,7 @@ impl World {
         while let Some((conn, how)) = side.poll_close() {
             let client = find(&mut self.clients, conn);
             if how == Close::AfterOutput {
-                Self::transmit(side, &mut self.clients[client], self.now);
+                Self::transmit(side, &mut self.clients[client]);
             }
             self.clients[client].closed = true;
             side.closed(self.now, conn);

@@ -2,6 +2,7 @@
 
 use crate::base::Instant;
 use crate::reactor::clock;
+use crate::reactor::way::Way;
 use crate::zab::membership::MemberAddress;
 use glommio::io::PollableFd;
 use glommio::timer::Timer;
@@ -163,6 +164,7 @@ pub async fn accept_all(listener: TcpListener, keep_alive: bool, mut accepted: i
         Ok(listener) => listener,
         Err(e) => crate::reactor::fatal(&format!("a port for other servers cannot be used: {e}")),
     };
+    let way = Way::of_this_executor();
     loop {
         match rustix::net::acceptfrom_with(listener.get_ref(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok((fd, peer)) => {
@@ -170,7 +172,7 @@ pub async fn accept_all(listener: TcpListener, keep_alive: bool, mut accepted: i
                 if let Some(socket) = peer.and_then(|peer| PeerSocket::new(fd, peer, keep_alive).ok()) {
                     accepted(socket);
                 }
-                glommio::executor().yield_now().await;
+                way.give().await;
             }
             Err(Errno::AGAIN) => {
                 if let Err(e) = listener.readable().await {
