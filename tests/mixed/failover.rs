@@ -5,7 +5,7 @@ use crate::reference::process::Kind::{self, Java, Zoo};
 use crate::writers::Writers;
 
 /// Leaderships that end by a kill -9.
-const KILLS: usize = 3;
+const KILLS: usize = 2;
 
 fn leaders_are_killed(kinds: [Kind; 3]) {
     let mut members = Mixed::prepare(kinds);
@@ -18,7 +18,11 @@ fn leaders_are_killed(kinds: [Kind; 3]) {
         let took = writers.go_on(&members);
         let others: Vec<usize> = (1..=3).filter(|id| *id != leader).collect();
         let next = members.settled(&others);
-        println!("{kinds:?}: {leader} ({:?}) killed, {next} ({:?}) leads, writes again after {took:.1?}", kinds[leader - 1], kinds[next - 1]);
+        println!(
+            "{kinds:?}: {leader} ({:?}) killed, {next} ({:?}) leads, writes again after {took:.1?}",
+            kinds[leader - 1],
+            kinds[next - 1]
+        );
         writers.go_on(&members);
         members.run(leader);
         leader = members.settled(&[1, 2, 3]);

@@ -5,8 +5,8 @@ use crate::reference::client::Client;
 use crate::reference::request::{PERSISTENT, create, set_data, sync};
 use crate::session::Session;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -74,10 +74,19 @@ impl Written {
         let top = format!("/written/{}", self.writer);
         let there: BTreeSet<String> = client.children(&top).into_iter().collect();
         let lost: Vec<_> = self.nodes.iter().filter(|name| !there.contains(*name)).collect();
-        assert!(lost.is_empty(), "member {member} has lost {} of {} writes of writer {}: {lost:?}", lost.len(), self.nodes.len(), self.writer);
+        assert!(
+            lost.is_empty(),
+            "member {member} has lost {} of {} writes of writer {}: {lost:?}",
+            lost.len(),
+            self.nodes.len(),
+            self.writer
+        );
         let version = client.data(&top).1.version;
         let (counted, attempted) = (self.counted, self.attempted);
-        assert!((counted..=attempted).contains(&version), "member {member} shows {version} changes, of {attempted} {counted} were acknowledged");
+        assert!(
+            (counted..=attempted).contains(&version),
+            "member {member} shows {version} changes, of {attempted} {counted} were acknowledged"
+        );
     }
 }
 
