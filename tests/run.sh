@@ -44,7 +44,7 @@ skip() { skipped=$((skipped + 1)); say "SKIPPED $*"; }
 share() {
     case $1 in
         unit) echo 360 ;; plain) echo 120 ;; loom) echo 180 ;; process) echo 120 ;;
-        clients) echo 480 ;; differential) echo 150 ;; handover) echo 150 ;; mixed) echo 150 ;; build) echo 300 ;;
+        clients) echo 480 ;; differential) echo 150 ;; handover) echo 150 ;; mixed) echo 300 ;; build) echo 300 ;;
     esac
 }
 

@@ -149,4 +149,5 @@ fn a_java_ensemble_becomes_ours_and_goes_back_server_by_server() {
     living.end(&members);
     println!("{:5.1?}: all {} acknowledged writes are everywhere", began.elapsed(), writers.finish(&members));
     members.all_agree();
+    members.no_other_tree();
 }

@@ -24,6 +24,7 @@ fn observes(kinds: [Kind; 3]) {
     writers.finish(&members);
     members.write_everywhere(&[1, 2, 3], "last");
     members.all_agree();
+    members.no_other_tree();
 }
 
 #[test]

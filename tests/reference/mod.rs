@@ -2,6 +2,8 @@
 #![allow(dead_code, missing_docs, clippy::unwrap_used)] // each test binary uses its own part
 
 pub mod client;
+#[path = "../support/ports.rs"]
+mod ports;
 pub mod process;
 pub mod request;
 pub mod seen;

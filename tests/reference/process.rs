@@ -1,8 +1,8 @@
 //! A server process: ours or the reference one, on a free loopback port, with its directory, killed when dropped.
 
+pub use super::ports::free_port;
 use super::words;
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -133,11 +133,6 @@ impl Drop for Server {
             let _ = self.child.wait();
         }
     }
-}
-
-/// A port nobody listens on at this moment.
-pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
 }
 
 /// The class path of the reference server, from `tests/oracle.sh`, which fetches the jars when they are missing.

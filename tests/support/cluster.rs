@@ -1,11 +1,11 @@
 //! An ensemble of real server processes on loopback.
 
+use crate::support::ports::free_port;
 use crate::support::{PATIENCE, RawClient, ServerProcess, temp_dir, wait_until};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::ExitStatus;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use zoo::base::SessionId;
@@ -31,19 +31,6 @@ pub struct Cluster {
 }
 
 static TURN: Mutex<()> = Mutex::new(());
-
-/// A port nobody listens on, given out once. Below those that the kernel gives to clients: a member that is down must find its own free when it
-/// comes back.
-pub fn free_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    loop {
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = 20_000 + ((std::process::id().wrapping_mul(61) + n) % 12_000) as u16;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-}
 
 /// Generous limits in time: a loaded machine is no reason for an election.
 const TIMES: [&str; 4] = ["tickTime=200", "initLimit=100", "syncLimit=40", "maxSessionTimeout=60000"];

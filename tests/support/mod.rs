@@ -1,6 +1,8 @@
 //! Real servers and a raw client for tests of whole processes. The client knows frames and nothing else: no retries, no pings.
 #![allow(dead_code)] // each test binary uses a part of it
 
+pub mod ports;
+
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
