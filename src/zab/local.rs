@@ -5,6 +5,7 @@ use super::config::Stored;
 use super::input::EpochToken;
 use super::message::Payload;
 use super::output::EpochFile;
+use super::planted::{Bug, Planted};
 use super::tail::Tail;
 use crate::base::Zxid;
 
@@ -32,11 +33,12 @@ pub struct Local {
     pub tail: Tail,
     work: Option<DiskWork>,
     tokens: u64,
+    planted: Planted,
 }
 
 impl Local {
     /// As the disk has it.
-    pub fn new(stored: Stored) -> Local {
+    pub fn new(stored: Stored, planted: Planted) -> Local {
         let last = stored.last_logged;
         assert!(stored.snapshot <= last, "the snapshot {} is beyond the log's end {last}", stored.snapshot);
         Local {
@@ -47,9 +49,10 @@ impl Local {
             snapshot: stored.snapshot,
             known: Zxid::ZERO,
             committed: Zxid::ZERO,
-            tail: Tail::new(stored.recent, last),
+            tail: Tail::new(stored.recent, last, planted),
             work: None,
             tokens: 0,
+            planted,
         }
     }
     /// The highest epoch promised, durably.
@@ -67,6 +70,10 @@ impl Local {
     /// Up to where it is on stable storage.
     pub fn durable(&self) -> Zxid {
         self.durable
+    }
+    /// The end of the history as peers are told: what is durable, committed or not (A1).
+    pub fn told(&self, planted: Planted) -> Zxid {
+        if planted.has(Bug::VoteOfCommitted) { self.known } else { self.durable }
     }
     /// What stands before it can be had only as an image.
     pub fn snapshot(&self) -> Zxid {
@@ -87,6 +94,10 @@ impl Local {
         self.last = zxid;
         // A role checks that nothing is missing before it appends; should that ever fail, the tail is not what spreads it (L1).
         let _ = self.tail.push(zxid, payload);
+    }
+    /// As `append`, past the tail (only a planted bug does that).
+    pub fn append_unremembered(&mut self, zxid: Zxid) {
+        self.last = zxid;
     }
     /// The log has been flushed up to here.
     pub fn flushed(&mut self, zxid: Zxid) {
@@ -109,6 +120,9 @@ impl Local {
         self.tokens += 1;
         let token = EpochToken(self.tokens);
         self.begin(DiskWork::Epoch(token, file, epoch));
+        if self.planted.has(Bug::EpochBeforeFile) {
+            self.set_epoch(file, epoch);
+        }
         token
     }
     /// It is written: only now is it so in memory (L7).
@@ -118,11 +132,14 @@ impl Local {
             return None;
         }
         self.work = None;
+        self.set_epoch(file, epoch);
+        Some(file)
+    }
+    fn set_epoch(&mut self, file: EpochFile, epoch: u32) {
         match file {
             EpochFile::Accepted => self.accepted_epoch = epoch,
             EpochFile::Current => self.current_epoch = epoch,
         }
-        Some(file)
     }
     /// The log is going to be cut.
     pub fn truncate(&mut self) {
@@ -144,7 +161,7 @@ impl Local {
     pub fn installed(&mut self, zxid: Zxid) {
         assert_eq!(self.work, Some(DiskWork::Installation));
         self.work = None;
-        self.tail = Tail::empty(zxid);
+        self.tail.restart(zxid);
         (self.last, self.durable, self.committed, self.snapshot) = (zxid, zxid, zxid, zxid);
     }
     /// It has not; everything is what it was (L5).
