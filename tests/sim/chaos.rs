@@ -82,6 +82,7 @@ pub fn run(seed: u64, chaos: &Chaos) -> World {
     let mut world = World::new(seed, members, chaos.conditions.clone());
     let dump = Dump(seed, chaos.clone());
     world.back_up_all();
+    world.checks_leases = chaos.crash + chaos.crash_all + chaos.resync + chaos.restore + chaos.conditions.flush_failures == 0;
     world.after(chaos.step_ms, Event::Chaos);
     world.after(chaos.client_ms, Event::Client);
     let end = world.now + CHAOS_S * SECOND;

@@ -95,6 +95,8 @@ pub struct World {
     pub trace: u64,
     /// Every zxid committed must be on a quorum of disks; off once a disk was wiped.
     pub checks_disks: bool,
+    /// A follower that starts anew, or leaves of its own accord, does not wait until its old leader has stopped being certain; off where they do.
+    pub checks_leases: bool,
     pub images: u64,
     pub cuts: u64,
     /// What was done to it, by kind.
@@ -126,6 +128,7 @@ impl World {
             order: 0,
             trace: 0,
             checks_disks: true,
+            checks_leases: false,
             images: 0,
             cuts: 0,
             faults: BTreeMap::new(),
@@ -745,7 +748,7 @@ impl World {
         match running.role {
             Role::Leading { epoch } if sync => {
                 let is_certain = running.zab.quorum_deadline() > Some(Instant(now));
-                self.checker.trusts(id, epoch, is_certain);
+                self.checker.trusts(id, epoch, is_certain && self.checks_leases);
             }
             Role::Leading { .. } => self.propose(life),
             Role::Following { .. } | Role::Observing { .. } => {

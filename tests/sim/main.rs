@@ -1,5 +1,6 @@
 //! Whole ensembles on one thread, from one seed, in virtual time: several broadcast cores, a network that delays, stalls and cuts, disks
 //! that flush late and lose what was not flushed, servers that crash, pause and come back. After every step the promises are checked.
+//! Some runs heal only a quorum at first, which must then finish everything. `planted.rs` proves that broken rules are noticed.
 //! The same seed gives the same run: `SIM_SEED=n` repeats one, `SIM_RUNS=n` tries so many.
 
 mod chaos;
