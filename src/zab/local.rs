@@ -33,7 +33,6 @@ pub struct Local {
     pub tail: Tail,
     work: Option<DiskWork>,
     tokens: u64,
-    planted: Planted,
 }
 
 impl Local {
@@ -52,7 +51,6 @@ impl Local {
             tail: Tail::new(stored.recent, last, planted),
             work: None,
             tokens: 0,
-            planted,
         }
     }
     /// The highest epoch promised, durably.
@@ -120,9 +118,6 @@ impl Local {
         self.tokens += 1;
         let token = EpochToken(self.tokens);
         self.begin(DiskWork::Epoch(token, file, epoch));
-        if self.planted.has(Bug::EpochBeforeFile) {
-            self.set_epoch(file, epoch);
-        }
         token
     }
     /// It is written: only now is it so in memory (L7).

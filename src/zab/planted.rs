@@ -30,8 +30,6 @@ pub enum Bug {
     VoteOfCommitted,
     /// The leader's own disk is quorum enough.
     CommitWithoutQuorum,
-    /// L7: epochs are in memory before they are in their files.
-    EpochBeforeFile,
 }
 
 /// Which bug a core has, if any.
