@@ -3,6 +3,7 @@
 #
 # Layers, in this order (all by default):
 #   unit          unit, property, golden, tidy and (small) fuzz tests of the whole workspace
+#   sim           whole ensembles in simulation, and the bugs planted for it to find
 #   plain         the tree's tests on the naive store
 #   loom          every interleaving of the lock-free parts
 #   process       real server processes: sockets, disks, signals, kill -9
@@ -26,7 +27,7 @@ while [ $# -gt 0 ]; do
         *) sed -n '2,17p' "${BASH_SOURCE[0]}"; exit 2 ;;
     esac
 done
-[ ${#layers[@]} -gt 0 ] || layers=(unit plain loom process clients differential handover mixed)
+[ ${#layers[@]} -gt 0 ] || layers=(unit sim plain loom process clients differential handover mixed)
 case $budget in '' | *[!0-9]* | 0) echo "--budget wants minutes, not '$budget'"; exit 2 ;; esac
 
 export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0 RUST_BACKTRACE=1
@@ -43,7 +44,7 @@ skip() { skipped=$((skipped + 1)); say "SKIPPED $*"; }
 # Seconds a layer should take with the default budget on two cores, builds included; it is killed at three times as much.
 share() {
     case $1 in
-        unit) echo 360 ;; plain) echo 120 ;; loom) echo 180 ;; process) echo 120 ;;
+        unit) echo 360 ;; sim) echo 180 ;; plain) echo 120 ;; loom) echo 180 ;; process) echo 120 ;;
         clients) echo 480 ;; differential) echo 150 ;; handover) echo 150 ;; mixed) echo 300 ;; build) echo 300 ;;
     esac
 }
@@ -140,6 +141,11 @@ layer_unit() {
     part "other packages" "$(share unit)" cargo test --locked --no-fail-fast --workspace --exclude zoo
 }
 
+layer_sim() {
+    SIM_SEARCH=$(scaled 400) part "planted bugs are found" "$(share sim)" \
+        cargo test --locked -p zoo --features planted-bugs --test sim -- --ignored --nocapture every_planted_bug_is_found
+}
+
 layer_plain() {
     PROPTEST_CASES=$(scaled 64) part "tree tests on the naive store" "$(share plain)" cargo test --locked -p zoo --lib --features plain-store tree::
 }
@@ -220,7 +226,7 @@ layer_mixed() {
 started=$SECONDS
 for layer in "${layers[@]}"; do
     case $layer in
-        unit | plain | loom | process | clients | differential | handover | mixed) ;;
+        unit | sim | plain | loom | process | clients | differential | handover | mixed) ;;
         *) fail "there is no layer '$layer'"; continue ;;
     esac
     say "== $layer"

@@ -438,4 +438,3 @@ fn first_session_id(server_id: i64, wall: WallTime) -> i64 {
 
 #[cfg(test)]
 mod tests;
-

@@ -5,7 +5,8 @@ use super::feed::send;
 use super::input::LinkId;
 use super::leader::{Leader, Refusal};
 use super::message::{Packet, Payload};
-use super::progress::{Kind, Step};
+use super::planted::Bug;
+use super::progress::{Kind, Progress, Step};
 use crate::base::{SessionId, Zxid};
 
 impl Leader {
@@ -15,7 +16,9 @@ impl Leader {
         pipeline.push(zxid, payload.clone());
         core.local.append(zxid, payload.clone());
         self.overdue.sent(zxid, core.now);
-        for (link, learner) in self.learners.iter_mut().filter(|(_, l)| l.is_fed() && l.kind == Kind::Follower) {
+        let skips_joiners = core.config.planted.has(Bug::JoinerMissesProposals);
+        let is_told = |l: &Progress| l.is_fed() && l.kind == Kind::Follower && !(skips_joiners && l.step < Step::Serving);
+        for (link, learner) in self.learners.iter_mut().filter(|(_, l)| is_told(l)) {
             send(core, *link, learner, Packet::Proposal { zxid, payload: payload.clone() });
             learner.sent = zxid;
             if learner.step == Step::Serving {
@@ -51,6 +54,7 @@ impl Leader {
             if id == me { Some(durable) } else { self.voter(id).filter(|l| l.step >= Step::Synced).map(|l| l.acked) }
         };
         let (Some(reached), Some(pipeline)) = (core.quorum.level(has), &mut self.pipeline) else { return };
+        let reached = if core.config.planted.has(Bug::CommitWithoutQuorum) { durable } else { reached };
         let mut committed = None;
         while let Some((zxid, payload)) = pipeline.commit_next(reached) {
             for (link, learner) in self.learners.iter_mut().filter(|(_, l)| l.is_fed()) {

@@ -2,6 +2,7 @@
 
 use super::membership::Membership;
 use super::message::Payload;
+use super::planted::Planted;
 use crate::base::{PeerId, Zxid};
 
 /// Everything ZAB is told at the start; a small struct by value.
@@ -36,6 +37,8 @@ pub struct ZabConfig {
     pub learner_bytes_max: usize,
     /// Jitter.
     pub seed: u64,
+    /// A bug for the simulation to find; none in a server.
+    pub planted: Planted,
 }
 
 /// What the disk holds at start.

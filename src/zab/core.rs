@@ -46,7 +46,8 @@ impl Core {
     pub fn new(config: ZabConfig, stored: Stored, now: Instant) -> Core {
         let quorum = config.membership.quorum();
         let config_text = config.membership.to_text().into();
-        Core { config, quorum, config_text, now, local: Local::new(stored), outputs: VecDeque::new() }
+        let local = Local::new(stored, config.planted);
+        Core { config, quorum, config_text, now, local, outputs: VecDeque::new() }
     }
     /// This server.
     pub fn me(&self) -> PeerId {

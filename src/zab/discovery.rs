@@ -7,6 +7,7 @@ use super::leader::{Leader, Refusal, Stage};
 use super::message::{LearnerInfo, Packet};
 use super::output::EpochFile;
 use super::pipeline::Pipeline;
+use super::planted::Bug;
 use super::progress::{Kind, Step};
 use super::vote::ZXID_UNKNOWN;
 use crate::base::Zxid;
@@ -119,5 +120,5 @@ impl Leader {
 /// A voter that has never promised anything, in an ensemble that has had a leader: as far as we can know its disk was wiped, and with it
 /// what it had acknowledged. It is brought up to date like everybody, but does not help to decide what the history is (L21).
 fn may_have_forgotten(core: &Core, accepted_epoch: u32) -> bool {
-    accepted_epoch == 0 && core.local.current_epoch() > 0
+    accepted_epoch == 0 && core.local.current_epoch() > 0 && !core.config.planted.has(Bug::WipedServerCounts)
 }

@@ -11,6 +11,7 @@
 use super::config::ZabConfig;
 use super::membership::Membership;
 use super::message::{Notification, ServerState, Vote};
+use super::planted::{Bug, Planted};
 use super::quorum::Quorum;
 use super::vote::{Ballot, NOBODY, ZXID_UNKNOWN};
 use super::wire::notification::VERSION;
@@ -54,6 +55,7 @@ pub struct Election {
     is_observer: bool,
     notification_ms: (u64, u64),
     finalize_ms: u64,
+    planted: Planted,
     /// The round (logical clock); goes on from election to election.
     round: i64,
     phase: Phase,
@@ -98,6 +100,7 @@ impl Election {
             is_observer: config.is_observer,
             notification_ms: (config.notification_ms_min.max(1), config.notification_ms_max.max(config.notification_ms_min).max(1)),
             finalize_ms: config.finalize_ms,
+            planted: config.planted,
             round: 0,
             phase: Phase::Withdrawn,
         }
@@ -241,7 +244,8 @@ impl Election {
         if !self.membership.is_voter(vote.leader) {
             return None;
         }
-        if looking.may_have_forgotten && is_history_of_an_ensemble(vote) && looking.initial.zxid != ZXID_UNKNOWN {
+        let stands_aside = looking.may_have_forgotten && !self.planted.has(Bug::WipedServerCounts);
+        if stands_aside && is_history_of_an_ensemble(vote) && looking.initial.zxid != ZXID_UNKNOWN {
             self.stand_aside(looking, out);
         }
         match message.state {
@@ -273,7 +277,7 @@ impl Election {
             looking.round_ballots.clear();
             looking.initial.election_epoch = self.round;
             looking.proposal = if vote.is_better_than(&looking.initial, &self.quorum) { vote } else { looking.initial };
-        } else if vote.is_better_than(&looking.proposal, &self.quorum) {
+        } else if vote.is_better_than(&looking.proposal, &self.quorum) || self.planted.has(Bug::FickleVote) {
             looking.proposal = vote;
         }
         if looking.proposal != before {

@@ -31,6 +31,7 @@ pub(super) fn config(me: i64, text: &str) -> ZabConfig {
         tail_bytes_max: 1 << 20,
         learner_bytes_max: 1 << 20,
         seed: 1,
+        planted: Default::default(),
     }
 }
 

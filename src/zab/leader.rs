@@ -6,6 +6,7 @@ use super::input::LinkId;
 use super::message::Packet;
 use super::output::{EpochFile, Output, Role};
 use super::pipeline::Pipeline;
+use super::planted::Bug;
 use super::progress::{AckWatch, Kind, Progress, Step};
 use crate::base::{Instant, PeerId, Zxid};
 use std::collections::BTreeMap;
@@ -130,6 +131,9 @@ impl Leader {
         (self.stage == Stage::Serving).then(|| self.contact_deadline(core, |l| l.contact.filter(|_| l.answered)))
     }
     fn contact_deadline(&self, core: &Core, contact: impl Fn(&Progress) -> Option<Instant>) -> Instant {
+        if core.config.planted.has(Bug::NoDeadline) {
+            return Instant(u64::MAX);
+        }
         let of = |id| if id == core.me() { Some(Instant(u64::MAX)) } else { self.voter(id).and_then(&contact) };
         core.quorum.level(of).map_or(Instant::default(), |contact| contact.plus_ms(core.sync_ms()))
     }
@@ -306,6 +310,7 @@ mod tests {
             tail_bytes_max: 0,
             learner_bytes_max: 1,
             seed: 1,
+            planted: Default::default(),
         };
         let mut core = Core::new(config, Stored::default(), Instant(1));
         let mut leader = Leader::new(&mut core);

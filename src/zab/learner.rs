@@ -5,6 +5,7 @@ use super::core::{Core, Leave, PROTOCOL_VERSION};
 use super::input::LinkId;
 use super::message::{ForwardedRequest, LearnerInfo, Packet, Payload};
 use super::output::{EpochFile, Output, Role};
+use super::planted::Bug;
 use super::tail::follows;
 use crate::base::{Instant, PeerId, SessionId, Zxid};
 use std::collections::VecDeque;
@@ -245,13 +246,14 @@ impl Learner {
                 self.promise(core, current_epoch);
             }
             (State::Adopting, EpochFile::Current) => self.acknowledge(core),
+            (_, EpochFile::Current) if acks_early(core) => {}
             _ => return Leave::because(format!("{file:?} epoch written out of place ({:?})", self.state)),
         }
         Ok(())
     }
     /// Tells our history. Whoever asks for everything tells none, and none that would count.
     fn promise(&mut self, core: &mut Core, current_epoch: Option<i32>) {
-        let (zxid, current_epoch) = if self.wants_all { (Zxid::ZERO, None) } else { (core.local.durable(), current_epoch) };
+        let (zxid, current_epoch) = if self.wants_all { (Zxid::ZERO, None) } else { (core.local.told(core.config.planted), current_epoch) };
         core.send(self.link, Packet::AckEpoch { zxid, current_epoch });
         self.state = State::Promised;
         self.await_leader(core, core.init_ms());
@@ -316,7 +318,11 @@ impl Learner {
         if !follows(last, zxid) || zxid.epoch() > self.epoch {
             return Leave::because(format!("the leader sent {zxid} after {last}"));
         }
-        core.local.append(zxid, payload.clone());
+        if core.config.planted.has(Bug::HoleInTail) && self.state == State::Syncing {
+            core.local.append_unremembered(zxid);
+        } else {
+            core.local.append(zxid, payload.clone());
+        }
         self.uncommitted.push_back(zxid);
         if self.state != State::Syncing && !self.observes {
             self.unacknowledged.push_back(zxid);
@@ -346,6 +352,9 @@ impl Learner {
         if !self.observes {
             self.unacknowledged = self.uncommitted.clone();
         }
+        if core.config.planted.has(Bug::CommitInSync) {
+            core.commit(core.local.last());
+        }
         self.state = State::Settling(core.local.last());
         self.deadline = None;
         self.flushed(core);
@@ -355,12 +364,15 @@ impl Learner {
     pub fn flushed(&mut self, core: &mut Core) {
         let durable = core.local.durable();
         match self.state {
-            State::Settling(end) if durable >= end => {
+            State::Settling(end) if durable >= end || core.config.planted.has(Bug::AckBeforeHistory) => {
                 self.state = State::Adopting;
                 if core.local.current_epoch() == self.epoch {
                     self.acknowledge(core);
                 } else {
                     core.write_epoch(EpochFile::Current, self.epoch);
+                    if acks_early(core) {
+                        self.acknowledge(core);
+                    }
                 }
             }
             State::Serving => self.acknowledge_flushed(core),
@@ -418,6 +430,10 @@ impl Learner {
         core.put(Output::Close(self.link));
         self.wants_all
     }
+}
+
+fn acks_early(core: &Core) -> bool {
+    core.config.planted.has(Bug::AckBeforeHistory) || core.config.planted.has(Bug::AckBeforeEpoch)
 }
 
 /// For messages.

@@ -5,6 +5,7 @@ use super::config::Stored;
 use super::input::EpochToken;
 use super::message::Payload;
 use super::output::EpochFile;
+use super::planted::{Bug, Planted};
 use super::tail::Tail;
 use crate::base::Zxid;
 
@@ -36,7 +37,7 @@ pub struct Local {
 
 impl Local {
     /// As the disk has it.
-    pub fn new(stored: Stored) -> Local {
+    pub fn new(stored: Stored, planted: Planted) -> Local {
         let last = stored.last_logged;
         assert!(stored.snapshot <= last, "the snapshot {} is beyond the log's end {last}", stored.snapshot);
         Local {
@@ -47,7 +48,7 @@ impl Local {
             snapshot: stored.snapshot,
             known: Zxid::ZERO,
             committed: Zxid::ZERO,
-            tail: Tail::new(stored.recent, last),
+            tail: Tail::new(stored.recent, last, planted),
             work: None,
             tokens: 0,
         }
@@ -68,6 +69,10 @@ impl Local {
     pub fn durable(&self) -> Zxid {
         self.durable
     }
+    /// The end of the history as peers are told: what is durable, committed or not (A1).
+    pub fn told(&self, planted: Planted) -> Zxid {
+        if planted.has(Bug::VoteOfCommitted) { self.known } else { self.durable }
+    }
     /// What stands before it can be had only as an image.
     pub fn snapshot(&self) -> Zxid {
         self.snapshot
@@ -87,6 +92,10 @@ impl Local {
         self.last = zxid;
         // A role checks that nothing is missing before it appends; should that ever fail, the tail is not what spreads it (L1).
         let _ = self.tail.push(zxid, payload);
+    }
+    /// As `append`, past the tail (only a planted bug does that).
+    pub fn append_unremembered(&mut self, zxid: Zxid) {
+        self.last = zxid;
     }
     /// The log has been flushed up to here.
     pub fn flushed(&mut self, zxid: Zxid) {
@@ -118,11 +127,14 @@ impl Local {
             return None;
         }
         self.work = None;
+        self.set_epoch(file, epoch);
+        Some(file)
+    }
+    fn set_epoch(&mut self, file: EpochFile, epoch: u32) {
         match file {
             EpochFile::Accepted => self.accepted_epoch = epoch,
             EpochFile::Current => self.current_epoch = epoch,
         }
-        Some(file)
     }
     /// The log is going to be cut.
     pub fn truncate(&mut self) {
@@ -144,7 +156,7 @@ impl Local {
     pub fn installed(&mut self, zxid: Zxid) {
         assert_eq!(self.work, Some(DiskWork::Installation));
         self.work = None;
-        self.tail = Tail::empty(zxid);
+        self.tail.restart(zxid);
         (self.last, self.durable, self.committed, self.snapshot) = (zxid, zxid, zxid, zxid);
     }
     /// It has not; everything is what it was (L5).

@@ -11,6 +11,7 @@ pub mod input;
 pub mod membership;
 pub mod message;
 pub mod output;
+pub mod planted;
 pub mod quorum;
 pub mod vote;
 pub mod wire;
@@ -42,6 +43,7 @@ pub use leader::LearnerCounts;
 pub use membership::Membership;
 pub use message::{ForwardedRequest, LearnerInfo, Notification, Packet, Payload, ServerState, Vote};
 pub use output::{EpochFile, Output, Role};
+pub use planted::{Bug, Planted};
 pub use quorum::Quorum;
 
 /// An observer waits a random part of this before it asks again who leads (`zookeeper.observer.election.DelayMs`).
@@ -95,6 +97,9 @@ impl Zab {
             in_vain: 0,
             links: 1,
         };
+        if zab.core.config.planted.has(Bug::LogIsCommitted) {
+            zab.core.commit(zab.core.local.last());
+        }
         zab.begin_when_settled();
         zab
     }
@@ -294,13 +299,18 @@ impl Zab {
     /// Begins an election when the old role has left nothing behind: with the true end of the log, durable.
     fn begin_when_settled(&mut self) {
         let Place::Settling { not_before } = self.place else { return };
-        if !self.core.local.is_settled() || self.core.now < not_before {
+        let planted = self.core.config.planted;
+        if planted.has(Bug::MemoryAheadOfLog) {
+            self.core.local.flushed(self.core.local.last());
+        }
+        if !self.core.local.is_settled() && !planted.has(Bug::NoBarrier) || self.core.now < not_before {
             return;
         }
         self.place = Place::Electing;
         let local = &self.core.local;
         let is_empty = local.accepted_epoch() == 0 && local.durable() == Zxid::ZERO;
-        let history = History { last_logged: local.durable(), current_epoch: local.current_epoch(), may_have_forgotten: is_empty };
+        let last_logged = local.told(planted);
+        let history = History { last_logged, current_epoch: local.current_epoch(), may_have_forgotten: is_empty };
         let mut out = Vec::new();
         self.election.begin(self.core.now, history, &mut out);
         self.notify(out);

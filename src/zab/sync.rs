@@ -73,6 +73,7 @@ fn bytes(history: &[(Zxid, Payload)]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::zab::planted::Planted;
     use crate::zab::vote::ZXID_UNKNOWN;
 
     fn z(epoch: u32, counter: u32) -> Zxid {
@@ -80,7 +81,11 @@ mod tests {
     }
     /// 1:3 (base), 1:4, 1:5, 3:1, 3:2.
     fn tail() -> Tail {
-        Tail::new([z(1, 3), z(1, 4), z(1, 5), z(3, 1), z(3, 2)].map(|zxid| (zxid, Payload::from(vec![0; 10]))).into(), z(3, 2))
+        Tail::new(
+            [z(1, 3), z(1, 4), z(1, 5), z(3, 1), z(3, 2)].map(|zxid| (zxid, Payload::from(vec![0; 10]))).into(),
+            z(3, 2),
+            Planted::default(),
+        )
     }
     fn decided(tail: &Tail, end: Zxid, last: Zxid, queue_max: u64) -> (Opening, Vec<Zxid>) {
         let stream = decide(tail, Leading { end, epoch: 5 }, last, queue_max);

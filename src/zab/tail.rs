@@ -2,6 +2,7 @@
 //! Without a hole, always: checked whenever something is put on and whenever something is sent (L1).
 
 use super::message::Payload;
+use super::planted::{Bug, Planted};
 use crate::base::Zxid;
 use std::collections::VecDeque;
 
@@ -17,12 +18,13 @@ pub struct Tail {
     base: Zxid,
     entries: VecDeque<(Zxid, Payload)>,
     bytes: usize,
+    planted: Planted,
 }
 
 impl Tail {
     /// From the end of a log. What is not contiguous, or does not end where the log ends, is of no use.
-    pub fn new(recent: Vec<(Zxid, Payload)>, last: Zxid) -> Tail {
-        let mut tail = Tail::empty(last);
+    pub fn new(recent: Vec<(Zxid, Payload)>, last: Zxid, planted: Planted) -> Tail {
+        let mut tail = Tail { planted, ..Tail::empty(last) };
         let whole = recent.windows(2).all(|pair| follows(pair[0].0, pair[1].0));
         if whole && recent.last().is_some_and(|(zxid, _)| *zxid == last) {
             let mut recent = recent.into_iter();
@@ -36,7 +38,11 @@ impl Tail {
     }
     /// Nothing, after `base`.
     pub fn empty(base: Zxid) -> Tail {
-        Tail { base, entries: VecDeque::new(), bytes: 0 }
+        Tail { base, entries: VecDeque::new(), bytes: 0, planted: Planted::default() }
+    }
+    /// Forgets everything up to `base`.
+    pub fn restart(&mut self, base: Zxid) {
+        *self = Tail { planted: self.planted, ..Tail::empty(base) };
     }
     /// The oldest zxid from which everything up to the end is here.
     pub fn base(&self) -> Zxid {
@@ -49,8 +55,8 @@ impl Tail {
     /// Puts a transaction on. `false`: there would be a hole before it; then nothing older is kept (L1).
     #[must_use]
     pub fn push(&mut self, zxid: Zxid, payload: Payload) -> bool {
-        if !follows(self.last(), zxid) {
-            *self = Tail::empty(zxid);
+        if !self.joins(self.last(), zxid) {
+            self.restart(zxid);
             return false;
         }
         self.bytes += payload.len();
@@ -68,7 +74,10 @@ impl Tail {
         }
         let start = self.entries.partition_point(|(zxid, _)| *zxid <= after);
         let part: Vec<_> = self.entries.iter().skip(start).take_while(|(zxid, _)| *zxid <= upto).cloned().collect();
-        part.windows(2).all(|pair| follows(pair[0].0, pair[1].0)).then_some(part)
+        part.windows(2).all(|pair| self.joins(pair[0].0, pair[1].0)).then_some(part)
+    }
+    fn joins(&self, previous: Zxid, next: Zxid) -> bool {
+        follows(previous, next) || self.planted.has(Bug::HoleInTail)
     }
     /// The first transaction after this zxid.
     pub fn first_after(&self, zxid: Zxid) -> Option<Zxid> {
@@ -77,7 +86,7 @@ impl Tail {
     /// Forgets everything above this zxid, where the log was cut.
     pub fn cut(&mut self, above: Zxid) {
         if above < self.base {
-            *self = Tail::empty(above);
+            self.restart(above);
             return;
         }
         while self.entries.back().is_some_and(|(zxid, _)| *zxid > above) {
@@ -107,7 +116,7 @@ mod tests {
         part.map(|p| p.iter().map(|(z, _)| z.0).collect())
     }
     fn tail() -> Tail {
-        Tail::new(vec![entry(1, 3), entry(1, 4), entry(2, 1), entry(2, 2)], Zxid::new(2, 2))
+        Tail::new(vec![entry(1, 3), entry(1, 4), entry(2, 1), entry(2, 2)], Zxid::new(2, 2), Planted::default())
     }
 
     #[test]
@@ -132,8 +141,8 @@ mod tests {
     }
     #[test]
     fn a_log_end_with_a_hole_or_another_end_is_not_used_l1() {
-        let holed = Tail::new(vec![entry(1, 3), entry(1, 5)], Zxid::new(1, 5));
-        let stale = Tail::new(vec![entry(1, 3), entry(1, 4)], Zxid::new(1, 5));
+        let holed = Tail::new(vec![entry(1, 3), entry(1, 5)], Zxid::new(1, 5), Planted::default());
+        let stale = Tail::new(vec![entry(1, 3), entry(1, 4)], Zxid::new(1, 5), Planted::default());
         for tail in [holed, stale] {
             assert_eq!((tail.base(), tail.last()), (Zxid::new(1, 5), Zxid::new(1, 5)));
         }

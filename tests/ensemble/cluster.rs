@@ -154,6 +154,7 @@ impl Cluster {
             tail_bytes_max: 1 << 20,
             learner_bytes_max: 64 << 20,
             seed: n as u64 + 1,
+            planted: Default::default(),
         }
     }
 

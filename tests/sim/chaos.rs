@@ -29,6 +29,11 @@ pub struct Chaos {
     pub heal: u64,
     pub pause: u64,
     pub resync: u64,
+    pub restore: u64,
+    /// Heal only a quorum at first.
+    pub leaves_some_broken: bool,
+    /// A bug is planted: failing is what it is for.
+    pub is_searched: bool,
 }
 
 impl Chaos {
@@ -43,6 +48,10 @@ impl Chaos {
             recent_max: 1 + sometimes(2, 60) as usize,
             learner_bytes_max: if sometimes(5, 1) == 1 { 3_000 } else { 1 << 20 },
             image_failures: sometimes(3, 60),
+            flush_failures: sometimes(4, 8),
+            repeats: sometimes(3, 50),
+            planted: Default::default(),
+            shell_bug: None,
         };
         Chaos {
             voters,
@@ -59,16 +68,21 @@ impl Chaos {
             heal: 5 + sometimes(2, 40),
             pause: sometimes(3, 15),
             resync: sometimes(4, 10),
+            restore: sometimes(3, 10),
+            leaves_some_broken: sometimes(2, 1) == 1,
+            is_searched: false,
         }
     }
 }
 
-/// Runs it; the fingerprint of the run.
-pub fn run(seed: u64, chaos: &Chaos) -> u64 {
+/// Runs it; the world as it is afterwards.
+pub fn run(seed: u64, chaos: &Chaos) -> World {
     let mut members = membership(chaos.voters, chaos.observers);
     members.groups.clone_from(&chaos.groups);
     let mut world = World::new(seed, members, chaos.conditions.clone());
     let dump = Dump(seed, chaos.clone());
+    world.back_up_all();
+    world.checks_leases = chaos.crash + chaos.crash_all + chaos.resync + chaos.restore + chaos.conditions.flush_failures == 0;
     world.after(chaos.step_ms, Event::Chaos);
     world.after(chaos.client_ms, Event::Client);
     let end = world.now + CHAOS_S * SECOND;
@@ -88,10 +102,13 @@ pub fn run(seed: u64, chaos: &Chaos) -> u64 {
         }
         world.network.sweep();
     }
+    if chaos.leaves_some_broken {
+        heal_quorum(&mut world);
+    }
     heal(&mut world);
     converge(&mut world);
     drop(dump);
-    world.trace
+    world
 }
 
 fn strike(world: &mut World, chaos: &Chaos) {
@@ -101,10 +118,12 @@ fn strike(world: &mut World, chaos: &Chaos) {
     if dice(world, chaos.crash) {
         let victim = one(world);
         world.crash(victim, chaos.silent);
+        world.count("crashes");
         let back = world.prng.below(4_000);
         world.after(back, Event::Start(victim));
     }
     if dice(world, chaos.crash_all) {
+        world.count("power losses");
         for id in &ids {
             world.crash(*id, chaos.silent);
             let back = world.prng.below(500);
@@ -114,9 +133,11 @@ fn strike(world: &mut World, chaos: &Chaos) {
     if dice(world, chaos.cut_way) {
         let way = (one(world), one(world));
         world.network.blocked.insert(way);
+        world.count("ways cut");
     }
     if dice(world, chaos.isolate) {
         let alone = one(world);
+        world.count("isolations");
         for id in ids.iter().filter(|id| **id != alone) {
             world.network.blocked.insert((alone, *id));
             world.network.blocked.insert((*id, alone));
@@ -128,17 +149,55 @@ fn strike(world: &mut World, chaos: &Chaos) {
     if dice(world, chaos.pause) {
         let (victim, ms) = (one(world), world.prng.below(3_000));
         world.pause(victim, ms);
+        world.count("pauses");
     }
     if dice(world, chaos.resync) {
         let doubtful = one(world);
         world.resync(doubtful);
+        world.count("doubts");
+    }
+    if dice(world, chaos.restore) {
+        let victim = one(world);
+        if world.prng.chance(1, 3) {
+            world.back_up(victim);
+        } else if world.restore(victim) {
+            world.start(victim);
+        }
     }
 }
 
+/// A quorum is well again, the rest stays cut off: everything that waits for the quorum is done in time.
+fn heal_quorum(world: &mut World) {
+    world.network.blocked.clear();
+    world.conditions.image_failures = 0;
+    world.conditions.flush_failures = 0;
+    world.conditions.learner_bytes_max = 1 << 20;
+    let quorum = world.membership.quorum();
+    let mut rest: Vec<PeerId> = world.membership.voters().collect();
+    let mut well: Vec<PeerId> = Vec::new();
+    while !quorum.reached(|id| well.contains(&id)) {
+        well.push(rest.swap_remove(world.prng.below(rest.len() as u64) as usize));
+    }
+    let broken: Vec<PeerId> = world.ids().into_iter().filter(|id| !well.contains(id)).collect();
+    for id in broken {
+        if world.prng.chance(1, 2) {
+            world.crash(id, true);
+        }
+        for other in &well {
+            world.network.blocked.extend([(id, *other), (*other, id)]);
+        }
+    }
+    for id in &well {
+        world.start(*id);
+    }
+    converge_these(world, &well);
+    world.count("quorums healed alone");
+}
 /// Nothing goes wrong any more.
 pub fn heal(world: &mut World) {
     world.network.blocked.clear();
     world.conditions.image_failures = 0;
+    world.conditions.flush_failures = 0;
     world.conditions.learner_bytes_max = 1 << 20;
     for id in world.ids() {
         world.start(id);
@@ -147,28 +206,34 @@ pub fn heal(world: &mut World) {
 
 /// Everybody serves, with one history, and it goes on.
 pub fn converge(world: &mut World) {
+    let ids = world.ids();
+    converge_these(world, &ids);
+}
+fn converge_these(world: &mut World, ids: &[PeerId]) {
     let end = world.now + HEALING_S * SECOND;
     while world.now < end {
         let until = world.now + SECOND;
         while world.step_until(until).is_some() {}
-        let leader = world.leader();
-        if let Some(leader) = leader {
-            world.client(leader);
-        }
-        if is_whole(world) {
+        let leader = world.leader().filter(|leader| ids.contains(leader));
+        let is_idle = leader.and_then(|id| world.running(id)).is_some_and(|r| r.memory.last().is_none_or(|(last, _)| *last <= r.committed));
+        if is_idle && is_whole(world, ids) {
             return;
         }
+        if let Some(leader) = leader.filter(|_| is_idle) {
+            world.client(leader);
+        }
     }
-    panic!("not everybody is back: {:?}", roles(world));
+    panic!("not everybody of {ids:?} is back: {:?}", roles(world));
 }
-fn is_whole(world: &mut World) -> bool {
-    let ids = world.ids();
+/// They serve, in the newest epoch, with something of it committed, and nothing is waited for.
+fn is_whole(world: &mut World, ids: &[PeerId]) -> bool {
     let last = world.checker.last_committed();
-    let whole = |world: &mut World, id: PeerId| {
-        world.running(id).is_some_and(|r| r.role != Role::Looking && r.committed.epoch() == last.epoch() && r.applied > 0)
-    };
-    let epochs: Vec<_> = ids.iter().map(|id| world.running(*id).map(|r| r.zab.current_epoch())).collect();
-    epochs.windows(2).all(|pair| pair[0] == pair[1]) && epochs[0] == Some(last.epoch()) && ids.iter().all(|id| whole(world, *id))
+    ids.iter().all(|id| {
+        world.running(*id).is_some_and(|r| {
+            let is_served = r.role != Role::Looking && r.committed == last && r.applied > 0 && r.syncs.is_empty();
+            is_served && r.zab.current_epoch() == last.epoch()
+        })
+    })
 }
 fn roles(world: &mut World) -> Vec<(PeerId, Option<Role>)> {
     world.ids().into_iter().map(|id| (id, world.running(id).map(|r| r.role))).collect()
@@ -179,7 +244,7 @@ struct Dump(u64, Chaos);
 
 impl Drop for Dump {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() && !self.1.is_searched {
             eprintln!("SIM_SEED={} fails: {:?}", self.0, self.1);
         }
     }

@@ -47,6 +47,11 @@ impl Checker {
             assert_eq!(&history[n], known, "leader {who:?} of epoch {epoch} has another history (P3)");
         }
     }
+    /// A leader answers a sync of an own client, if it is certain to lead still (P9, L13).
+    pub fn trusts(&self, who: PeerId, epoch: u32, is_certain: bool) {
+        let newest = self.leaders.keys().next_back();
+        assert!(!is_certain || newest == Some(&epoch), "{who:?} is certain to lead epoch {epoch}, but {newest:?} has begun (L13)");
+    }
     pub fn last_committed(&self) -> Zxid {
         self.committed.last().map_or(Zxid::ZERO, |(last, _)| *last)
     }

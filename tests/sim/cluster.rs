@@ -2,13 +2,15 @@
 //! is flushed late, publishes what is committed and durable, makes images and installs them.
 
 use super::check::Checker;
-use super::disk::{Entry, Platter, Work};
+use super::disk::{Entry, Platter, ShellBug, Work};
 use super::network::{Life, Message, Network};
 use std::collections::{BTreeMap, VecDeque};
 use zoo::base::prng::Prng;
 use zoo::base::{Instant, PeerId, SessionId, Xid, Zxid};
 use zoo::zab::membership::{Member, MemberAddress, MemberKind};
-use zoo::zab::{ForwardedRequest, Input, LinkId, Membership, Output, Packet, Payload, Role, Zab, ZabConfig};
+use zoo::zab::{
+    ForwardedRequest, Input, LinkId, Membership, Notification, Output, Packet, Payload, Planted, Role, ServerState, Zab, ZabConfig,
+};
 
 const OP_CREATE: i32 = 1;
 const OP_SYNC: i32 = 9;
@@ -21,6 +23,8 @@ pub enum Event {
     Dialed(Life, LinkId, PeerId),
     Deliver(u64, usize),
     Notified(PeerId, PeerId),
+    /// A notification comes once more, late: sent again on a new connection.
+    Repeated(PeerId, PeerId, Notification),
     DiskDone(Life),
     SnapshotSent(Life, LinkId),
     SnapshotFailed(Life, LinkId),
@@ -40,6 +44,14 @@ pub struct Conditions {
     pub learner_bytes_max: usize,
     /// Of a hundred images sent, so many do not arrive.
     pub image_failures: u64,
+    /// Of a thousand flushes, so many fail.
+    pub flush_failures: u64,
+    /// Of a hundred notifications, so many come a second time.
+    pub repeats: u64,
+    /// A bug of the core.
+    pub planted: Planted,
+    /// A bug of the shell.
+    pub shell_bug: Option<ShellBug>,
 }
 
 /// A running server.
@@ -56,11 +68,15 @@ pub struct Running {
     pub role: Role,
     installing: Option<(u64, usize, LinkId)>,
     /// What must be committed here before the sync sent as number n is answered.
-    syncs: VecDeque<Zxid>,
+    pub syncs: VecDeque<Zxid>,
+    /// The last vote given as a candidate: round, then rank.
+    voted: Option<(i64, (i64, i64, PeerId))>,
 }
 
 pub struct Server {
     pub platter: Platter,
+    /// What it held some time ago.
+    pub backup: Option<Platter>,
     pub running: Option<Running>,
     lives: u64,
 }
@@ -79,8 +95,12 @@ pub struct World {
     pub trace: u64,
     /// Every zxid committed must be on a quorum of disks; off once a disk was wiped.
     pub checks_disks: bool,
+    /// A follower that starts anew, or leaves of its own accord, does not wait until its old leader has stopped being certain; off where they do.
+    pub checks_leases: bool,
     pub images: u64,
     pub cuts: u64,
+    /// What was done to it, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
 }
 
 /// Members 1..=voters vote, the next ones observe.
@@ -95,7 +115,7 @@ pub fn membership(voters: i64, observers: i64) -> Membership {
 
 impl World {
     pub fn new(seed: u64, membership: Membership, conditions: Conditions) -> World {
-        let server = || Server { platter: Platter::default(), running: None, lives: 0 };
+        let server = || Server { platter: Platter::default(), backup: None, running: None, lives: 0 };
         let mut world = World {
             now: 1_000_000_000,
             prng: Prng::new(seed),
@@ -108,8 +128,10 @@ impl World {
             order: 0,
             trace: 0,
             checks_disks: true,
+            checks_leases: false,
             images: 0,
             cuts: 0,
+            faults: BTreeMap::new(),
         };
         for id in world.ids() {
             let delay = world.prng.below(500);
@@ -186,6 +208,13 @@ impl World {
             }
             Event::Deliver(link, way) => self.deliver(link, way),
             Event::Notified(from, to) => self.notified(from, to),
+            Event::Repeated(from, to, message) => {
+                if !self.network.is_blocked(from, to)
+                    && let Some(life) = self.running(to).filter(|r| r.paused_until == 0).map(|r| r.life)
+                {
+                    self.input(life, Input::Notification { from, message });
+                }
+            }
             Event::DiskDone(life) => {
                 if !self.paused(life.0, || Event::DiskDone(life)) {
                     self.disk_done(life);
@@ -198,7 +227,7 @@ impl World {
             }
             Event::SnapshotFailed(life, link) => {
                 if self.alive(life).is_some_and(|r| r.installing.is_some_and(|(_, _, of)| of == link) && r.work.is_empty()) {
-                    self.image_done(life, false);
+                    self.image_done(life, None);
                 }
             }
             Event::Start(id) => self.start(id),
@@ -231,6 +260,7 @@ impl World {
             tail_bytes_max: conditions.tail_bytes_max,
             learner_bytes_max: conditions.learner_bytes_max,
             seed,
+            planted: conditions.planted,
         };
         let zab = Zab::new(config, server.platter.stored(conditions.recent_max), now);
         let life = (id, server.lives);
@@ -246,6 +276,7 @@ impl World {
             role: Role::Looking,
             installing: None,
             syncs: VecDeque::new(),
+            voted: None,
         });
         self.note(id.0 as u64);
         self.pump(life);
@@ -255,12 +286,48 @@ impl World {
         let Some(server) = self.servers.get_mut(&id) else { return };
         let Some(running) = server.running.take() else { return };
         let pending: Vec<Work> = running.work.into_iter().collect();
-        server.platter.crash(&pending, &running.memory, &mut self.prng);
+        server.platter.crash(&pending, &running.memory, &mut self.prng, self.conditions.shell_bug);
         let links: Vec<(u64, usize)> =
             self.network.by_end.iter().filter(|((life, _), _)| *life == running.life).map(|(_, at)| *at).collect();
         for (link, way) in links {
             self.close_end(link, way, silently);
         }
+        self.check_disks();
+    }
+    pub fn count(&mut self, fault: &'static str) {
+        *self.faults.entry(fault).or_default() += 1;
+    }
+    pub fn back_up_all(&mut self) {
+        for id in self.ids() {
+            self.back_up(id);
+        }
+    }
+    /// Takes a copy of its disk.
+    pub fn back_up(&mut self, id: PeerId) {
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.backup = Some(server.platter.clone());
+        }
+    }
+    /// Its disk is what the copy says. Nothing it has acknowledged or promised since may be known to nobody else: then no protocol could help.
+    pub fn restore(&mut self, id: PeerId) -> bool {
+        let platter = &self.servers[&id].platter;
+        let others = || self.membership.voters().filter(|other| *other != id).map(|other| &self.servers[&other].platter);
+        let is_known = |other: &Platter| {
+            (platter.history.is_empty() || other.has(platter.last()))
+                && other.has(self.checker.last_committed())
+                && other.accepted_epoch >= platter.accepted_epoch
+                && other.current_epoch >= platter.current_epoch
+        };
+        if others().count() < 2 || self.membership.voters().all(|voter| voter != id) || !others().all(is_known) {
+            return false;
+        }
+        let Some(backup) = self.servers[&id].backup.clone().filter(|backup| backup.current_epoch > 0) else { return false };
+        self.crash(id, false);
+        if let Some(server) = self.servers.get_mut(&id) {
+            server.platter = backup;
+        }
+        self.count("disks restored");
+        true
     }
     /// Its disk is new.
     pub fn wipe(&mut self, id: PeerId) {
@@ -308,6 +375,7 @@ impl World {
     fn obey(&mut self, life: Life, output: Output) {
         match output {
             Output::Notify { to, message } => {
+                self.voted(life, &message);
                 if self.network.notifications.insert((life.0, to), message).is_none() {
                     let delay = self.prng.below(self.conditions.delay_ms + 1);
                     self.after(delay, Event::Notified(life.0, to));
@@ -365,6 +433,14 @@ impl World {
             }
         }
     }
+    /// Within a round a vote changes only for a better one (L15).
+    fn voted(&mut self, life: Life, message: &Notification) {
+        let vote = message.vote;
+        let Some(running) = self.alive(life).filter(|_| message.state == ServerState::Looking && vote.zxid.as_i64() != -1) else { return };
+        let now = (vote.election_epoch, (vote.peer_epoch, vote.zxid.as_i64(), vote.leader));
+        assert!(running.voted <= Some(now), "server {:?} votes {now:?} after {:?} (L15)", life.0, running.voted);
+        running.voted = Some(now);
+    }
     fn role(&mut self, life: Life, role: Role) {
         self.note(0x100 + life.0.0 as u64);
         if let Role::Leading { epoch } = role
@@ -372,6 +448,10 @@ impl World {
         {
             let memory = running.memory.clone();
             self.checker.leads(life.0, epoch, &memory);
+            let end = memory.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
+            let has = |p: &Platter| p.current_epoch >= epoch && (memory.is_empty() || p.has(end));
+            let is_held = self.membership.quorum().reached(|id| has(&self.servers[&id].platter));
+            assert!(is_held || !self.checks_disks, "{:?} leads epoch {epoch}, which is on no quorum of disks (L2)", life.0);
         }
         if let Some(running) = self.alive(life) {
             assert_ne!(running.role, role);
@@ -411,6 +491,11 @@ impl World {
         let Some(server) = self.servers.get_mut(&life.0) else { return };
         let Some(running) = server.running.as_mut().filter(|r| r.life == life) else { return };
         let Some(work) = running.work.pop_front() else { return };
+        if matches!(work, Work::Flush(_)) && self.prng.chance(self.conditions.flush_failures, 1_000) {
+            return self.flush_failed(life);
+        }
+        let Some(server) = self.servers.get_mut(&life.0) else { return };
+        let Some(running) = server.running.as_mut() else { return };
         let before = server.platter.history.len();
         if let Work::Truncate(zxid) = &work {
             // Others may have committed more meanwhile, without this server's acknowledgement; `check_disks` sees to that.
@@ -421,12 +506,13 @@ impl World {
                 running.committed
             );
         }
-        server.platter.finish(&work, &running.memory);
+        server.platter.finish(&work, &running.memory, self.conditions.shell_bug);
         let is_shorter = server.platter.history.len() < before;
         let more = !running.work.is_empty();
         if is_shorter {
             self.check_disks();
         }
+        let cuts_one_more = self.conditions.shell_bug == Some(ShellBug::CutsOneMore);
         let input = match work {
             Work::Flush(_) => {
                 let last = self.servers[&life.0].platter.last();
@@ -437,21 +523,38 @@ impl World {
             Work::Truncate(zxid) => {
                 let Some(running) = self.alive(life) else { return };
                 running.memory.retain(|(at, _)| *at <= zxid);
+                let end = running.memory.last().map_or(Zxid::ZERO, |(at, _)| *at);
+                if cuts_one_more {
+                    running.memory.pop();
+                }
                 running.applied = running.applied.min(running.memory.len());
-                Input::Truncated(running.memory.last().map_or(Zxid::ZERO, |(at, _)| *at))
+                Input::Truncated(end)
             }
-            Work::Install(image) => {
+            Work::Install(zxid, image) => {
                 let Some(running) = self.alive(life) else { return };
                 running.applied = image.len();
                 running.committed = Zxid::ZERO;
                 running.memory = image;
-                self.image_done(life, true);
+                self.image_done(life, Some(zxid));
                 self.plan_more(life, more);
                 return;
             }
         };
         self.input(life, input);
         self.flush(life);
+        self.plan_more(life, more);
+    }
+    /// A log that cannot be written ends the process (L12).
+    fn flush_failed(&mut self, life: Life) {
+        self.count("flushes failed");
+        if self.conditions.shell_bug != Some(ShellBug::SwallowedError) {
+            self.crash(life.0, false);
+            return self.after(300, Event::Start(life.0));
+        }
+        let Some(running) = self.alive(life) else { return };
+        let last = running.memory.last().map_or(Zxid::ZERO, |(at, _)| *at);
+        let more = !running.work.is_empty();
+        self.input(life, Input::Durable(last));
         self.plan_more(life, more);
     }
     fn plan_more(&mut self, life: Life, more: bool) {
@@ -498,7 +601,10 @@ impl World {
         let end = count.checked_sub(1).map_or(Zxid::ZERO, |last| running.memory[last].0);
         assert_eq!(end, zxid, "an image is as of a transaction, exactly (A12)");
         assert!(running.role == Role::Looking || zxid <= running.committed, "an established leader gives away what is not committed");
-        let image = running.memory[..count].to_vec();
+        let mut image = running.memory[..count].to_vec();
+        if self.conditions.shell_bug == Some(ShellBug::ImageBehindItsLabel) {
+            image.pop();
+        }
         self.images += 1;
         self.send(life, link, Message::Image(zxid, image));
         let delay = self.prng.below(self.conditions.delay_ms + 1);
@@ -511,8 +617,8 @@ impl World {
         let fails = self.prng.chance(self.conditions.image_failures, 100);
         let Some(connection) = self.network.links.get_mut(&at) else { return };
         connection.stalled[way] = Some(0);
-        let image = match connection.queues[way].pop_front() {
-            Some(Message::Image(_, image)) => image,
+        let (zxid, image) = match connection.queues[way].pop_front() {
+            Some(Message::Image(zxid, image)) => (zxid, image),
             _ => panic!("no image behind SNAP"),
         };
         if let Some(running) = self.alive(life) {
@@ -522,14 +628,13 @@ impl World {
             let delay = self.prng.below(2_000);
             self.after(delay, Event::SnapshotFailed(life, link));
         } else {
-            self.work(life, Work::Install(image));
+            self.work(life, Work::Install(zxid, image));
         }
     }
-    fn image_done(&mut self, life: Life, installed: bool) {
+    fn image_done(&mut self, life: Life, installed: Option<Zxid>) {
         let Some(running) = self.alive(life) else { return };
         let Some((at, way, _)) = running.installing.take() else { return };
-        let last = running.memory.last().map_or(Zxid::ZERO, |(at, _)| *at);
-        let input = if installed { Input::SnapshotInstalled(last) } else { Input::SnapshotFailed("the stream broke off".into()) };
+        let input = installed.map_or_else(|| Input::SnapshotFailed("the stream broke off".into()), Input::SnapshotInstalled);
         self.input(life, input);
         if let Some(link) = self.network.links.get_mut(&at)
             && let Some(owed) = link.stalled[way].take()
@@ -622,6 +727,11 @@ impl World {
             && let Some(message) = self.network.notifications.remove(&(from, to))
             && let Some(life) = self.running(to).map(|r| r.life)
         {
+            if self.prng.chance(self.conditions.repeats, 100) {
+                self.count("notifications repeated");
+                let delay = self.prng.below(2_000);
+                self.after(delay, Event::Repeated(from, to, message.clone()));
+            }
             self.input(life, Input::Notification { from, message });
         }
     }
@@ -636,6 +746,10 @@ impl World {
         let Some(running) = self.running(id).filter(|r| r.paused_until <= now) else { return };
         let life = running.life;
         match running.role {
+            Role::Leading { epoch } if sync => {
+                let is_certain = running.zab.quorum_deadline() > Some(Instant(now));
+                self.checker.trusts(id, epoch, is_certain && self.checks_leases);
+            }
             Role::Leading { .. } => self.propose(life),
             Role::Following { .. } | Role::Observing { .. } => {
                 if sync {

@@ -23,7 +23,20 @@ pub enum Work {
     Flush(usize),
     Epoch(EpochToken, EpochFile, u32),
     Truncate(Zxid),
-    Install(Vec<Entry>),
+    Install(Zxid, Vec<Entry>),
+}
+
+/// What a shell may do wrong with its disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ShellBug {
+    /// L5: an image takes its place before it is whole.
+    HalfImage,
+    /// L6: a cut takes one transaction too many.
+    CutsOneMore,
+    /// L8, A12: an image does not hold all that its zxid says.
+    ImageBehindItsLabel,
+    /// L12: a write failed, and nobody minds.
+    SwallowedError,
 }
 
 impl Platter {
@@ -34,7 +47,7 @@ impl Platter {
         self.history.binary_search_by_key(&zxid, |(at, _)| *at).is_ok()
     }
     /// The work is done; `memory` is what the server's log holds, flushed or not.
-    pub fn finish(&mut self, work: &Work, memory: &[Entry]) {
+    pub fn finish(&mut self, work: &Work, memory: &[Entry], bug: Option<ShellBug>) {
         match work {
             Work::Flush(upto) => {
                 let from = self.history.len();
@@ -44,22 +57,28 @@ impl Platter {
             Work::Epoch(_, EpochFile::Current, epoch) => self.current_epoch = *epoch,
             Work::Truncate(zxid) => {
                 self.history.retain(|(at, _)| at <= zxid);
+                if bug == Some(ShellBug::CutsOneMore) && self.history.len() > self.imaged {
+                    self.history.pop();
+                }
                 assert!(self.imaged <= self.history.len(), "a snapshot holds what is cut off");
             }
-            Work::Install(image) => {
+            Work::Install(_, image) => {
                 self.history.clone_from(image);
                 self.imaged = image.len();
             }
         }
     }
     /// Power is lost: of what was under way, some is there.
-    pub fn crash(&mut self, pending: &[Work], memory: &[Entry], prng: &mut Prng) {
+    pub fn crash(&mut self, pending: &[Work], memory: &[Entry], prng: &mut Prng, bug: Option<ShellBug>) {
         for work in pending {
             match work {
                 Work::Flush(_) => {}
+                Work::Install(zxid, image) if bug == Some(ShellBug::HalfImage) => {
+                    return self.finish(&Work::Install(*zxid, image[..image.len() / 2].to_vec()), memory, None);
+                }
                 whole => {
                     if prng.chance(1, 2) {
-                        self.finish(whole, memory);
+                        self.finish(whole, memory, bug);
                     }
                     return; // nothing else is under way with it
                 }

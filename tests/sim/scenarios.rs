@@ -16,6 +16,10 @@ fn quiet(seed: u64, voters: i64) -> World {
         recent_max: 10,
         learner_bytes_max: 1 << 20,
         image_failures: 0,
+        flush_failures: 0,
+        repeats: 0,
+        planted: Default::default(),
+        shell_bug: None,
     };
     World::new(seed, membership(voters, 0), conditions)
 }

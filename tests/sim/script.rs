@@ -84,6 +84,7 @@ impl Script {
             tail_bytes_max: 0,
             learner_bytes_max: 10_000,
             seed: 1,
+            planted: Default::default(),
         };
         let now = Instant(1_000_000_000);
         let logged = stored.last_logged;

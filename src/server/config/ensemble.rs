@@ -108,6 +108,7 @@ impl EnsembleConfig {
             tail_bytes_max: limits::TAIL_BYTES_MAX,
             learner_bytes_max: limits::LEARNER_BYTES_MAX,
             seed,
+            planted: Default::default(),
         }
     }
 
