@@ -120,7 +120,7 @@ impl Cluster {
     /// Starts a server from its disk.
     pub fn start(&mut self, n: usize) {
         let mut logs = std::mem::take(&mut self.nodes[n].logs);
-        let (tree, zab) = (disk::recover(self.snapshot(n), &mut logs, Zxid::MAX), self.zab_config(n));
+        let (tree, zab) = (disk::recover(self.snapshot(n), &mut logs), self.zab_config(n));
         let records = disk::records(&logs);
         let recent = records.iter().rev().take(RECENT).rev().map(|(zxid, payload)| (*zxid, payload.as_slice().into())).collect();
         let node = &mut self.nodes[n];
@@ -432,7 +432,8 @@ impl Cluster {
                 }
                 Output::LoadTree { zxid } => {
                     let mut logs = self.world(n).left_by_crash(|_| 0);
-                    let tree = disk::recover(self.snapshot(n), &mut logs, zxid);
+                    let tree = disk::recover(self.snapshot(n), &mut logs);
+                    assert_eq!(tree.applied(), zxid, "a tree is loaded after the log was cut to where it ends");
                     self.world(n).input(Input::TreeLoaded(Box::new(tree)));
                 }
                 Output::TreeReplaced { generation, old } => {

@@ -208,7 +208,7 @@ impl World {
     pub fn crash(&mut self, survives: impl FnMut(usize) -> usize) {
         assert!(self.orders.is_none(), "how a member starts again is its cluster's business");
         let mut logs = self.left_by_crash(survives);
-        let tree = disk::recover(Tree::new(self.setup.tree.clone()), &mut logs, Zxid::MAX);
+        let tree = disk::recover(Tree::new(self.setup.tree.clone()), &mut logs);
         let after = World::over_at(self.setup.clone(), tree, self.now.plus_ms(1000));
         let before = std::mem::replace(self, after);
         self.look_before_applied = before.look_before_applied;
