@@ -3,6 +3,7 @@
 # Every figure of benches/README.md comes from here. Processes are stopped by the ids they were started with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source benches/servers.sh
 
 usage() {
     cat <<'USAGE'
@@ -35,19 +36,12 @@ The reference server's jars come from tests/oracle.sh, or from ORACLE_CLASSPATH.
 USAGE
 }
 
-only= zoo=target/release/zoo dir=target/compare alternations=5 duration=10 znodes=1000000 settle=60 cases=()
+dir=target/compare znodes=1000000 settle=60
 while (($#)); do
     case $1 in
-        --only) only=$2; shift 2 ;;
-        --zoo) zoo=$2; shift 2 ;;
-        --dir) dir=$2; shift 2 ;;
-        --alternations) alternations=$2; shift 2 ;;
-        --duration) duration=$2; shift 2 ;;
         --znodes) znodes=$2; shift 2 ;;
         --settle) settle=$2; shift 2 ;;
-        -h | --help) usage; exit 0 ;;
-        -*) echo "unknown option $1" >&2; usage >&2; exit 2 ;;
-        *) cases+=("$1"); shift ;;
+        *) common_option "$@"; shift "$shifts" ;;
     esac
 done
 quick=(get16 get1 set16 set1 single echo fan-out sessions)
@@ -56,13 +50,8 @@ case ${cases[*]-} in
     '') cases=("${quick[@]}") ;;
     all) cases=("${quick[@]}" "${slow[@]}") ;;
 esac
-case $only in
-    '') servers=(zoo java) ;;
-    java | zoo) servers=("$only") ;;
-    *) echo "--only takes java or zoo" >&2; exit 2 ;;
-esac
+choose_kinds
 
-loadgen=target/release/loadgen
 durability='fdatasync before every acknowledgement (forceSync=yes)'
 declare -A pid=() port=()
 
@@ -70,8 +59,7 @@ stop() { # NAME
     local id=${pid[$1]-}
     if [[ -z $id ]]; then return; fi
     kill -TERM "$id" 2>/dev/null || true
-    # Ends when the process does.
-    timeout 60 tail --pid="$id" -f /dev/null || kill -KILL "$id"
+    await_end "$id"
     unset "pid[$1]"
 }
 stop_all() { for name in "${!pid[@]}"; do stop "$name"; done; }
@@ -83,47 +71,11 @@ interrupted() {
 starting=
 trap interrupted EXIT
 
-free_port() {
-    local p hex
-    while :; do
-        p=$((20000 + RANDOM % 12000))
-        hex=$(printf ':%04X ' "$p")
-        grep -qs "$hex" /proc/net/tcp /proc/net/tcp6 || break
-    done
-    echo "$p"
-}
-
-classpath() {
-    if [[ -n ${ORACLE_CLASSPATH-} ]]; then
-        echo "$ORACLE_CLASSPATH"
-    elif [[ -x tests/oracle.sh ]]; then
-        tests/oracle.sh classpath
-    else
-        echo "no reference server: tests/oracle.sh is missing and ORACLE_CLASSPATH is not set" >&2
-        exit 1
-    fi
-}
-
 write_cfg() { # NAME [LINE]...
     local name=$1
     shift
-    mkdir -p "$dir/$name/data"
     port[$name]=${port[$name]-$(free_port)}
-    {
-        cat <<CFG
-tickTime=2000
-initLimit=10
-syncLimit=5
-dataDir=$(realpath "$dir/$name/data")
-clientPort=${port[$name]}
-clientPortAddress=127.0.0.1
-maxClientCnxns=0
-admin.enableServer=false
-4lw.commands.whitelist=*
-forceSync=yes
-CFG
-        printf '%s\n' "$@"
-    } >"$dir/$name/zoo.cfg"
+    write_cfg_file "$dir/$name" "${port[$name]}" "$@"
 }
 
 start() { # NAME: starts it with its zoo.cfg, waits for its first answer and prints how long that took
@@ -147,7 +99,7 @@ fresh() { # NAME [LINE]...: an empty server
     start "$1" >/dev/null
 }
 
-both_fresh() { for name in "${servers[@]}"; do fresh "$name"; done; }
+both_fresh() { for name in "${kinds[@]}"; do fresh "$name"; done; }
 at() { echo "127.0.0.1:${port[$1]},${pid[$1]},$1"; }
 title() { printf '\n== %s ==\n\n' "$*"; }
 conditions=(--data-dir "$dir" --durability "$durability")
@@ -155,11 +107,11 @@ conditions=(--data-dir "$dir" --durability "$durability")
 load() { # ARGS: closed loops, then open ones at half of the slower server's throughput
     both_fresh
     local args=(--duration "$duration" "${conditions[@]}" "$@") name
-    if ((${#servers[@]} == 2)); then
-        "$loadgen" compare --a "$(at "${servers[0]}")" --b "$(at "${servers[1]}")" --alternations "$alternations" "${args[@]}"
+    if ((${#kinds[@]} == 2)); then
+        "$loadgen" compare --a "$(at "${kinds[0]}")" --b "$(at "${kinds[1]}")" --alternations "$alternations" "${args[@]}"
     else
         # A server compared with itself shows its own spread.
-        name=${servers[0]}
+        name=${kinds[0]}
         "$loadgen" compare --a "$(at "$name")" --b "$(at "$name")-again" --alternations "$alternations" "${args[@]}"
     fi
     stop_all
@@ -200,7 +152,7 @@ case_single() {
 
 case_echo() {
     local name
-    for name in "${servers[@]}"; do
+    for name in "${kinds[@]}"; do
         fresh "$name"
         start_echo
         "$loadgen" compare --a "$(at "$name")" --b "$(at echo)" --alternations "$alternations" --duration "$duration" --mix get --connections 50 \
@@ -218,7 +170,7 @@ fill() { # NAME [ARGS]...
 
 case_memory() {
     local name
-    for name in "${servers[@]}"; do
+    for name in "${kinds[@]}"; do
         fresh "$name"
         title "memory: $name"
         fill "$name" --settle "$settle"
@@ -258,7 +210,7 @@ touch_1000() { "$loadgen" run --server "127.0.0.1:${port[$1]}" --mix set --conne
 
 case_restart() {
     local name turn
-    for name in "${servers[@]}"; do
+    for name in "${kinds[@]}"; do
         title "restart from the log alone: $name"
         # No snapshot is due while filling; one written at the very start is of an empty tree.
         fresh "$name" snapCount=1000000000
@@ -296,7 +248,7 @@ case_restart() {
 
 case_snapshot() {
     local name
-    for name in "${servers[@]}"; do
+    for name in "${kinds[@]}"; do
         title "snapshots under load: $name"
         fresh "$name"
         fill "$name" --settle 0 >/dev/null

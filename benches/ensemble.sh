@@ -3,6 +3,7 @@
 # loopback with the same zoo.cfg and forceSync on. Processes are stopped by the ids they were started with.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+source benches/servers.sh
 
 usage() {
     cat <<'USAGE'
@@ -25,28 +26,16 @@ The reference server's jars come from tests/oracle.sh, or from ORACLE_CLASSPATH.
 USAGE
 }
 
-only= servers=3 zoo=target/release/zoo dir=target/ensemble alternations=5 duration=10 cases=()
+servers=3 dir=target/ensemble
 while (($#)); do
     case $1 in
-        --only) only=$2; shift 2 ;;
         --servers) servers=$2; shift 2 ;;
-        --zoo) zoo=$2; shift 2 ;;
-        --dir) dir=$2; shift 2 ;;
-        --alternations) alternations=$2; shift 2 ;;
-        --duration) duration=$2; shift 2 ;;
-        -h | --help) usage; exit 0 ;;
-        -*) echo "unknown option $1" >&2; usage >&2; exit 2 ;;
-        *) cases+=("$1"); shift ;;
+        *) common_option "$@"; shift "$shifts" ;;
     esac
 done
 ((${#cases[@]})) || cases=(set16 mixed16 single)
-case $only in
-    '') kinds=(zoo java) ;;
-    java | zoo) kinds=("$only") ;;
-    *) echo "--only takes java or zoo" >&2; exit 2 ;;
-esac
+choose_kinds
 
-loadgen=target/release/loadgen
 declare -A pids=() ports=()
 running=()
 stop_all() {
@@ -54,21 +43,11 @@ stop_all() {
     kill -TERM "${running[@]}" 2>/dev/null || true
     local id
     for id in "${running[@]}"; do
-        timeout 60 tail --pid="$id" -f /dev/null || kill -KILL "$id"
+        await_end "$id"
     done
     running=()
 }
 trap stop_all EXIT
-
-free_port() {
-    local p hex
-    while :; do
-        p=$((20000 + RANDOM % 12000))
-        hex=$(printf ':%04X ' "$p")
-        grep -qs "$hex" /proc/net/tcp /proc/net/tcp6 || break
-    done
-    echo "$p"
-}
 
 write_cfgs() { # KIND
     local kind=$1 n members=() client
@@ -82,21 +61,7 @@ write_cfgs() { # KIND
         echo "$n" >"$dir/$kind-$n/data/myid"
         client=$(free_port)
         ports[$kind]+=" $client"
-        {
-            cat <<CFG
-tickTime=2000
-initLimit=10
-syncLimit=5
-dataDir=$(realpath "$dir/$kind-$n/data")
-clientPort=$client
-clientPortAddress=127.0.0.1
-maxClientCnxns=0
-admin.enableServer=false
-4lw.commands.whitelist=*
-forceSync=yes
-CFG
-            printf '%s\n' "${members[@]}"
-        } >"$dir/$kind-$n/zoo.cfg"
+        write_cfg_file "$dir/$kind-$n" "$client" "${members[@]}"
     done
 }
 
@@ -112,7 +77,7 @@ start() { # KIND
     pids[$kind]=
     for ((n = 1; n <= servers; n++)); do
         case $kind in
-            java) command=(java -Xmx1g -cp "$(tests/oracle.sh classpath)" org.apache.zookeeper.server.quorum.QuorumPeerMain) ;;
+            java) command=(java -Xmx1g -cp "$(classpath)" org.apache.zookeeper.server.quorum.QuorumPeerMain) ;;
             zoo) command=("$zoo" server) ;;
         esac
         "${command[@]}" "$dir/$kind-$n/zoo.cfg" >"$dir/$kind-$n/out.log" 2>&1 &

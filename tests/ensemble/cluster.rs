@@ -1,11 +1,11 @@
 //! Several servers, their clients, a network and disks on one thread: everything but the reactor. A server is a `World` of the pipeline
 //! tests; what it wants of its peers and of the files besides the log is carried out here.
 
-use crate::driver::{self, Disk, Frame, Setup, World, new_session};
+use crate::driver::disk::{self, Disk, Logs};
+use crate::driver::{self, Frame, Setup, World, new_session};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use zoo::base::{Instant, PeerId, SessionId, Zxid};
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
-use zoo::record::txn::decode_payload;
 use zoo::replica::{Input, MemberReport, Output};
 use zoo::tree::{Image, Tree, TreeConfig, load_image};
 use zoo::zab::membership::{Member, MemberAddress, MemberKind};
@@ -53,8 +53,8 @@ pub struct Node {
     received: Option<Vec<u8>>,
     /// Times it was started.
     pub lives: u32,
-    /// Its log, as of its last crash.
-    log: Vec<(Zxid, Vec<u8>)>,
+    /// Its logs, as of its last crash.
+    logs: Logs,
 }
 
 /// One end of a link.
@@ -90,7 +90,7 @@ impl Cluster {
         };
         let count = voters + observers;
         let members = (0..count).map(member).collect();
-        let node = |_| Node { world: None, accepted_epoch: 0, current_epoch: 0, image: None, received: None, lives: 0, log: Vec::new() };
+        let node = |_| Node { world: None, accepted_epoch: 0, current_epoch: 0, image: None, received: None, lives: 0, logs: Logs::new() };
         Cluster {
             now: Instant(0).plus_ms(1_000_000),
             nodes: (0..count).map(node).collect(),
@@ -119,9 +119,11 @@ impl Cluster {
 
     /// Starts a server from its disk.
     pub fn start(&mut self, n: usize) {
-        let (tree, zab) = (self.recover(n, Zxid::MAX), self.zab_config(n));
+        let mut logs = std::mem::take(&mut self.nodes[n].logs);
+        let (tree, zab) = (disk::recover(self.snapshot(n), &mut logs), self.zab_config(n));
+        let records = disk::records(&logs);
+        let recent = records.iter().rev().take(RECENT).rev().map(|(zxid, payload)| (*zxid, payload.as_slice().into())).collect();
         let node = &mut self.nodes[n];
-        let recent = node.log.iter().rev().take(RECENT).rev().map(|(zxid, payload)| (*zxid, payload.as_slice().into())).collect();
         let stored = Stored {
             accepted_epoch: node.accepted_epoch,
             current_epoch: node.current_epoch,
@@ -133,7 +135,7 @@ impl Cluster {
         setup.replica.server_id = peer(n).0;
         setup.member = Some((zab, stored));
         let mut world = World::over_at(setup, tree, self.now);
-        world.disk = Disk::with(std::mem::take(&mut node.log));
+        world.disk = Disk::after(logs);
         node.world = Some(world);
         node.lives += 1;
     }
@@ -162,7 +164,7 @@ impl Cluster {
     pub fn kill(&mut self, n: usize) {
         let node = &mut self.nodes[n];
         let Some(world) = node.world.take() else { return };
-        node.log = world.disk.durable().map(|r| (r.zxid, r.payload.clone())).collect();
+        node.logs = world.left_by_crash(|_| 0);
         node.received = None;
         self.links.retain(|(owner, _), _| *owner != n);
         for link in self.links.values_mut().filter(|l| l.peer.0 == n) {
@@ -174,7 +176,7 @@ impl Cluster {
     /// Empties the disk of a server that is down.
     pub fn wipe(&mut self, n: usize) {
         assert!(self.nodes[n].world.is_none());
-        self.nodes[n] = Node { world: None, accepted_epoch: 0, current_epoch: 0, image: None, received: None, lives: 0, log: Vec::new() };
+        self.nodes[n] = Node { world: None, accepted_epoch: 0, current_epoch: 0, image: None, received: None, lives: 0, logs: Logs::new() };
     }
 
     /// These servers and the rest do not reach each other any more. What was on the way is lost, and nobody is told.
@@ -202,25 +204,12 @@ impl Cluster {
         }
     }
 
-    fn recover(&self, n: usize, upto: Zxid) -> Tree {
-        let node = &self.nodes[n];
-        let mut tree = match &node.image {
+    /// The tree of its newest snapshot.
+    fn snapshot(&self, n: usize) -> Tree {
+        match &self.nodes[n].image {
             None => Tree::new(self.setup.tree.clone()),
             Some((zxid, bytes)) => load(&self.setup.tree, *zxid, bytes),
-        };
-        let live: Vec<(Zxid, Vec<u8>)> = match &node.world {
-            None => node.log.clone(),
-            Some(world) => world.disk.durable().map(|r| (r.zxid, r.payload.clone())).collect(),
-        };
-        for (zxid, payload) in live.iter().filter(|(zxid, _)| *zxid <= upto) {
-            let (header, txn, digest) = decode_payload(payload).expect("what is logged decodes");
-            if *zxid > tree.applied() {
-                let _ = tree.apply(&header, &txn);
-                assert_ne!(tree.digest_matches(digest.as_ref()), Some(false), "{zxid} at {n}");
-                tree.commit(*zxid);
-            }
         }
-        tree
     }
 
     pub fn world(&mut self, n: usize) -> &mut World {
@@ -424,7 +413,7 @@ impl Cluster {
     /// Carries out what a server wants of its peers and of its files; true when there was anything.
     pub fn carry_out(&mut self, n: usize) -> bool {
         let mut any = false;
-        while let Some(order) = self.world(n).orders.pop_front() {
+        while let Some(order) = self.world(n).orders.as_mut().expect("a member").pop_front() {
             any = true;
             match order {
                 Output::Peer(order) => self.peer_order(n, order),
@@ -443,7 +432,9 @@ impl Cluster {
                     self.links.iter_mut().filter(|((owner, _), _)| *owner == n).for_each(|(_, link)| link.installing = false);
                 }
                 Output::LoadTree { zxid } => {
-                    let tree = self.recover(n, zxid);
+                    let mut logs = self.world(n).left_by_crash(|_| 0);
+                    let tree = disk::recover(self.snapshot(n), &mut logs);
+                    assert_eq!(tree.applied(), zxid, "a tree is loaded after the log was cut to where it ends");
                     self.world(n).input(Input::TreeLoaded(Box::new(tree)));
                 }
                 Output::TreeReplaced { generation, old } => {

@@ -1,6 +1,7 @@
 //! Ensembles from bytes to bytes: real shards, replicas, logs and trees over a simulated network and simulated disks. What clients can see.
 #![allow(missing_docs)]
 
+#[path = "../pipeline/driver.rs"]
 mod driver;
 
 mod cluster;

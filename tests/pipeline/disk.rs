@@ -6,9 +6,12 @@ use zoo::base::Zxid;
 use zoo::record::epochs::Epochs;
 use zoo::record::txn::decode_payload;
 use zoo::storage::log::{FileId, LogAction, SyncToken};
-use zoo::storage::recover::{LogSource, ReplayPlan, replay};
-use zoo::storage::segment::Record;
-use zoo::tree::{Tree, TreeConfig};
+use zoo::storage::recover::{LogSource, ReplayPlan, plan_cut, replay};
+use zoo::storage::segment::{Record, RecordReader};
+use zoo::tree::Tree;
+
+/// What log files hold, by their names.
+pub type Logs = BTreeMap<Zxid, Vec<u8>>;
 
 /// Completions the log awaits.
 #[derive(Default)]
@@ -18,11 +21,13 @@ pub struct Disk {
     pub opened: u64,
     pub closed: u64,
     pub written_bytes: u64,
-    /// What the files hold is kept, for `crash`.
+    /// What the files hold is kept, for `left_by_crash`.
     pub keeps: bool,
+    /// It completes nothing for the time being.
+    pub is_stalled: bool,
     files: BTreeMap<FileId, LogFile>,
-    /// Logs of earlier lives, by their names.
-    older: BTreeMap<Zxid, Vec<u8>>,
+    /// Logs of earlier lives and from before a cut.
+    older: Logs,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +35,8 @@ pub enum Completion {
     /// With the file and how much of it the flush covers.
     Synced(SyncToken, FileId, usize),
     Named(FileId),
+    /// Nothing above this is left.
+    Cut(Zxid),
 }
 
 #[derive(Default)]
@@ -43,7 +50,7 @@ struct LogFile {
 
 impl Disk {
     /// Of a server that goes on after `older` logs.
-    pub fn after(older: BTreeMap<Zxid, Vec<u8>>) -> Self {
+    pub fn after(older: Logs) -> Self {
         Disk { older, keeps: true, ..Disk::default() }
     }
 
@@ -69,16 +76,20 @@ impl Disk {
             }
             LogAction::Name { file, .. } => self.pending.push_back(Completion::Named(file)),
             LogAction::Close { .. } => self.closed += 1,
-            LogAction::Cut { .. } => panic!("nobody has this server forget anything"),
+            LogAction::Cut { above, .. } => self.pending.push_back(Completion::Cut(above)),
         }
     }
 
     /// The next completion, whose effect is durable from now on.
     pub fn complete(&mut self) -> Option<Completion> {
+        if self.is_stalled {
+            return None;
+        }
         let completion = self.pending.pop_front()?;
         match completion {
             Completion::Synced(_, file, covers) => self.file(file).durable = covers,
             Completion::Named(file) => self.file(file).named = true,
+            Completion::Cut(above) => self.cut(above),
         }
         Some(completion)
     }
@@ -87,46 +98,75 @@ impl Disk {
         self.files.get_mut(&file).expect("a file that was opened")
     }
 
+    /// A log at rest loses what is above this zxid, and starts a new file when it goes on.
+    fn cut(&mut self, above: Zxid) {
+        assert!(self.pending.is_empty(), "a log is cut when it is at rest");
+        for file in std::mem::take(&mut self.files).into_values() {
+            assert!(file.named, "a log is cut when it is at rest");
+            self.older.insert(file.first_zxid, file.bytes);
+        }
+        let plan = plan_cut(&mut Source(&self.older), &names(&self.older), above).expect("memory is read");
+        repair(&mut self.older, plan.cut, &plan.remove);
+    }
+
     /// The logs that are left when the power fails: of what is not flushed, as much as `survives` says of so many bytes. Where nothing is ever
     /// flushed (`forceSync=no`) only the process ends, and the file system keeps everything.
-    pub fn crash(self, force_sync: bool, mut survives: impl FnMut(usize) -> usize) -> BTreeMap<Zxid, Vec<u8>> {
-        let mut logs = self.older;
-        for mut file in self.files.into_values().filter(|file| file.named) {
-            if force_sync {
-                let unflushed = file.bytes.len() - file.durable;
-                file.bytes.truncate(file.durable + survives(unflushed));
-            }
-            logs.insert(file.first_zxid, file.bytes);
+    pub fn left_by_crash(&self, force_sync: bool, mut survives: impl FnMut(usize) -> usize) -> Logs {
+        let mut logs = self.older.clone();
+        for file in self.files.values().filter(|file| file.named) {
+            let unflushed = file.bytes.len() - file.durable;
+            let left = if force_sync { file.durable + survives(unflushed) } else { file.bytes.len() };
+            logs.insert(file.first_zxid, file.bytes[..left].to_vec());
         }
         logs
     }
 }
 
-struct Logs<'a>(&'a BTreeMap<Zxid, Vec<u8>>);
+struct Source<'a>(&'a Logs);
 
-impl<'a> LogSource for Logs<'a> {
+impl<'a> LogSource for Source<'a> {
     type File = Cursor<&'a [u8]>;
     fn open(&mut self, log: Zxid) -> io::Result<Self::File> {
         self.0.get(&log).map(|bytes| Cursor::new(&bytes[..])).ok_or(io::ErrorKind::NotFound.into())
     }
 }
 
-/// The tree that these logs come to; they are repaired as recovery says.
-pub fn recover(config: &TreeConfig, logs: &mut BTreeMap<Zxid, Vec<u8>>) -> Tree {
-    let names: Vec<Zxid> = logs.keys().copied().collect();
-    let plan = ReplayPlan { logs: &names, after: Zxid::ZERO, mark: None, epochs: Epochs::NONE };
-    let mut tree = Tree::new(config.clone());
-    let mut apply = |_: Zxid, record: &Record<'_>| -> Result<(), String> {
+/// What this tree, of a snapshot, and the logs come to; the logs are repaired as recovery says.
+pub fn recover(mut tree: Tree, logs: &mut Logs) -> Tree {
+    let names = names(logs);
+    let plan = ReplayPlan { logs: &names, after: tree.applied(), mark: None, epochs: Epochs::NONE };
+    let mut apply = |zxid: Zxid, record: &Record<'_>| -> Result<(), String> {
         let (header, txn, digest) = decode_payload(record.payload).map_err(|e| e.to_string())?;
         let _ = tree.apply(&header, &txn);
-        assert_ne!(tree.digest_matches(digest.as_ref()), Some(false), "the tree at {} is the one that was logged (L17)", header.zxid);
+        assert_ne!(tree.digest_matches(digest.as_ref()), Some(false), "the tree at {zxid} is the one that was logged (L17)");
         Ok(())
     };
-    let end = replay(&mut Logs(logs), &plan, &mut apply).expect("a crash leaves no damage (D4)");
+    let end = replay(&mut Source(logs), &plan, &mut apply).expect("a crash leaves no damage (D4)");
     tree.commit(end.last_zxid);
-    if let Some((log, bytes)) = end.cut {
+    repair(logs, end.cut, &end.remove);
+    tree
+}
+
+/// All records, in order.
+pub fn records(logs: &Logs) -> Vec<(Zxid, Vec<u8>)> {
+    let mut records = Vec::new();
+    for bytes in logs.values() {
+        // A file whose header was never flushed holds nothing.
+        let Ok((_, mut reader)) = RecordReader::open(Cursor::new(&bytes[..])).expect("memory is read") else { continue };
+        while let Ok(record) = reader.next().expect("memory is read") {
+            records.push((record.header.zxid, record.payload.to_vec()));
+        }
+    }
+    records
+}
+
+fn names(logs: &Logs) -> Vec<Zxid> {
+    logs.keys().copied().collect()
+}
+
+fn repair(logs: &mut Logs, cut: Option<(Zxid, u64)>, remove: &[Zxid]) {
+    if let Some((log, bytes)) = cut {
         logs.get_mut(&log).expect("it was read").truncate(bytes as usize);
     }
-    end.remove.iter().for_each(|log| drop(logs.remove(log)));
-    tree
+    remove.iter().for_each(|log| drop(logs.remove(log)));
 }

@@ -1,13 +1,14 @@
-//! One replica, some shards, a disk and clients on one thread: everything but the reactor, one step at a time.
+//! One replica, some shards, a disk and clients on one thread: everything but the reactor, one step at a time. It stands alone, or is a member of
+//! an ensemble whose tests carry out what it wants of its peers.
 //!
 //! The disk holds what the log tells it and completes a flush when it is told to. A shard is parked exactly as in the reactor: on
 //! its doorbell, so a wake-up that is missing shows as a reply or an event that never comes (rule A8).
 #![allow(dead_code)]
 
 #[path = "disk.rs"]
-mod disk;
+pub mod disk;
 
-pub use disk::{Completion, Disk};
+use disk::{Completion, Disk, Logs};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use zoo::replica::{Input, Output, Replica, ReplicaConfig};
 use zoo::shard::{Close, Shard, ShardConfig};
 use zoo::storage::log::LogConfig;
 use zoo::tree::{Tree, TreeConfig};
+use zoo::zab::{Stored, ZabConfig};
 
 pub const TICK_MS: u64 = 2000;
 pub const TIMEOUT_MS: i32 = 10_000;
@@ -36,6 +38,8 @@ pub struct Setup {
     pub tree: TreeConfig,
     pub inbox_len: usize,
     pub inbox_bytes_max: usize,
+    /// `None`: it stands alone.
+    pub member: Option<(ZabConfig, Stored)>,
 }
 
 impl Default for Setup {
@@ -83,6 +87,7 @@ impl Default for Setup {
             tree: TreeConfig::default(),
             inbox_len: 1024,
             inbox_bytes_max: 16 << 20,
+            member: None,
         }
     }
 }
@@ -99,10 +104,13 @@ pub struct World {
     pub clients: Vec<Client>,
     pub snapshots: Vec<zoo::tree::Image>,
     pub stopped: bool,
+    /// What a member of an ensemble wants done that is not done here; `None`: it stands alone.
+    pub orders: Option<VecDeque<Output>>,
     /// All shards look between the moment a batch is on the stream and the moment `applied` moves.
     pub look_before_applied: bool,
     /// What the replica has taken in, in order, for whoever wants to know (copies).
     pub taken: Vec<ToReplica>,
+    /// Without what made it a member.
     setup: Setup,
 }
 
@@ -156,11 +164,16 @@ impl World {
 
     /// A server that has recovered this tree.
     pub fn over(setup: Setup, tree: Tree) -> World {
-        Self::at(Instant(0).plus_ms(1_000_000), setup, tree)
+        Self::over_at(setup, tree, Instant(0).plus_ms(1_000_000))
     }
 
-    fn at(now: Instant, setup: Setup, tree: Tree) -> World {
-        let mut replica = Replica::new(setup.replica.clone(), tree, now, wall_at(now));
+    /// The same at this time.
+    pub fn over_at(mut setup: Setup, tree: Tree, now: Instant) -> World {
+        let config = setup.replica.clone();
+        let (mut replica, orders) = match setup.member.take() {
+            None => (Replica::new(config, tree, now, wall_at(now)), None),
+            Some((zab, stored)) => (Replica::member(config, tree, zab, stored, now, wall_at(now)), Some(VecDeque::new())),
+        };
         let publisher = Publisher::new();
         let inboxes: Vec<_> =
             (0..setup.shards).map(|_| Arc::new(Inbox::weighing(setup.inbox_len, setup.inbox_bytes_max, ToReplica::weight))).collect();
@@ -183,6 +196,7 @@ impl World {
             clients: Vec::new(),
             snapshots: Vec::new(),
             stopped: false,
+            orders,
             look_before_applied: false,
             taken: Vec::new(),
             setup,
@@ -192,13 +206,18 @@ impl World {
     /// The power fails and the server starts again, from what its disk (which must keep what it holds) has left; all connections are gone.
     /// `survives` says how many of so many unflushed bytes are left.
     pub fn crash(&mut self, survives: impl FnMut(usize) -> usize) {
-        let setup = self.setup.clone();
-        let mut logs = std::mem::take(&mut self.disk).crash(setup.replica.log.force_sync, survives);
-        let tree = disk::recover(&setup.tree, &mut logs);
-        let after = World::at(self.now.plus_ms(1000), setup, tree);
+        assert!(self.orders.is_none(), "how a member starts again is its cluster's business");
+        let mut logs = self.left_by_crash(survives);
+        let tree = disk::recover(Tree::new(self.setup.tree.clone()), &mut logs);
+        let after = World::over_at(self.setup.clone(), tree, self.now.plus_ms(1000));
         let before = std::mem::replace(self, after);
         self.look_before_applied = before.look_before_applied;
         self.disk = Disk::after(logs);
+    }
+
+    /// The logs that are left when the power fails now.
+    pub fn left_by_crash(&self, survives: impl FnMut(usize) -> usize) -> Logs {
+        self.disk.left_by_crash(self.setup.replica.log.force_sync, survives)
     }
 
     pub fn wall(&self) -> WallTime {
@@ -393,6 +412,7 @@ impl World {
         let input = match completion {
             Completion::Synced(token, ..) => Input::LogSynced(token),
             Completion::Named(file) => Input::LogOpened(file),
+            Completion::Cut(_) => Input::LogCut,
         };
         self.input(input);
         true
@@ -477,11 +497,20 @@ impl World {
                 Output::Snapshot(image) => self.snapshots.push(image),
                 Output::Fatal(why) => panic!("{why}"),
                 Output::Stopped => self.stopped = true,
-                _ => panic!("a server that stands alone speaks to no others"),
+                order => self.orders.as_mut().expect("a server that stands alone speaks to no others").push_back(order),
             }
         }
         self.replica.reclaim();
         did
+    }
+
+    /// Every shard gets a reader of the tree that has taken the place of the one before.
+    pub fn replace_tree(&mut self, generation: u64) {
+        for shard in 0..self.shards.len() {
+            let reader = self.replica.tree_mut().reader();
+            self.shards[shard].shard.replace_tree(self.now, generation, reader);
+            self.pump(shard);
+        }
     }
 
     /// What the reactor does after every call into a shard.
