@@ -420,9 +420,11 @@ impl Start {
     fn replay(&mut self, dirs: &Dirs, history: &History) -> Result<LogEnd, RecoveryError> {
         let plan = ReplayPlan { logs: &history.logs, after: self.after, mark: history.mark, epochs: history.epochs };
         let (tree, digests, recent) = (&mut self.tree, &mut self.digests, &mut self.recent);
+        let mut unread: Vec<Zxid> = self.refused.iter().map(|(zxid, _)| *zxid).filter(|zxid| *zxid > plan.after).collect();
         let mut apply = |log: Zxid, record: &Record<'_>| {
             apply_record(tree, digests, log, record)?;
             recent.push(tree.head_zxid(), record.payload);
+            unread.retain(|zxid| *zxid != tree.head_zxid());
             Ok(())
         };
         let replayed = recover::replay(&mut LogDir(&dirs.logs), &plan, &mut apply);
@@ -431,11 +433,16 @@ impl Start {
         self.note_the_end(&end);
         // A newer snapshot that cannot be read proves that its zxid had been reached (D6), and so does one that was written while its last
         // transactions were applied: before them it is a mixture that never was a state (A12).
-        let unread = self.refused.iter().map(|(zxid, _)| *zxid).max();
-        let reached = unread.max(self.digests.exact_from).unwrap_or(Zxid::ZERO);
+        let reached = unread.iter().copied().max().max(self.digests.exact_from).unwrap_or(Zxid::ZERO);
         if reached > end.last_zxid {
             let log = history.logs.last().copied().unwrap_or(end.last_zxid);
             let corruption = Corruption { log, offset: 0, last_good: end.last_zxid, damage: Damage::EndsBefore(reached) };
+            return Err(self.explain(dirs, ReplayError::Corrupt(corruption)));
+        }
+        // The logs beside an image from a leader need not lead to it: where a new epoch begins behind it, no number is missing, but history is.
+        if let Some(passed) = unread.into_iter().min() {
+            let log = history.logs.iter().copied().find(|log| *log > passed).unwrap_or(passed);
+            let corruption = Corruption { log, offset: 0, last_good: self.after, damage: Damage::PassesBy(passed) };
             return Err(self.explain(dirs, ReplayError::Corrupt(corruption)));
         }
         Ok(end)

@@ -238,6 +238,40 @@ fn a_bad_snapshot_is_passed_over_only_when_the_logs_reach_beyond_it_d6() {
     assert!(f.refused().to_string().contains("0x6 had been reached"));
 }
 
+/// Beside an image from a leader lie logs of another branch, and behind it a new epoch begins: that follows on anything.
+#[test]
+fn a_bad_snapshot_is_not_passed_over_by_logs_that_do_not_lead_through_it_d6() {
+    let f = Fixture::empty();
+    drop(f.recovered());
+    let (image, next) = (Zxid::new(2, 9), Zxid::new(3, 1));
+    f.put("log.1", &log_of_creates(1, 5));
+    f.put(&FileKind::Log(next).name(), &log_of_creates(next.0, 2));
+    f.put(&FileKind::Snapshot(image, Compression::None).name(), b"ZKSN and then nothing");
+    let why = f.refused().to_string();
+    assert!(why.contains("the logs do not lead through 0x200000009") && why.contains("log.300000001"), "{why}");
+}
+
+/// The newer snapshot is of a leader that was never established; what was logged above the image is cut by then.
+#[test]
+fn after_an_image_is_installed_recovery_begins_with_it_whatever_there_was_l5() {
+    let written = |count| {
+        let f = Fixture::empty();
+        f.put("log.1", &log_of_creates(1, count));
+        let mut recovered = f.recovered();
+        SnapshotFiles::new(&f.storage, true).write(recovered.tree.begin_image()).expect("written");
+        f.get(&FileKind::Snapshot(Zxid(count), Compression::None).name())
+    };
+    let f = Fixture::empty();
+    f.put("snapshot.5", &written(5));
+    f.put("snapshot.3.gz", b"another copy, which would be preferred");
+    f.put("snapshot.2", &written(2));
+    f.put("zoo-tmp.received", &written(3));
+    SnapshotFiles::new(&f.storage, true).install(Zxid(3)).expect("installed");
+    let recovered = f.recovered();
+    assert_eq!((recovered.last_zxid, recovered.snapshot), (Zxid(3), Some(Zxid(3))));
+    assert_eq!(f.files().into_keys().collect::<Vec<_>>(), ["snapshot.2", "snapshot.3"]);
+}
+
 #[test]
 fn logs_without_a_snapshot_are_refused_unless_they_begin_at_the_beginning_d6() {
     let mut f = Fixture::empty();

@@ -89,9 +89,14 @@ impl SnapshotFiles {
         Ok(tree)
     }
 
-    /// Puts the image received last in place, durably: from now on recovery begins with it.
+    /// Puts the image received last in place, durably: from now on recovery begins with it. A newer snapshot is of a history that went on
+    /// nowhere (an image of a leader that was never established); it goes once there is something to begin with instead.
     pub fn install(&self, zxid: Zxid) -> io::Result<()> {
-        dir::rename(&self.snapshot_dir, RECEIVED, &FileKind::Snapshot(zxid, Compression::None).name())
+        let installed = FileKind::Snapshot(zxid, Compression::None);
+        dir::rename(&self.snapshot_dir, RECEIVED, &installed.name())?;
+        let files = history_files(&self.snapshot_dir)?.into_iter();
+        let superseded = files.filter(|f| matches!(f, FileKind::Snapshot(at, _) if *at >= zxid) && *f != installed);
+        dir::remove(&self.snapshot_dir, superseded.map(|f| f.name()))
     }
 
     /// Removes what is not needed to recover from the newest `retain` verified snapshots (D7); returns the names.

@@ -97,6 +97,8 @@ pub enum Damage {
     Undecodable(String),
     /// The logs end before a zxid that is known to have been reached.
     EndsBefore(Zxid),
+    /// The logs lead to later transactions, but not through this one, of which there is a snapshot that cannot be read.
+    PassesBy(Zxid),
 }
 
 impl fmt::Display for Damage {
@@ -111,6 +113,7 @@ impl fmt::Display for Damage {
             Damage::WrongName(zxid) => write!(f, "the first record is {zxid}, which is not what the file's name says"),
             Damage::Undecodable(why) => write!(f, "a record with a right checksum that cannot be used: {why}"),
             Damage::EndsBefore(zxid) => write!(f, "the log ends here, but {zxid} had been reached"),
+            Damage::PassesBy(zxid) => write!(f, "the logs do not lead through {zxid}, whose snapshot cannot be read"),
         }
     }
 }
@@ -286,7 +289,8 @@ impl State<'_> {
 
     /// The verdict on the bytes behind the last good record of the history.
     fn judge(&self, tail: &Tail, mark: Option<Mark>) -> Result<(), Corruption> {
-        let last_good = tail.last_record.map_or(self.last, |(zxid, _)| zxid);
+        // Not the tail's own last record: an image may have taken the place of what came after it.
+        let last_good = self.last;
         let damage = |damage| Err(Corruption { log: tail.log, offset: tail.stop.offset, last_good, damage });
         if let Some(mark) = mark.filter(Mark::vouches) {
             let flushed =

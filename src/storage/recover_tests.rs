@@ -304,6 +304,14 @@ fn a_mark_for_a_later_file_proves_that_this_one_was_whole() {
 }
 
 #[test]
+fn a_mark_for_the_file_after_an_image_demands_nothing_of_the_logs_before_it_a23() {
+    // The log ended at 3, a leader's image at 9 came, and the server died when the mark was durable and the next log had no name yet.
+    let mark = Mark { file: Zxid(10), ..mark_at(1, 7, 3, 0) };
+    let (replayed, end) = good(&dir([(1, file(7, 1..=3))]), 9, Some(mark));
+    assert_eq!((replayed, end.last_zxid), (vec![], Zxid(9)));
+}
+
+#[test]
 fn the_marked_file_reduced_to_zeros_is_damage() {
     let d = dir([(1, file(7, 1..=3)), (4, vec![0; 100])]);
     let mark = Mark { file: Zxid(4), ..mark_at(1, 7, 3, 0) };

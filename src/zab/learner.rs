@@ -297,6 +297,14 @@ impl Learner {
         Ok(())
     }
     fn install(&mut self, core: &mut Core, zxid: Zxid) -> Result<(), Leave> {
+        // It takes the place of what we may be needed for: whoever lacks what is committed gets nothing removed here (P3).
+        let known = core.local.known_committed();
+        if zxid < known {
+            return Leave::because(format!("the leader's image is of {zxid}, before {known} which is committed"));
+        }
+        if zxid.epoch() > self.epoch {
+            return Leave::because(format!("the leader's image is of {zxid}, beyond its epoch {}", self.epoch));
+        }
         core.local.install();
         core.put(Output::InstallSnapshot { link: self.link, zxid });
         self.state = State::Installing(zxid);

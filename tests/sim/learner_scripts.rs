@@ -264,6 +264,27 @@ fn a_cut_below_what_is_committed_stops_the_server_l6() {
 }
 
 #[test]
+fn an_image_of_less_than_what_is_committed_replaces_nothing_p3() {
+    let mut s = one();
+    let link = s.serve(2);
+    s.give(Input::Disconnected(LinkId(link)));
+    let link = s.follow();
+    s.packet(link, leader_info(3));
+    s.said();
+    s.packet(link, Packet::Snap { zxid: z(1, 2) });
+    assert_eq!(s.said(), [format!("{link} close")], "not a byte of it is taken");
+    s.run(PAUSE_MS);
+    assert_eq!(s.voted.map(|vote| vote.zxid), Some(z(1, 3)));
+}
+
+#[test]
+fn an_image_from_beyond_the_promised_epoch_is_refused_l7() {
+    let (mut s, link) = promised();
+    s.packet(link, Packet::Snap { zxid: z(3, 1) });
+    assert_eq!(s.said(), [format!("{link} close")]);
+}
+
+#[test]
 fn a_cut_to_what_is_not_in_the_log_is_refused_and_an_image_asked_for_l6() {
     let mut imaged = stored(1, 1, &[z(1, 1), z(1, 2), z(1, 3)]);
     imaged.snapshot = z(1, 2);
