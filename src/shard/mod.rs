@@ -275,7 +275,10 @@ impl Shard {
             self.spent = 0;
         }
         (self.reader, self.tree, self.at, self.goal, self.holding) = (reader, tree, Zxid::ZERO, Zxid::ZERO, false);
-        let _ = self.catch_up(now);
+        // To its end: before it there is no zxid at which this reader could be held for a connection that waits (A5).
+        while !self.catch_up(now) {
+            self.spent = 0;
+        }
         self.rest();
     }
 

@@ -9,8 +9,14 @@ mod random;
 
 use cluster::{Client, Cluster};
 use driver::{Frame, Setup, TICK_MS, TIMEOUT_MS, again, data_of, new_session};
-use zoo::base::{SessionId, Writer as _, Zxid};
+use std::sync::Arc;
+use zoo::base::{ConnId, ConnKey, Instant, SessionId, ShardId, WallTime, Writer as _, Xid, Zxid};
+use zoo::handoff::{Batch, Control, Entry, Inbox, Publisher};
 use zoo::proto::OpCode;
+use zoo::record::TxnHeader;
+use zoo::record::txn::Txn;
+use zoo::shard::{Shard, ShardConfig};
+use zoo::tree::Tree;
 
 const SESSION_MOVED_CLOSES: &str = "a connection whose session has moved is closed without a word";
 
@@ -651,4 +657,27 @@ fn used_containers_are_removed_by_one_transaction_of_the_leader() {
     assert_eq!(errors(&c.ask(&client, |w, i| w.read(i, OpCode::Exists, "/box", false))), [-101]);
     assert_eq!(c.state(0).0, before.next().expect("in the epoch"), "one transaction, and nothing else happened");
     c.assert_same();
+}
+
+/// Many connects are turned away while an image is installed, and one still waits for its answer.
+#[test]
+fn a_shard_reads_a_new_tree_from_the_end_of_what_is_published_of_it_a5() {
+    let setup = Setup::default();
+    let config = ShardConfig { turn_cost_max: 2, ..setup.shard };
+    let (mut old, mut new) = (Tree::new(setup.tree.clone()), Tree::new(setup.tree));
+    let mut publisher = Publisher::new();
+    let mut shard = Shard::new(ShardId(0), config, old.reader(), publisher.subscribe(), Arc::new(Inbox::new(4)));
+    let waiting = shard.accept(Instant(0), "127.0.0.1:1".parse().expect("an address"));
+    let mut request = Vec::new();
+    new_session().write_frame(&mut request);
+    shard.input(waiting)[..request.len()].copy_from_slice(&request);
+    shard.received(Instant(0), waiting, request.len());
+    let header = TxnHeader { session: SessionId(1), cxid: Xid(1), zxid: Zxid(7), time: WallTime(1), kind: -11 };
+    let _ = new.apply(&header, &Txn::CloseSession { paths: None });
+    let gone = ConnKey { shard: ShardId(0), conn: ConnId(99) };
+    let entries = (0..5).map(|_| Entry::Control(Control::Cut { conn: gone })).collect();
+    publisher.publish(Batch { last_zxid: Zxid(7), tree: 1, entries, ..Batch::default() });
+    new.commit(Zxid(7));
+    shard.replace_tree(Instant(0), 1, new.reader());
+    assert_eq!((shard.read_zxid(), shard.behind()), (Zxid(7), false));
 }
