@@ -107,7 +107,12 @@ impl Leader {
             id == me
                 || self.voter(id).is_some_and(|l| {
                     let tells_history = l.promise.1.is_some() && l.promise.0 != ZXID_UNKNOWN;
-                    l.step >= Step::Promised && tells_history && !may_have_forgotten(core, l.accepted_epoch)
+                    // Wiped, it may have promised an epoch since, and stopped before it was brought up to date: nothing is what it has,
+                    // and nothing is what it may have had only where no ensemble has logged anything.
+                    let has_nothing = l.promise == (Zxid::ZERO, Some(0)) && self.rank.1.epoch() > 0;
+                    let forgot =
+                        may_have_forgotten(core, l.accepted_epoch) || has_nothing && !core.config.planted.has(Bug::WipedServerCounts);
+                    l.step >= Step::Promised && tells_history && !forgot
                 })
         };
         if core.quorum.reached(counts) {

@@ -93,6 +93,21 @@ fn a_voter_whose_disk_may_have_been_wiped_does_not_decide_what_the_history_is_l2
     assert!(is_leading(&s), "and then it has the history and counts");
 }
 
+/// The wiped one comes back a second time: the first time it promised the epoch, and stopped before any history was on its disk.
+#[test]
+fn a_voter_that_has_promised_an_epoch_and_has_nothing_does_not_decide_what_the_history_is_l21() {
+    let mut s = three();
+    s.win();
+    accept(&mut s, 102);
+    s.packet(102, follower_info(2, 1));
+    assert_eq!(s.said(), ["write Accepted 2", "102 LEADERINFO 2:0"]);
+    s.packet(102, ack_epoch(Zxid::ZERO, Some(0)));
+    assert_eq!(s.said(), Vec::<String>::new(), "a quorum of promises, and one of them is worth nothing");
+    accept(&mut s, 101);
+    s.packet(101, follower_info(1, 1)).packet(101, ack_epoch(z(1, 3), Some(1)));
+    assert!(s.said().contains(&"write Current 2".to_string()));
+}
+
 #[test]
 fn a_new_ensemble_is_begun_by_servers_without_history() {
     let mut s = Script::new(3, stored(0, 0, &[]));
