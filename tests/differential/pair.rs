@@ -259,15 +259,23 @@ impl Pair {
 
     // ---- four-letter words
 
-    /// Compares the answers to a word after `masked` has removed what may differ.
+    /// Compares the answers to a word after `masked` has removed what may differ. A server may still be closing connections that are gone, or
+    /// counting those that have just come, so it is asked again until both say the same or have had time enough to.
     pub fn word(&mut self, word: &str, masked: impl Fn(&str) -> String) {
         self.steps += 1;
-        let answers = [0, 1].map(|i| {
-            let answer = words::ask(self.sides[i].port, word).unwrap_or_else(|e| format!("no answer: {e}"));
-            masked(&self.sides[i].names.in_text(&answer))
-        });
-        if answers[0] != answers[1] {
-            self.report(&format!("word {word}"), &answers[0], &answers[1]);
+        let deadline = Instant::now() + ANSWER_MAX;
+        loop {
+            let answers = [0, 1].map(|i| {
+                let answer = words::ask(self.sides[i].port, word).unwrap_or_else(|e| format!("no answer: {e}"));
+                masked(&self.sides[i].names.in_text(&answer))
+            });
+            if answers[0] == answers[1] {
+                return;
+            }
+            if Instant::now() >= deadline {
+                return self.report(&format!("word {word}"), &answers[0], &answers[1]);
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
