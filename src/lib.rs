@@ -1,8 +1,8 @@
 //! `zoo`: an Apache ZooKeeper server built for today's hardware, as a library. See `ARCHITECTURE.md` for the whole picture.
 //!
 //! Layers, each using only those before it: `base` (vocabulary) → `record` (transactions), `proto` (client protocol) →
-//! `tree` (znodes), `storage` (log and snapshots), `handoff` (cross-core queues), `disk` (blocking file work) →
-//! `conn`, `replica`, `shard` (pure cores) → `reactor` (glommio) → `server`.
+//! `tree` (znodes), `storage` (log and snapshots), `zab` (atomic broadcast), `handoff` (cross-core queues), `disk` (blocking file work) →
+//! `conn`, `replica`, `shard` (pure cores) → `reactor` (the runtime) → `server`.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
