@@ -173,7 +173,7 @@ layer_process() {
         [ -e "tests/$name.rs" ] || [ -e "tests/$name/main.rs" ] || continue
         ZOO_CRASH_SECONDS=$(scaled 20) part "process tests: $name" "$(share process)" cargo test --locked -p zoo --test "$name"
         # A test that needs what this machine does not have says so in a line.
-        while read -r line; do skip "${line#SKIPPED }"; done < <(grep '^SKIPPED ' "$logs/process-tests--$name.log")
+        while read -r line; do skip "${line#SKIPPED }"; done < <(grep '^SKIPPED ' "$logs/process-tests--${name//[^A-Za-z0-9]/-}.log")
     done
 }
 
