@@ -133,7 +133,15 @@ fn start(args: &EnsembleArgs, id: u16) -> io::Result<Member> {
     let log = File::options().create(true).append(true).open(&path)?;
     let mut command = Command::new(std::env::current_exe()?);
     // However this command ends, its members do not stay behind.
-    command.arg("server").arg("--ends-with").arg(std::process::id().to_string()).arg(&file).args(&args.settings).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command
+        .arg("server")
+        .arg("--ends-with")
+        .arg(std::process::id().to_string())
+        .arg(&file)
+        .args(&args.settings)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
     // In a group of its own: Ctrl-C is for this command, which stops its members itself.
     let process = command.process_group(0).spawn()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port + id - 1));
