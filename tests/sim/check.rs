@@ -52,6 +52,10 @@ impl Checker {
         let newest = self.leaders.keys().next_back();
         assert!(!is_certain || newest == Some(&epoch), "{who:?} is certain to lead epoch {epoch}, but {newest:?} has begun (L13)");
     }
+    /// Epochs that had a leader.
+    pub fn epochs(&self) -> usize {
+        self.leaders.len()
+    }
     pub fn last_committed(&self) -> Zxid {
         self.committed.last().map_or(Zxid::ZERO, |(last, _)| *last)
     }
