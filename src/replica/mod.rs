@@ -389,9 +389,7 @@ impl Replica {
     fn take_batch(&mut self, alone: impl FnOnce(&mut Groups, Zxid) -> Option<Batch>) -> Option<Batch> {
         let limit = self.limit();
         let Some(member) = &self.member else { return alone(&mut self.groups, limit) };
-        let mut batch = self.groups.take_any(limit)?;
-        batch.certain_until = member.zab.quorum_deadline();
-        Some(batch)
+        self.groups.take_any(limit, member.zab.confirmed())
     }
 
     fn poll_stopped(&mut self) -> Option<Output> {

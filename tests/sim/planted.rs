@@ -8,7 +8,7 @@ use zoo::zab::{Bug, Planted};
 /// Seeds tried for each bug; `SIM_SEARCH` overrides.
 const SEEDS: u64 = 400;
 
-const CORE: [Bug; 12] = [
+const CORE: [Bug; 13] = [
     Bug::HoleInTail,
     Bug::AckBeforeHistory,
     Bug::AckBeforeEpoch,
@@ -16,6 +16,7 @@ const CORE: [Bug; 12] = [
     Bug::NoBarrier,
     Bug::LogIsCommitted,
     Bug::NoDeadline,
+    Bug::SyncUnconfirmed,
     Bug::FickleVote,
     Bug::JoinerMissesProposals,
     Bug::MemoryAheadOfLog,
