@@ -51,6 +51,10 @@ impl Checker {
     pub fn synced(&self, who: PeerId, asked: Option<Zxid>, applied: Zxid) {
         assert!(asked.is_none_or(|asked| asked <= applied), "server {who:?}: sync answered at {applied} instead of {asked:?} (P9)");
     }
+    /// Epochs that had a leader.
+    pub fn epochs(&self) -> usize {
+        self.leaders.len()
+    }
     pub fn last_committed(&self) -> Zxid {
         self.committed.last().map_or(Zxid::ZERO, |(last, _)| *last)
     }

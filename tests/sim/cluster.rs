@@ -4,6 +4,7 @@
 use super::check::Checker;
 use super::disk::{Entry, Platter, ShellBug, Work};
 use super::network::{Life, Message, Network};
+use super::totals::{Counts, Outcome};
 use std::collections::{BTreeMap, VecDeque};
 use zoo::base::prng::Prng;
 use zoo::base::{Instant, PeerId, SessionId, Xid, Zxid};
@@ -81,6 +82,8 @@ pub struct Server {
     pub backup: Option<Platter>,
     pub running: Option<Running>,
     lives: u64,
+    /// The end of what it held when its disk was wiped, until it serves again: it has acknowledged that, and nobody may rely on it any more.
+    wiped: Option<Zxid>,
 }
 
 pub struct World {
@@ -95,12 +98,12 @@ pub struct World {
     order: u64,
     /// A fingerprint of everything that happened.
     pub trace: u64,
-    /// Every zxid committed must be on a quorum of disks; off once a disk was wiped.
-    pub checks_disks: bool,
-    pub images: u64,
-    pub cuts: u64,
     /// What was done to it, by kind.
-    pub faults: BTreeMap<&'static str, u64>,
+    faults: Counts,
+    /// What it came to, by kind.
+    reached: Counts,
+    /// Says what happens.
+    pub prints: bool,
 }
 
 /// Members 1..=voters vote, the next ones observe.
@@ -115,7 +118,7 @@ pub fn membership(voters: i64, observers: i64) -> Membership {
 
 impl World {
     pub fn new(seed: u64, membership: Membership, conditions: Conditions) -> World {
-        let server = || Server { platter: Platter::default(), backup: None, running: None, lives: 0 };
+        let server = || Server { platter: Platter::default(), backup: None, running: None, lives: 0, wiped: None };
         let mut world = World {
             now: 1_000_000_000,
             prng: Prng::new(seed),
@@ -127,16 +130,22 @@ impl World {
             events: BTreeMap::new(),
             order: 0,
             trace: 0,
-            checks_disks: true,
-            images: 0,
-            cuts: 0,
-            faults: BTreeMap::new(),
+            faults: Counts::new(),
+            reached: Counts::new(),
+            prints: false,
         };
         for id in world.ids() {
             let delay = world.prng.below(500);
             world.after(delay, Event::Start(id));
         }
         world
+    }
+    /// What the run came to.
+    pub fn outcome(self) -> Outcome {
+        let mut reached = self.reached;
+        reached.insert("transactions", self.checker.committed.len() as u64);
+        reached.insert("epochs", self.checker.epochs() as u64);
+        Outcome { simulated_ns: self.now, trace: self.trace, faults: self.faults, reached }
     }
     pub fn ids(&self) -> Vec<PeerId> {
         self.servers.keys().copied().collect()
@@ -294,8 +303,19 @@ impl World {
         }
         self.check_disks();
     }
+    /// Something was done to it.
     pub fn count(&mut self, fault: &'static str) {
         *self.faults.entry(fault).or_default() += 1;
+        self.say(format_args!("{fault}"));
+    }
+    /// Something came of it.
+    fn reach(&mut self, what: &'static str) {
+        *self.reached.entry(what).or_default() += 1;
+    }
+    fn say(&self, what: std::fmt::Arguments<'_>) {
+        if self.prints {
+            println!("{:>12} {what}", self.now / 1_000);
+        }
     }
     pub fn back_up_all(&mut self) {
         for id in self.ids() {
@@ -329,13 +349,21 @@ impl World {
         self.count("disks restored");
         true
     }
-    /// Its disk is new.
-    pub fn wipe(&mut self, id: PeerId) {
+    /// Its disk is new. One voter's at a time, and where the others can tell that there is an ensemble: two servers with nothing, one of which has lost
+    /// it, are not to be told from servers that begin one (L21).
+    pub fn wipe(&mut self, id: PeerId) -> bool {
+        let others: Vec<&Server> = self.membership.voters().filter(|other| *other != id).map(|other| &self.servers[&other]).collect();
+        let is_safe = others.len() >= 2 && others.iter().all(|other| other.wiped.is_none() && other.platter.vouches());
+        if !is_safe {
+            return false;
+        }
         self.crash(id, false);
         if let Some(server) = self.servers.get_mut(&id) {
+            server.wiped = Some(server.platter.last().max(server.wiped.unwrap_or(Zxid::ZERO)));
             server.platter = Platter::default();
         }
-        self.checks_disks = false;
+        self.count("disks wiped");
+        true
     }
     /// Its replica doubts its state.
     pub fn resync(&mut self, id: PeerId) {
@@ -392,7 +420,14 @@ impl World {
                 let delay = self.prng.below(self.conditions.delay_ms + 1);
                 self.after(delay, Event::Dialed(life, link, peer));
             }
-            Output::Send { link, packet } => self.send(life, link, Message::Packet(packet)),
+            Output::Send { link, packet } => {
+                match packet {
+                    Packet::Diff { .. } => self.reach("DIFF"),
+                    Packet::Trunc { .. } => self.reach("TRUNC"),
+                    _ => {}
+                }
+                self.send(life, link, Message::Packet(packet));
+            }
             Output::SendSnapshot { link, zxid } => self.send_image(life, link, zxid),
             Output::Close(link) => {
                 if let Some((link, way)) = self.network.find(life, link) {
@@ -409,10 +444,7 @@ impl World {
                 self.flush(life);
             }
             Output::Commit(zxid) => self.commit(life, zxid),
-            Output::Truncate(zxid) => {
-                self.cuts += 1;
-                self.work(life, Work::Truncate(zxid));
-            }
+            Output::Truncate(zxid) => self.work(life, Work::Truncate(zxid)),
             Output::InstallSnapshot { link, .. } => self.install(life, link),
             Output::Role(role) => self.role(life, role),
             Output::Request { link, request, .. } => self.request(life, link, &request),
@@ -434,11 +466,7 @@ impl World {
             }
             Output::Fatal(why) => panic!("server {:?}: {why}", life.0),
             Output::Touched { .. } | Output::LearnerGone(_) | Output::Revalidated { .. } | Output::Config(_) => {}
-            Output::Note(text) => {
-                if std::env::var("SIM_NOTES").is_ok() {
-                    eprintln!("{:>12} {:?}: {text}", self.now / 1_000, life.0);
-                }
-            }
+            Output::Note(text) => self.say(format_args!("{:?}: {text}", life.0)),
         }
     }
     /// Within a round a vote changes only for a better one (L15).
@@ -458,8 +486,8 @@ impl World {
             self.checker.leads(life.0, epoch, &memory);
             let end = memory.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
             let has = |p: &Platter| p.current_epoch >= epoch && (memory.is_empty() || p.has(end));
-            let is_held = self.membership.quorum().reached(|id| has(&self.servers[&id].platter));
-            assert!(is_held || !self.checks_disks, "{:?} leads epoch {epoch}, which is on no quorum of disks (L2)", life.0);
+            let is_held = self.membership.quorum().reached(|id| self.servers[&id].wiped.is_some() || has(&self.servers[&id].platter));
+            assert!(is_held, "{:?} leads epoch {epoch}, which is on no quorum of disks (L2)", life.0);
         }
         if let Some(running) = self.alive(life) {
             assert_ne!(running.role, role);
@@ -468,9 +496,16 @@ impl World {
             running.syncs.clear();
             running.own_syncs.clear();
         }
-        if std::env::var("SIM_NOTES").is_ok() {
-            eprintln!("{:>12} {:?}: {role:?}", self.now / 1_000, life.0);
+        if let Some(server) = self.servers.get_mut(&life.0).filter(|_| role != Role::Looking) {
+            server.wiped = None;
         }
+        self.reach(match role {
+            Role::Looking => "roles left",
+            Role::Leading { .. } => "leaders",
+            Role::Following { .. } => "followers",
+            Role::Observing { .. } => "observers",
+        });
+        self.say(format_args!("{:?}: {role:?}", life.0));
     }
 
     // ---- log and disk
@@ -596,9 +631,10 @@ impl World {
     /// What is committed is on the disks of a quorum, running or not (P3).
     fn check_disks(&self) {
         let last = self.checker.last_committed();
-        if self.checks_disks && last > Zxid::ZERO {
+        if last > Zxid::ZERO {
             let quorum = self.membership.quorum();
-            assert!(quorum.reached(|id| self.servers[&id].platter.has(last)), "{last} is committed, but on no quorum of disks (P2, P3)");
+            let has = |server: &Server| server.platter.has(last) || server.wiped.is_some_and(|end| end >= last);
+            assert!(quorum.reached(|id| has(&self.servers[&id])), "{last} is committed, but on no quorum of disks (P2, P3)");
         }
     }
 
@@ -614,7 +650,7 @@ impl World {
         if self.conditions.shell_bug == Some(ShellBug::ImageBehindItsLabel) {
             image.pop();
         }
-        self.images += 1;
+        self.reach("SNAP");
         self.send(life, link, Message::Image(zxid, image));
         let delay = self.prng.below(self.conditions.delay_ms + 1);
         self.after(delay, Event::SnapshotSent(life, link));

@@ -5,6 +5,11 @@ use super::cluster::{Conditions, Event, World, membership};
 use zoo::base::PeerId;
 use zoo::zab::Role;
 
+pub const ALL: &[super::Named] = crate::named![
+    a_server_without_its_disk_does_not_help_to_forget_what_it_acknowledged_l21,
+    a_sync_of_a_leader_that_does_not_know_of_the_next_one_is_not_answered,
+];
+
 const SECOND: u64 = 1_000_000_000;
 
 fn quiet(seed: u64, voters: i64) -> World {
@@ -47,7 +52,6 @@ fn isolate(world: &mut World, alone: PeerId) {
 
 /// One server was cut off, one acknowledged and lost its disk, one has everything and is down: two of three are up, and what was committed is
 /// on neither of them.
-#[test]
 fn a_server_without_its_disk_does_not_help_to_forget_what_it_acknowledged_l21() {
     for seed in 1..=8 {
         let mut world = quiet(seed, 3);
@@ -60,7 +64,7 @@ fn a_server_without_its_disk_does_not_help_to_forget_what_it_acknowledged_l21() 
         write(&mut world, 20);
         let committed = world.checker.last_committed();
         world.crash(leader, false);
-        world.wipe(others[1]);
+        assert!(world.wipe(others[1]));
         world.network.blocked.clear();
         world.start(others[1]);
         wait(&mut world, 30);
@@ -76,7 +80,6 @@ fn a_server_without_its_disk_does_not_help_to_forget_what_it_acknowledged_l21() 
 
 /// A leader's link to its follower dies without a word, and the follower starts anew: it has forgotten whom it followed, and helps another one to
 /// its quorum at once, long before the old leader has waited in vain for syncLimit (B3, P9).
-#[test]
 fn a_sync_of_a_leader_that_does_not_know_of_the_next_one_is_not_answered() {
     for seed in 1..=8 {
         let mut world = quiet(seed, 3);
