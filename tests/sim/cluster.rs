@@ -261,6 +261,7 @@ impl World {
             learner_bytes_max: conditions.learner_bytes_max,
             seed,
             planted: conditions.planted,
+            reconfig: Default::default(),
         };
         let zab = Zab::new(config, server.platter.stored(conditions.recent_max), now);
         let life = (id, server.lives);
@@ -425,7 +426,8 @@ impl World {
                 assert!(needed <= applied, "server {:?}: sync answered at {applied:?} instead of {needed:?} (P9)", life.0);
             }
             Output::Fatal(why) => panic!("server {:?}: {why}", life.0),
-            Output::Touched { .. } | Output::LearnerGone(_) | Output::Revalidated { .. } | Output::Config(_) => {}
+            Output::Touched { .. } | Output::LearnerGone(_) | Output::Revalidated { .. } | Output::Config { .. } => {}
+            Output::WriteConfig { token, .. } => self.input(life, Input::ConfigWritten(token)),
             Output::Note(text) => {
                 if std::env::var("SIM_NOTES").is_ok() {
                     eprintln!("{:>12} {:?}: {text}", self.now / 1_000, life.0);

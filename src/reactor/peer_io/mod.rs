@@ -5,6 +5,7 @@
 //! leader sends faster than our disk takes it waits in the sockets. No decision about votes, epochs or history is made here.
 
 mod chatter;
+mod configs;
 mod election;
 mod epochs;
 mod link;
@@ -15,6 +16,7 @@ mod snapshot_in;
 mod snapshot_out;
 mod socket;
 
+pub use configs::ConfigFiles;
 pub use epochs::write_epoch;
 pub use snapshot_in::{History, ImageStream};
 pub use socket::{resolve_blocking, within};
@@ -24,15 +26,18 @@ use crate::handoff::Inbox;
 use crate::reactor::clock;
 use crate::reactor::mesh::ToReplicaTask;
 use crate::tree::Image;
+use crate::zab::membership::Member;
 use crate::zab::wire::Hello;
 use crate::zab::{Input, LinkId, Membership, Output, Packet};
 use chatter::Chatter;
+use configs::WantedConfig;
 use election::ElectionIo;
 use epochs::EpochWrite;
 use glommio::TaskQueueHandle;
 use queue::LocalQueue;
 use quorum::QuorumIo;
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -40,6 +45,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
+
+/// Who the other servers are and where.
+type Members = BTreeMap<PeerId, Member>;
 
 /// What the transports are told at start.
 #[derive(Clone, Debug)]
@@ -64,6 +72,8 @@ pub struct PeerIoConfig {
     pub packet_bytes_max: usize,
     /// `tcpKeepAlive`.
     pub tcp_keep_alive: bool,
+    /// `reconfigEnabled`: servers that are in no configuration yet are listened to.
+    pub admits_strangers: bool,
     /// Where the epoch files are.
     pub epoch_dir: PathBuf,
 }
@@ -78,6 +88,8 @@ pub struct PeerParts {
     pub quorum: Vec<TcpListener>,
     /// How a leader's image gets to the disk.
     pub history: Arc<dyn History>,
+    /// Where configurations are kept, if anywhere.
+    pub configs: Option<Arc<dyn ConfigFiles>>,
 }
 
 /// What has happened, until the replica's task takes it.
@@ -103,6 +115,7 @@ pub struct PeerIo {
     election: Rc<ElectionIo>,
     quorum: Rc<QuorumIo>,
     epochs: Rc<LocalQueue<EpochWrite>>,
+    configs: Rc<LocalQueue<WantedConfig>>,
     history: Arc<dyn History>,
     control: Arc<Inbox<ToReplicaTask>>,
     /// The link whose image is being received or installed.
@@ -113,16 +126,18 @@ pub struct PeerIo {
 impl PeerIo {
     /// Begins to listen, in this task queue. `control` is told what threads have done.
     pub fn start(parts: PeerParts, control: Arc<Inbox<ToReplicaTask>>, queue: TaskQueueHandle) -> Self {
-        let PeerParts { config, election: election_ports, quorum: quorum_ports, history } = parts;
+        let PeerParts { config, election: election_ports, quorum: quorum_ports, history, configs: files } = parts;
         let config = Rc::new(config);
         let events: Rc<Events> = Rc::default();
         let (election, quorum) = (ElectionIo::new(config.clone(), events.clone()), QuorumIo::new(config.clone(), events.clone()));
         let epochs: Rc<LocalQueue<EpochWrite>> = Rc::default();
+        let configs: Rc<LocalQueue<WantedConfig>> = Rc::default();
         let spawn = |task: Pin<Box<dyn Future<Output = ()>>>| crate::reactor::spawn_into(task, queue);
         let mut tasks = vec![spawn(Box::pin(epochs::write_epochs(config.epoch_dir.clone(), epochs.clone(), events.clone())))];
+        tasks.push(spawn(Box::pin(configs::write_configs(files, configs.clone(), events.clone()))));
         tasks.extend(election_ports.into_iter().map(|port| spawn(Box::pin(election.clone().listen(port)))));
         tasks.extend(quorum_ports.into_iter().map(|port| spawn(Box::pin(quorum.clone().listen(port)))));
-        PeerIo { events, election, quorum, epochs, history, control, installing: Cell::new(None), tasks }
+        PeerIo { events, election, quorum, epochs, configs, history, control, installing: Cell::new(None), tasks }
     }
 
     /// True when there is something to take; otherwise the task is woken when there is.
@@ -149,6 +164,12 @@ impl PeerIo {
             Output::Send { link, packet } => self.quorum.send(link, &packet),
             Output::Close(link) => self.quorum.close(link),
             Output::WriteEpoch { token, file, epoch } => self.epochs.push(EpochWrite { token, file, epoch }),
+            Output::WriteConfig { token, write } => self.configs.push(WantedConfig { token, write }),
+            Output::Config { active, proposed } => {
+                let members = all_members(active, proposed);
+                self.election.reconfigure(&members);
+                self.quorum.reconfigure(members);
+            }
             Output::Note(what) => self.events.say(|| tracing::info!("{what}")),
             other => panic!("an order for the replica came to the transports: {other:?}"),
         }
@@ -211,6 +232,11 @@ impl PeerIo {
         self.election.close_all();
         self.quorum.close_all();
     }
+}
+
+/// The members of both configurations; one of both is found where the newer says.
+fn all_members(active: Membership, proposed: Option<Membership>) -> Members {
+    active.members.into_iter().chain(proposed.into_iter().flat_map(|m| m.members)).collect()
 }
 
 fn spawn(task: impl Future<Output = ()> + 'static) -> glommio::Task<()> {

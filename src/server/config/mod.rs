@@ -7,6 +7,7 @@
 //!    security or change what this server is.
 //! 3. A message that could reach a log names keys, never the values of secrets (rule S9).
 
+pub mod dynamic;
 pub mod ensemble;
 pub mod error;
 mod keys;
