@@ -9,7 +9,7 @@ use super::recovery::{self, Recovered, RecoveryError};
 use super::snapshots::SnapshotFiles;
 use crate::base::Zxid;
 use crate::reactor::accept;
-use crate::reactor::peer_io::{ConfigFiles, History, ImageStream, PeerParts, resolve_blocking};
+use crate::reactor::peer_io::{Bind, ConfigFiles, History, ImageStream, PeerParts, resolve_blocking};
 use crate::tree::{Tree, TreeConfig};
 use crate::zab::Stored;
 use std::io;
@@ -87,8 +87,11 @@ pub(super) fn stored(config: &ServerConfig, recovered: &mut Recovered) -> Result
 /// The way to the other servers.
 pub(super) fn peer_parts(config: &ServerConfig, ports: Ports, files: &SnapshotFiles, tree: TreeConfig) -> Option<PeerParts> {
     let history = Arc::new(Directory { files: files.clone(), config: config.clone(), tree });
+    let on_all = config.ensemble.as_ref()?.listen_on_all;
+    let bind: Bind = Arc::new(move |host, port| bind_once(on_all, host, port));
+    let bind_clients: Bind = Arc::new(move |host, port| bind_once(false, host, port));
     let configs = config_files(config).map(|files| Arc::new(files) as Arc<dyn ConfigFiles>);
-    Some(PeerParts { config: config.peer_io()?, election: ports.election, quorum: ports.quorum, history, configs })
+    Some(PeerParts { config: config.peer_io()?, election: ports.election, quorum: ports.quorum, history, configs, bind, bind_clients })
 }
 
 /// Where this server keeps a configuration that changes.

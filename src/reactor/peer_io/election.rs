@@ -34,6 +34,8 @@ pub struct ElectionIo {
     events: Rc<Events>,
     peers: RefCell<BTreeMap<PeerId, Rc<Peer>>>,
     setting_up: Cell<usize>,
+    /// How we introduce ourselves.
+    hello: RefCell<Hello>,
 }
 
 /// What is kept about one other server.
@@ -61,14 +63,17 @@ struct Connection {
 impl ElectionIo {
     /// No connections yet.
     pub fn new(config: Rc<PeerIoConfig>, events: Rc<Events>) -> Rc<Self> {
-        let members = config.membership.members.clone();
-        let election = Rc::new(ElectionIo { config, events, peers: RefCell::default(), setting_up: Cell::new(0) });
+        let (members, hello) = (config.membership.members.clone(), RefCell::new(config.hello.clone()));
+        let election = Rc::new(ElectionIo { config, events, peers: RefCell::default(), setting_up: Cell::new(0), hello });
         election.reconfigure(&members);
         election
     }
 
     /// These are the members from now on. Who is none any more, and not connected, is forgotten.
     pub fn reconfigure(&self, members: &Members) {
+        if let Some(own) = members.get(&self.config.me) {
+            self.hello.borrow_mut().addresses = own.addresses.iter().map(|a| (a.host.clone(), a.election_port)).collect();
+        }
         let mut peers = self.peers.borrow_mut();
         for (id, peer) in peers.iter() {
             peer.is_stranger.set(!members.contains_key(id));
@@ -191,7 +196,7 @@ impl ElectionIo {
         let addresses = peer.addresses.borrow().clone();
         let socket = connect_to_any(&addresses, |a| a.election_port, config.connect_limit, config.tcp_keep_alive).await?;
         let mut first = Vec::new();
-        hello::encode(&config.hello, &mut first);
+        hello::encode(&self.hello.borrow(), &mut first);
         // In one segment: a Java server reads the addresses with one call.
         let sent = within(config.connect_limit, socket.send(&first)).await;
         sent.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;

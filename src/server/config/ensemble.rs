@@ -10,6 +10,7 @@ use crate::reactor::peer_io::PeerIoConfig;
 use crate::zab::membership::{Member, MemberKind};
 use crate::zab::wire::Hello;
 use crate::zab::{Membership, Reconfig, ZabConfig};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -84,16 +85,7 @@ impl EnsembleConfig {
 
     /// What `conf` says about it.
     pub(super) fn facts(&self) -> MemberFacts {
-        let address = self.own().addresses.first();
-        MemberFacts {
-            server_id: self.me.0,
-            init_limit: self.times.init_limit,
-            sync_limit: self.times.sync_limit,
-            election_port: address.map_or(0, |a| a.election_port),
-            quorum_port: address.map_or(0, |a| a.quorum_port),
-            is_observer: self.is_observer(),
-            membership: self.membership.to_text(),
-        }
+        MemberFacts { server_id: self.me.0, init_limit: self.times.init_limit, sync_limit: self.times.sync_limit }
     }
 
     /// What the broadcast core needs.
@@ -119,7 +111,7 @@ impl EnsembleConfig {
     }
 
     /// What the transports need.
-    pub(super) fn peer_io(&self, tick_ms: u64, epoch_dir: PathBuf, packet_bytes_max: usize) -> PeerIoConfig {
+    pub(super) fn peer_io(&self, tick_ms: u64, epoch_dir: PathBuf, packet_bytes_max: usize, client_listen: SocketAddr) -> PeerIoConfig {
         let times = &self.times;
         let ticks = |n: u64| Duration::from_millis(tick_ms.saturating_mul(n));
         let addresses = self.own().addresses.iter().map(|a| (a.host.clone(), a.election_port));
@@ -134,6 +126,7 @@ impl EnsembleConfig {
             link_bytes_max: limits::LEARNER_BYTES_MAX,
             packet_bytes_max: packet_bytes_max + PING_TABLE_BYTES,
             tcp_keep_alive: self.tcp_keep_alive,
+            client_listen,
             admits_strangers: self.reconfig.enabled,
             epoch_dir,
         }
