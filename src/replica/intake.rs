@@ -1,6 +1,7 @@
 //! What shards send: requests become transactions, connect requests become sessions or attach to them.
 
 use super::expiry::{Due, Holder, Owner, Standing};
+use super::member::Member;
 use super::password::derived_password;
 use super::report::ProposalBytes;
 use super::{Arrival, Replica};
@@ -12,6 +13,7 @@ use crate::proto::request::RequestHeader;
 use crate::proto::response::ReplyFrame;
 use crate::proto::{ErrorCode, OpCode, Request};
 use crate::tree::{Prepare, Prepared, ephemeral_prefix};
+use crate::zab::{ReconfigError, ReconfigRequest};
 use std::sync::Arc;
 
 /// Sessions dealt with in one step. All that were connected through one address may be due at once, and requests must not wait for them all.
@@ -217,6 +219,12 @@ impl Replica {
         let frame = ReplyFrame::begin(bytes, asker.xid, zxid);
         let closes = matches!(work, Work::CloseSession);
         let prepared = match work {
+            Work::Request(request @ Request::Reconfig { .. }) if self.member.is_some() && tree.changes_configuration() => {
+                match planned(self.member.as_deref(), request) {
+                    Ok(text) => tree.prepare_reconfig(&p, &text, payload, bytes),
+                    Err(err) => Prepared { err, ..tree.prepare_error(&p, err, payload) },
+                }
+            }
             Work::Request(request) => tree.prepare(&p, request, payload, bytes),
             Work::Error(err) => Prepared { err, ..tree.prepare_error(&p, err, payload) },
             Work::CreateSession { timeout_ms } => tree.prepare_create_session(&p, timeout_ms, payload),
@@ -249,4 +257,18 @@ impl Replica {
             self.cut(owner.conn);
         }
     }
+}
+
+/// The configuration that a request asks for, as text.
+fn planned(member: Option<&Member>, request: &Request<'_>) -> Result<String, ErrorCode> {
+    let Request::Reconfig { joining, leaving, new_members, config_id } = request else { return Err(ErrorCode::Unimplemented) };
+    let wanted = ReconfigRequest { joining: *joining, leaving: *leaving, members: *new_members, version: *config_id };
+    let planned = member.ok_or(ErrorCode::Unimplemented)?.zab.plan_reconfig(&wanted);
+    planned.map(|next| next.to_text()).map_err(|why| match why {
+        ReconfigError::InProgress => ErrorCode::ReconfigInProgress,
+        ReconfigError::BadVersion => ErrorCode::BadVersion,
+        ReconfigError::BadArguments => ErrorCode::BadArguments,
+        ReconfigError::Malformed => ErrorCode::Marshalling,
+        ReconfigError::NoQuorum => ErrorCode::NewConfigNoQuorum,
+    })
 }

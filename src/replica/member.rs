@@ -8,7 +8,7 @@
 use super::learner::Learner;
 use super::report::ProposalBytes;
 use super::{Arrival, Output, Replica};
-use crate::base::{Instant, Zxid};
+use crate::base::{Instant, WallTime, Zxid};
 use crate::handoff::Control;
 use crate::record::TxnDigest;
 use crate::record::txn::decode_payload;
@@ -38,6 +38,8 @@ pub(super) struct Member {
     pub(super) proposal_bytes: Option<ProposalBytes>,
     /// The time of the last input.
     now: Instant,
+    /// The same by the clock on the wall.
+    pub(super) wall: WallTime,
 }
 
 /// An image that is to be sent when exactly its zxid is applied.
@@ -69,7 +71,7 @@ enum Digests {
 }
 
 impl Member {
-    pub(super) fn new(zab: Zab, head: Zxid, now: Instant, seed: u64) -> Self {
+    pub(super) fn new(zab: Zab, head: Zxid, now: Instant, wall: WallTime, seed: u64) -> Self {
         Member {
             zab,
             role: Role::Looking,
@@ -84,6 +86,7 @@ impl Member {
             has_differed: false,
             proposal_bytes: None,
             now,
+            wall,
         }
     }
 
@@ -140,7 +143,9 @@ impl Replica {
                 member.images.retain(|image| image.link != link);
                 member.outbox.push_back(Output::Peer(order));
             }
-            Order::Notify { .. } | Order::Connect { .. } | Order::Note(_) => member.outbox.push_back(Output::Peer(order)),
+            Order::Notify { .. } | Order::Connect { .. } | Order::WriteConfig { .. } | Order::Note(_) => {
+                member.outbox.push_back(Output::Peer(order));
+            }
             Order::WriteEpoch { file, epoch, .. } => {
                 self.log.raise_epochs(file.of(epoch));
                 member.epoch_write = Some(order);
@@ -163,7 +168,11 @@ impl Replica {
             Order::Revalidated { session, valid } => self.arrive(Arrival::Revalidated(session, valid)),
             Order::Synced => self.arrive(Arrival::Synced),
             Order::Ping { zxid } => self.tell_touched(zxid),
-            Order::Config(_) => {}
+            Order::Config { ref active, .. } => {
+                let (text, version, wall) = (active.to_text().into(), active.version, member.wall);
+                member.outbox.push_back(Output::Peer(order));
+                self.tree.show_configuration(text, version, wall);
+            }
             Order::Fatal(why) => self.fatal = Some(why),
         }
     }
@@ -329,6 +338,10 @@ impl Replica {
         assert_eq!(tree.head_zxid(), tree.applied(), "a tree that was read is committed");
         let applied = tree.applied();
         let old = Box::new(std::mem::replace(&mut self.tree, tree));
+        if let Some(member) = &self.member {
+            let active = member.zab.membership();
+            self.tree.show_configuration(active.to_text().into(), active.version, member.wall);
+        }
         let generation = self.groups.replace_tree(applied);
         self.snapshots.forget_above(Zxid::ZERO);
         if let Some(member) = &mut self.member {

@@ -106,7 +106,8 @@ pub enum Output {
     Fatal(String),
     /// After `Stop`: everything is flushed and published, the log is closed.
     Stopped,
-    /// For the transports to the peers (`Notify`, `Connect`, `Send`, `Close`), the epoch files (`WriteEpoch`) and the log (`Note`); nothing else.
+    /// For the transports to the peers (`Notify`, `Connect`, `Send`, `Close`, `Config`), the epoch files (`WriteEpoch`), the configuration's (`WriteConfig`) and the
+    /// log (`Note`); nothing else.
     Peer(zab::Output),
     /// Stream this image to a learner, before what is sent on the link later; report `SnapshotSent` by `Input::Peer`.
     SendSnapshot {
@@ -207,7 +208,7 @@ impl Replica {
     pub fn member(config: ReplicaConfig, tree: Tree, zab: ZabConfig, stored: Stored, now: Instant, wall: WallTime) -> Self {
         assert_eq!(tree.head_zxid(), stored.last_logged, "tree and log are one history");
         let mut replica = Replica::new(config, tree, now, wall);
-        let member = Member::new(Zab::new(zab, stored, now), replica.tree.head_zxid(), now, replica.config.seed);
+        let member = Member::new(Zab::new(zab, stored, now), replica.tree.head_zxid(), now, wall, replica.config.seed);
         replica.member = Some(Box::new(member));
         replica.sessions.clear();
         replica
@@ -217,6 +218,9 @@ impl Replica {
     pub fn handle(&mut self, now: Instant, wall: WallTime, input: Input) {
         if self.pauses.look(now) {
             self.sessions.start_afresh(now);
+        }
+        if let Some(member) = &mut self.member {
+            member.wall = wall;
         }
         match input {
             Input::Shard(_, message) if self.stop != Stop::No => drop(message),

@@ -50,6 +50,9 @@ pub struct Leader {
     next_tick: Instant,
     /// A voter has promised a newer epoch than ours and cannot come back to it.
     pub(super) superseded: bool,
+    /// A configuration is in force in which another server leads: nothing is proposed or committed any more, and the role ends when the
+    /// followers have left.
+    pub(super) successor: Option<PeerId>,
     /// At most so many links that have not said who they are.
     strangers_max: usize,
 }
@@ -86,6 +89,7 @@ impl Leader {
             overdue: AckWatch::default(),
             next_tick: core.now.plus_ms(core.config.tick_ms / 2),
             superseded: false,
+            successor: None,
             strangers_max: core.config.membership.members.len() + STRANGERS_SPARE,
         };
         leader.gather(core);
@@ -97,7 +101,7 @@ impl Leader {
     }
     /// The next zxid, once established.
     pub fn next_zxid(&self) -> Option<Zxid> {
-        self.pipeline.as_ref().filter(|_| self.stage == Stage::Serving).and_then(Pipeline::next)
+        self.pipeline.as_ref().filter(|_| self.stage == Stage::Serving && self.successor.is_none()).and_then(Pipeline::next)
     }
     /// The epoch, once established.
     pub fn role(&self) -> Role {
@@ -138,9 +142,9 @@ impl Leader {
         let of = |id| if id == core.me() { Some(Instant(u64::MAX)) } else { self.voter(id).and_then(|l| l.contact) };
         core.quorum.level(of).map_or(Instant::default(), |contact| contact.plus_ms(core.sync_ms()))
     }
-    /// The link of a voting follower.
+    /// The link of a follower; whether it counts is for the quorum to say.
     pub(super) fn voter(&self, id: PeerId) -> Option<&Progress> {
-        self.learners.values().find(|l| l.votes && l.step > Step::Unknown && l.peer == id)
+        self.learners.values().find(|l| l.kind == Kind::Follower && l.step > Step::Unknown && l.peer == id)
     }
 
     /// A learner has connected.
@@ -212,7 +216,7 @@ impl Leader {
     /// Our log has been flushed.
     pub fn flushed(&mut self, core: &mut Core) -> Result<(), Leave> {
         if let Some(pipeline) = &self.pipeline {
-            self.overdue.acked(core.local.durable(), pipeline.last(), core.now);
+            self.overdue.acked(core.acknowledgeable(), pipeline.last(), core.now);
         }
         self.advance(core)
     }
@@ -278,6 +282,7 @@ impl Leader {
             self.ping(core, link);
         }
         core.local.trim(core.config.tail_count_min, core.config.tail_bytes_max);
+        self.check_retired()?;
         self.check_time(core)
     }
     /// Closes every link.
@@ -312,6 +317,7 @@ mod tests {
             learner_bytes_max: 1,
             seed: 1,
             planted: Default::default(),
+            reconfig: Default::default(),
         };
         let mut core = Core::new(config, Stored::default(), Instant(1));
         let mut leader = Leader::new(&mut core);

@@ -157,6 +157,7 @@ impl Cluster {
             learner_bytes_max: 64 << 20,
             seed: n as u64 + 1,
             planted: Default::default(),
+            reconfig: Default::default(),
         }
     }
 
@@ -496,6 +497,8 @@ impl Cluster {
                 }
                 self.tell(n, zab::Input::EpochWritten(token));
             }
+            zab::Output::WriteConfig { token, .. } => self.tell(n, zab::Input::ConfigWritten(token)),
+            zab::Output::Config { .. } => {}
             zab::Output::Note(note) => self.notes.push((n, note)),
             other => panic!("the replica carries out {other:?}"),
         }

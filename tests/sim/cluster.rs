@@ -269,6 +269,7 @@ impl World {
             learner_bytes_max: conditions.learner_bytes_max,
             seed,
             planted: conditions.planted,
+            reconfig: Default::default(),
         };
         let zab = Zab::new(config, server.platter.stored(conditions.recent_max), now);
         let life = (id, server.lives);
@@ -465,7 +466,8 @@ impl World {
                 }
             }
             Output::Fatal(why) => panic!("server {:?}: {why}", life.0),
-            Output::Touched { .. } | Output::LearnerGone(_) | Output::Revalidated { .. } | Output::Config(_) => {}
+            Output::Touched { .. } | Output::LearnerGone(_) | Output::Revalidated { .. } | Output::Config { .. } => {}
+            Output::WriteConfig { token, .. } => self.input(life, Input::ConfigWritten(token)),
             Output::Note(text) => self.say(format_args!("{:?}: {text}", life.0)),
         }
     }

@@ -2,6 +2,8 @@
 
 use crate::admin::report::{AdminView, MemberFacts};
 use crate::admin::{java_text, version};
+use crate::base::PeerId;
+use crate::replica::report::MemberReport;
 use std::fmt::Write as _;
 
 pub(super) fn srvr(view: &AdminView) -> String {
@@ -53,20 +55,24 @@ pub(super) fn conf(view: &AdminView) -> String {
         format!("clientPortListenBacklog={}", facts.backlog),
         format!("serverId={}\n", facts.member.as_ref().map_or(0, |member| member.server_id)),
     ];
-    lines.join("\n") + &facts.member.as_ref().map_or_else(String::new, member_conf)
+    lines.join("\n") + &facts.member.as_ref().map_or_else(String::new, |member| member_conf(member, view.replica.member.as_ref()))
 }
 
 /// What `conf` adds for a member of an ensemble; it ends without a newline.
-fn member_conf(member: &MemberFacts) -> String {
+fn member_conf(member: &MemberFacts, report: Option<&MemberReport>) -> String {
+    let id = PeerId(member.server_id);
+    let own = report.and_then(|report| report.membership.members.get(&id));
+    let address = own.and_then(|own| own.addresses.first());
+    let observes = report.is_some_and(|report| report.membership.is_observer(id));
     let lines = [
         format!("initLimit={}", member.init_limit),
         format!("syncLimit={}", member.sync_limit),
         "electionAlg=3".to_owned(),
-        format!("electionPort={}", member.election_port),
-        format!("quorumPort={}", member.quorum_port),
-        format!("peerType={}", u8::from(member.is_observer)),
+        format!("electionPort={}", address.map_or(0, |a| a.election_port)),
+        format!("quorumPort={}", address.map_or(0, |a| a.quorum_port)),
+        format!("peerType={}", u8::from(observes)),
         "membership: ".to_owned(),
-        member.membership.clone(),
+        report.map_or_else(String::new, |report| report.membership.to_text()),
     ];
     lines.join("\n")
 }

@@ -97,8 +97,6 @@ fn what_a_member_needs_must_be_there() {
 
 #[test]
 fn what_the_other_members_would_rely_on_is_refused_and_the_rest_is_said() {
-    let refused = refusal(&format!("{FOUR}{LIMITS}reconfigEnabled=true\n"), Some("1"));
-    assert!(refused.contains("reconfigEnabled: reconfiguration of an ensemble is not supported yet"), "{refused}");
     assert!(refusal(&format!("{FOUR}{LIMITS}sslQuorum=true\n"), Some("1")).contains("less secure"));
     let lines = "localSessionsEnabled=true\nreadonlymode.enabled=true\nobserverMasterPort=2191\nportUnification=true\n\
         forceSnapshotSync=true\noraclePath=/x\nleaderServes=no\npeerType=observer\n";
@@ -116,4 +114,13 @@ fn a_dynamic_file_gives_members_and_version() {
     fs::write(&path, FOUR).expect("written");
     let (_, ensemble, _) = member(&format!("{LIMITS}dynamicConfigFile={}\n", path.display()), "3");
     assert_eq!((ensemble.membership.version, ensemble.membership.members.len()), (1 << 32, 4));
+}
+
+#[test]
+fn a_membership_that_may_change_comes_with_what_is_proposed() {
+    let (_, ensemble, _) = member(&format!("{FOUR}{LIMITS}"), "1");
+    assert_eq!(ensemble.reconfig, Reconfig { enabled: false, voters_min: 2, proposed: None });
+    let (config, ensemble, _) = member(&format!("{FOUR}{LIMITS}reconfigEnabled=true\nstandaloneEnabled=false\n"), "1");
+    assert_eq!(ensemble.reconfig, Reconfig { enabled: true, voters_min: 1, proposed: None });
+    assert!(config.peer_io().expect("a member").admits_strangers);
 }

@@ -7,6 +7,7 @@
 //!    security or change what this server is.
 //! 3. A message that could reach a log names keys, never the values of secrets (rule S9).
 
+pub mod dynamic;
 pub mod ensemble;
 pub mod error;
 mod keys;
@@ -382,7 +383,7 @@ impl ServerConfig {
     #[must_use]
     pub fn peer_io(&self) -> Option<PeerIoConfig> {
         let (dir, bytes) = (self.storage.snapshot_version_dir(), self.storage.payload_bytes_max);
-        self.ensemble.as_ref().map(|ensemble| ensemble.peer_io(self.sessions.tick_ms, dir, bytes))
+        self.ensemble.as_ref().map(|ensemble| ensemble.peer_io(self.sessions.tick_ms, dir, bytes, self.net.listen))
     }
 
     /// What admin commands say about the configuration; `client_port` is the one really listened on.
