@@ -2,10 +2,11 @@
 
 use super::error::ConfigError;
 use super::settings::{Setting, Settings, read_file};
-use super::values::{boolean, choice, number};
+use super::values::{boolean, choice, number, yes_no};
 use crate::admin::MemberFacts;
 use crate::base::{PeerId, limits};
 use crate::reactor::peer_io::PeerIoConfig;
+use crate::replica::ClientModes;
 use crate::zab::membership::{Member, MemberKind};
 use crate::zab::wire::Hello;
 use crate::zab::{Membership, ZabConfig};
@@ -17,6 +18,8 @@ const EXPECTED: &str = "host:quorumPort:electionPort[:participant|observer][;[cl
 const INT_MAX: i64 = i32::MAX as i64;
 /// ZooKeeper's wait for a better vote.
 const FINALIZE_MS: u64 = 200;
+/// For how long a server looks for a leader, at least, before it serves clients that only read; a longer tick counts instead.
+const READ_ONLY_AFTER_MS_MIN: u64 = 2_000;
 /// Room in a packet for what is no transaction: the sessions in a ping.
 const PING_TABLE_BYTES: usize = 1 << 20;
 /// The file that says which member this is.
@@ -41,6 +44,8 @@ pub struct EnsembleConfig {
     pub tcp_keep_alive: bool,
     /// `multiAddress.enabled`.
     pub multi_address: bool,
+    /// `localSessionsEnabled`, `localSessionsUpgradingEnabled`, `leaderServes`, `readonlymode.enabled`.
+    pub modes: ClientModes,
 }
 
 /// Limits in time, all in milliseconds unless they are ticks.
@@ -199,6 +204,7 @@ pub(super) fn ensemble(
     settings: &Settings,
     listed: &Listed,
     data_dir: &Path,
+    tick_ms: u64,
     warnings: &mut Vec<String>,
 ) -> Result<(Option<EnsembleConfig>, Option<Member>), ConfigError> {
     let times = times(settings, listed.distributed)?;
@@ -208,6 +214,7 @@ pub(super) fn ensemble(
     let tail_count_min = number(settings, "commitLogCount", COMMIT_LOG_COUNT, COMMIT_LOG_COUNT..=INT_MAX)? as usize;
     let kinds = [("participant", MemberKind::Participant), ("observer", MemberKind::Observer)];
     let kind = choice(settings, "peerType", MemberKind::Participant, &kinds)?;
+    let modes = modes(settings, tick_ms)?;
     if !listed.distributed {
         return Ok((None, listed.only().cloned()));
     }
@@ -226,7 +233,8 @@ pub(super) fn ensemble(
     let own = own.clone();
     let bind_retries = u32::try_from(bind_retries).ok().filter(|n| *n > 0);
     let membership = listed.membership.clone();
-    let config = EnsembleConfig { me, membership, times, listen_on_all, bind_retries, tail_count_min, tcp_keep_alive, multi_address };
+    let config =
+        EnsembleConfig { me, membership, times, listen_on_all, bind_retries, tail_count_min, tcp_keep_alive, multi_address, modes };
     Ok((Some(config), Some(own)))
 }
 
@@ -257,11 +265,18 @@ fn times(settings: &Settings, required: bool) -> Result<EnsembleTimes, ConfigErr
     })
 }
 
+fn modes(settings: &Settings, tick_ms: u64) -> Result<ClientModes, ConfigError> {
+    Ok(ClientModes {
+        local_sessions: boolean(settings, "localSessionsEnabled", false)?,
+        upgrades: boolean(settings, "localSessionsUpgradingEnabled", false)?,
+        leader_serves: yes_no(settings, "leaderServes", true)?,
+        read_only_after_ms: boolean(settings, "readonlymode.enabled", false)?.then_some(tick_ms.max(READ_ONLY_AFTER_MS_MIN)),
+    })
+}
+
 /// What a member cannot do yet: refused where the other members would rely on it, else said.
 fn refuse_and_warn(settings: &Settings, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
-    const MISSING: [(&str, &str); 6] = [
-        ("localSessionsEnabled", "every session is global"),
-        ("readonlymode.enabled", "clients are not served while there is no quorum"),
+    const MISSING: [(&str, &str); 4] = [
         ("portUnification", "connections with TLS are not understood"),
         ("forceSnapshotSync", "learners are brought up to date by what they miss"),
         ("leader.closeSocketAsync", "sockets are always closed without waiting"),
@@ -282,8 +297,6 @@ fn refuse_and_warn(settings: &Settings, warnings: &mut Vec<String>) -> Result<()
     warnings.extend(port.map(|s| format!("{}: observerMasterPort is not supported yet; the port is not opened", s.origin)));
     let oracle = settings.get("oraclePath");
     warnings.extend(oracle.map(|s| format!("{}: oraclePath is not supported yet: a majority is needed", s.origin)));
-    let idle = settings.get("leaderServes").filter(|s| s.value.eq_ignore_ascii_case("no"));
-    warnings.extend(idle.map(|s| format!("{}: leaderServes=no is not supported yet: a leader serves clients", s.origin)));
     Ok(())
 }
 
