@@ -3,6 +3,7 @@
 mod cli;
 mod compare;
 mod connection;
+mod disturbance;
 mod driver;
 mod fan_out;
 mod fill;
@@ -11,11 +12,14 @@ mod load;
 mod measure;
 mod outcome;
 mod progress;
+mod report;
 mod schedule;
 mod sessions;
 mod snapshots;
 mod start;
+mod tally;
 mod target;
+mod timeline;
 mod workload;
 
 use clap::Parser;
@@ -63,6 +67,7 @@ fn run(command: Command) -> Result<(), String> {
             let what = format!("{} clients connecting and closing", sessions.clients);
             measure(&server, &output, what, |target| sessions::run_sessions(target, &sessions.options(), &Progress::new("sessions")))
         }
+        Command::Report(args) => report::run_report(&args.files, &args.only),
         Command::Start(args) => start(&args),
         Command::Compare(args) => compare(&args),
     }
