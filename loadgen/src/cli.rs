@@ -5,6 +5,7 @@ use crate::driver::Pace;
 use crate::fan_out::FanOutOptions;
 use crate::fill::FillOptions;
 use crate::load::LoadOptions;
+use crate::proxy::LinkSpec;
 use crate::schedule::Spacing;
 use crate::sessions::SessionsOptions;
 use crate::target::{Target, parse_addr};
@@ -75,6 +76,12 @@ pub enum Command {
     },
     /// Put runs that were saved with --json side by side
     Report(ReportArgs),
+    /// Stand between servers and make links slow, as told on standard input: "delay NAME MILLISECONDS"; ends with it
+    Proxy {
+        /// Name, where to listen, where to connect to; links may share a name
+        #[arg(long, required = true, value_name = "NAME=HOST:PORT=HOST:PORT")]
+        link: Vec<LinkSpec>,
+    },
     /// Start a server and measure the time to its first answered getData; it is left running
     Start(StartArgs),
 }
@@ -374,6 +381,12 @@ pub struct StartArgs {
     /// Znode to ask for; it must exist
     #[arg(long, value_name = "PATH", default_value = "/zookeeper", value_parser = znode_path)]
     pub path: String,
+    /// Measure the time until it has caught up with its ensemble, too: until it answers a sync
+    #[arg(long)]
+    pub sync: bool,
+    /// Its name in reports; its address when none is given
+    #[arg(long)]
+    pub label: Option<String>,
     /// Give up after so many seconds
     #[arg(long, value_name = "S", default_value_t = 120)]
     pub limit: u64,

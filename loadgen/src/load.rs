@@ -292,6 +292,7 @@ fn to_outcome(plan: &Plan, tally: Tally, usage: Usage, snapshots: Option<usize>)
     if let Some(memory) = usage.memory {
         metrics.push(Metric::new("server RSS", memory.rss as f64 / f64::from(1 << 20), "MiB"));
         metrics.push(Metric::new("server RssAnon", memory.rss_anon as f64 / f64::from(1 << 20), "MiB"));
+        metrics.push(Metric::new("server peak RSS", memory.rss_peak as f64 / f64::from(1 << 20), "MiB"));
     }
     let mut errors: Vec<_> = tally.errors.iter().map(|((kind, code), n)| (format!("{kind} error {code}"), *n)).collect();
     let more = [

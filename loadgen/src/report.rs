@@ -38,24 +38,25 @@ fn shown(outcomes: &[Outcome], only: &[String]) -> Vec<Outcome> {
 fn read_groups(files: &[PathBuf]) -> Result<Vec<Group>, String> {
     let mut groups: Vec<Group> = Vec::new();
     for file in files {
-        let (label, conditions, outcome) = read_run(file).map_err(|why| format!("{}: {why}", file.display()))?;
-        match groups.iter_mut().find(|g| g.label == label) {
-            Some(group) => group.outcomes.push(outcome),
-            None => groups.push(Group { label, conditions, outcomes: vec![outcome] }),
+        let mut run = read_run(file).map_err(|why| format!("{}: {why}", file.display()))?;
+        match groups.iter_mut().find(|g| g.label == run.label) {
+            Some(group) => group.outcomes.append(&mut run.outcomes),
+            None => groups.push(run),
         }
     }
     Ok(groups)
 }
 
-fn read_run(file: &Path) -> Result<(String, Vec<(String, String)>, Outcome), String> {
+/// A group of one.
+fn read_run(file: &Path) -> Result<Group, String> {
     let text = fs::read_to_string(file).map_err(|e| e.to_string())?;
     let json: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
     let label = json["server"].as_str().map(str::to_owned);
-    let run = label.zip(Outcome::from_json(&json)).ok_or("this is no run that was saved with --json")?;
-    if let Some(why) = &run.1.failure {
+    let (label, outcome) = label.zip(Outcome::from_json(&json)).ok_or("this is no run that was saved with --json")?;
+    if let Some(why) = &outcome.failure {
         return Err(format!("this run failed: {why}"));
     }
     let conditions = json["conditions"].as_object().into_iter().flatten();
     let conditions = conditions.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
-    Ok((run.0, conditions, run.1))
+    Ok(Group { label, conditions, outcomes: vec![outcome] })
 }
