@@ -259,11 +259,14 @@ kill_leader() { # KIND TURN
 
 # Has server N started in the middle of a run of the others, and measures both.
 rejoin() { # KIND TURN N ARGS
-    local kind=$1 turn=$2 n=$3 home="$dir/$1-$3"
+    local kind=$1 turn=$2 n=$3 home="$dir/$1-$3" words command
     shift 3
+    read -ra words <<<"$(command_of "$kind" "$n")"
+    # A class path has a star in it, which is the server's.
+    printf -v command '%q ' "${words[@]}"
     run "$results/$kind-$turn.json" --server "$(addresses "$kind" "$n")" --pid "$(pids "$kind" "$n")" --label "$kind" --mix set --connections 8 --keep \
         --rate "$rate" --during-at $((duration / 2)) --during "$loadgen start --sync --json --label $kind --server 127.0.0.1:${port[$kind-$n]} \
-            --pid-file $home/pid --log $home/out.log -- $(command_of "$kind" "$n") >$results/$kind-$turn-joined.json" "$@"
+            --pid-file $home/pid --log $home/out.log -- $command >$results/$kind-$turn-joined.json" "$@"
 }
 
 report_rejoins() {
