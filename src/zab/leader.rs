@@ -132,6 +132,9 @@ impl Leader {
     }
     /// Until when it is certain that no other leader is established: `syncLimit` after a quorum was sent pings which it has answered.
     pub fn quorum_deadline(&self, core: &Core) -> Option<Instant> {
+        if self.successor.is_some() {
+            return Some(Instant::default());
+        }
         (self.stage == Stage::Serving).then(|| self.contact_deadline(core, |l| l.contact.filter(|_| l.answered)))
     }
     fn contact_deadline(&self, core: &Core, contact: impl Fn(&Progress) -> Option<Instant>) -> Instant {

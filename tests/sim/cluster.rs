@@ -4,12 +4,15 @@
 use super::check::Checker;
 use super::disk::{Entry, Platter, ShellBug, Work};
 use super::network::{Life, Message, Network};
+use super::totals::{Counts, Outcome};
 use std::collections::{BTreeMap, VecDeque};
 use zoo::base::prng::Prng;
 use zoo::base::{Instant, PeerId, SessionId, Xid, Zxid};
+use zoo::record::{Txn, TxnHeader, TxnType};
 use zoo::zab::membership::{Member, MemberAddress, MemberKind};
 use zoo::zab::{
-    ForwardedRequest, Input, LinkId, Membership, Notification, Output, Packet, Payload, Planted, Role, ServerState, Zab, ZabConfig,
+    ForwardedRequest, Input, LinkId, Membership, Notification, Output, Packet, Payload, Planted, Reconfig, ReconfigRequest, Role, ServerState,
+    Zab, ZabConfig,
 };
 
 const OP_CREATE: i32 = 1;
@@ -48,6 +51,8 @@ pub struct Conditions {
     pub flush_failures: u64,
     /// Of a hundred notifications, so many come a second time.
     pub repeats: u64,
+    /// The membership changes: servers beyond the first members are there to join.
+    pub reconfigures: bool,
     /// A bug of the core.
     pub planted: Planted,
     /// A bug of the shell.
@@ -79,13 +84,18 @@ pub struct Server {
     pub backup: Option<Platter>,
     pub running: Option<Running>,
     lives: u64,
+    /// The end of what it held when its disk was wiped, until it serves again: it has acknowledged that, and nobody may rely on it any more.
+    wiped: Option<Zxid>,
 }
 
 pub struct World {
     pub now: u64,
     pub prng: Prng,
     pub conditions: Conditions,
+    /// The one in force: committed last.
     pub membership: Membership,
+    /// The one that everybody begins with.
+    first: Membership,
     pub servers: BTreeMap<PeerId, Server>,
     pub network: Network,
     pub checker: Checker,
@@ -93,51 +103,70 @@ pub struct World {
     order: u64,
     /// A fingerprint of everything that happened.
     pub trace: u64,
-    /// Every zxid committed must be on a quorum of disks; off once a disk was wiped.
-    pub checks_disks: bool,
     /// A follower that starts anew, or leaves of its own accord, does not wait until its old leader has stopped being certain; off where they do.
     pub checks_leases: bool,
-    pub images: u64,
-    pub cuts: u64,
     /// What was done to it, by kind.
-    pub faults: BTreeMap<&'static str, u64>,
+    faults: Counts,
+    /// What it came to, by kind.
+    reached: Counts,
+    /// Says what happens.
+    pub prints: bool,
 }
 
 /// Members 1..=voters vote, the next ones observe.
 pub fn membership(voters: i64, observers: i64) -> Membership {
-    let member = |id: i64| Member {
-        addresses: vec![MemberAddress { host: format!("s{id}"), quorum_port: 1, election_port: 2 }],
-        kind: if id <= voters { MemberKind::Participant } else { MemberKind::Observer },
-        client: None,
-    };
-    Membership { members: (1..=voters + observers).map(|id| (PeerId(id), member(id))).collect(), ..Membership::default() }
+    let kind = |id| if id <= voters { MemberKind::Participant } else { MemberKind::Observer };
+    let line = |id: i64| (PeerId(id), member(PeerId(id), kind(id), 1));
+    Membership { members: (1..=voters + observers).map(line).collect(), ..Membership::default() }
+}
+fn member(id: PeerId, kind: MemberKind, quorum_port: u16) -> Member {
+    Member { addresses: vec![MemberAddress { host: format!("s{}", id.0), quorum_port, election_port: 2 }], kind, client: None }
 }
 
 impl World {
     pub fn new(seed: u64, membership: Membership, conditions: Conditions) -> World {
-        let server = || Server { platter: Platter::default(), backup: None, running: None, lives: 0 };
+        let server = || Server { platter: Platter::default(), backup: None, running: None, lives: 0, wiped: None };
         let mut world = World {
             now: 1_000_000_000,
             prng: Prng::new(seed),
             conditions,
             servers: membership.members.keys().map(|id| (*id, server())).collect(),
+            first: membership.clone(),
             membership,
             network: Network::default(),
             checker: Checker::default(),
             events: BTreeMap::new(),
             order: 0,
             trace: 0,
-            checks_disks: true,
             checks_leases: false,
-            images: 0,
-            cuts: 0,
-            faults: BTreeMap::new(),
+            faults: Counts::new(),
+            reached: Counts::new(),
+            prints: false,
         };
-        for id in world.ids() {
-            let delay = world.prng.below(500);
-            world.after(delay, Event::Start(id));
-        }
+        world.start_all();
         world
+    }
+    fn start_all(&mut self) {
+        for id in self.ids() {
+            let delay = self.prng.below(500);
+            self.after(delay, Event::Start(id));
+        }
+    }
+    /// More servers, which are no members yet.
+    pub fn add_servers(&mut self, count: i64) {
+        let last = self.ids().last().map_or(0, |id| id.0);
+        for id in (last + 1..=last + count).map(PeerId) {
+            self.servers.insert(id, Server { platter: Platter::default(), backup: None, running: None, lives: 0, wiped: None });
+            let delay = self.prng.below(8_000);
+            self.after(delay, Event::Start(id));
+        }
+    }
+    /// What the run came to.
+    pub fn outcome(self) -> Outcome {
+        let mut reached = self.reached;
+        reached.insert("transactions", self.checker.committed.len() as u64);
+        reached.insert("epochs", self.checker.epochs() as u64);
+        Outcome { simulated_ns: self.now, trace: self.trace, faults: self.faults, reached }
     }
     pub fn ids(&self) -> Vec<PeerId> {
         self.servers.keys().copied().collect()
@@ -240,11 +269,12 @@ impl World {
     pub fn start(&mut self, id: PeerId) {
         let seed = self.prng.next_u64();
         let conditions = self.conditions.clone();
-        let membership = self.membership.clone();
         let now = Instant(self.now);
+        let own = self.platter_config(id);
         let Some(server) = self.servers.get_mut(&id).filter(|s| s.running.is_none()) else { return };
         server.lives += 1;
-        let is_observer = membership.members[&id].kind == MemberKind::Observer;
+        let (membership, proposed) = own;
+        let is_observer = membership.is_observer(id);
         let config = ZabConfig {
             me: id,
             membership,
@@ -261,7 +291,7 @@ impl World {
             learner_bytes_max: conditions.learner_bytes_max,
             seed,
             planted: conditions.planted,
-            reconfig: Default::default(),
+            reconfig: Reconfig { enabled: conditions.reconfigures, voters_min: 1, proposed },
         };
         let zab = Zab::new(config, server.platter.stored(conditions.recent_max), now);
         let life = (id, server.lives);
@@ -295,8 +325,19 @@ impl World {
         }
         self.check_disks();
     }
+    /// Something was done to it.
     pub fn count(&mut self, fault: &'static str) {
         *self.faults.entry(fault).or_default() += 1;
+        self.say(format_args!("{fault}"));
+    }
+    /// Something came of it.
+    fn reach(&mut self, what: &'static str) {
+        *self.reached.entry(what).or_default() += 1;
+    }
+    fn say(&self, what: std::fmt::Arguments<'_>) {
+        if self.prints {
+            println!("{:>12} {what}", self.now / 1_000);
+        }
     }
     pub fn back_up_all(&mut self) {
         for id in self.ids() {
@@ -330,13 +371,21 @@ impl World {
         self.count("disks restored");
         true
     }
-    /// Its disk is new.
-    pub fn wipe(&mut self, id: PeerId) {
+    /// Its disk is new. One voter's at a time, and where the others can tell that there is an ensemble: two servers with nothing, one of which has lost
+    /// it, are not to be told from servers that begin one (L21).
+    pub fn wipe(&mut self, id: PeerId) -> bool {
+        let others: Vec<&Server> = self.membership.voters().filter(|other| *other != id).map(|other| &self.servers[&other]).collect();
+        let is_safe = others.len() >= 2 && others.iter().all(|other| other.wiped.is_none() && other.platter.vouches());
+        if !is_safe {
+            return false;
+        }
         self.crash(id, false);
         if let Some(server) = self.servers.get_mut(&id) {
+            server.wiped = Some(server.platter.last().max(server.wiped.unwrap_or(Zxid::ZERO)));
             server.platter = Platter::default();
         }
-        self.checks_disks = false;
+        self.count("disks wiped");
+        true
     }
     /// Its replica doubts its state.
     pub fn resync(&mut self, id: PeerId) {
@@ -386,7 +435,14 @@ impl World {
                 let delay = self.prng.below(self.conditions.delay_ms + 1);
                 self.after(delay, Event::Dialed(life, link, peer));
             }
-            Output::Send { link, packet } => self.send(life, link, Message::Packet(packet)),
+            Output::Send { link, packet } => {
+                match packet {
+                    Packet::Diff { .. } => self.reach("DIFF"),
+                    Packet::Trunc { .. } => self.reach("TRUNC"),
+                    _ => {}
+                }
+                self.send(life, link, Message::Packet(packet));
+            }
             Output::SendSnapshot { link, zxid } => self.send_image(life, link, zxid),
             Output::Close(link) => {
                 if let Some((link, way)) = self.network.find(life, link) {
@@ -397,16 +453,13 @@ impl World {
             Output::WriteEpoch { token, file, epoch } => self.work(life, Work::Epoch(token, file, epoch)),
             Output::Append { zxid, payload } => {
                 if let Some(running) = self.alive(life) {
-                    assert!(running.installing.is_none() && running.work.iter().all(|w| matches!(w, Work::Flush(_) | Work::Epoch(..))));
+                    assert!(running.installing.is_none() && running.work.iter().all(|w| matches!(w, Work::Flush(_) | Work::Epoch(..) | Work::Config(..))));
                     running.memory.push((zxid, payload));
                 }
                 self.flush(life);
             }
             Output::Commit(zxid) => self.commit(life, zxid),
-            Output::Truncate(zxid) => {
-                self.cuts += 1;
-                self.work(life, Work::Truncate(zxid));
-            }
+            Output::Truncate(zxid) => self.work(life, Work::Truncate(zxid)),
             Output::InstallSnapshot { link, .. } => self.install(life, link),
             Output::Role(role) => self.role(life, role),
             Output::Request { link, request, .. } => self.request(life, link, &request),
@@ -427,12 +480,8 @@ impl World {
             }
             Output::Fatal(why) => panic!("server {:?}: {why}", life.0),
             Output::Touched { .. } | Output::LearnerGone(_) | Output::Revalidated { .. } | Output::Config { .. } => {}
-            Output::WriteConfig { token, .. } => self.input(life, Input::ConfigWritten(token)),
-            Output::Note(text) => {
-                if std::env::var("SIM_NOTES").is_ok() {
-                    eprintln!("{:>12} {:?}: {text}", self.now / 1_000, life.0);
-                }
-            }
+            Output::WriteConfig { token, write } => self.work(life, Work::Config(token, write)),
+            Output::Note(text) => self.say(format_args!("{:?}: {text}", life.0)),
         }
     }
     /// Within a round a vote changes only for a better one (L15).
@@ -452,8 +501,8 @@ impl World {
             self.checker.leads(life.0, epoch, &memory);
             let end = memory.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
             let has = |p: &Platter| p.current_epoch >= epoch && (memory.is_empty() || p.has(end));
-            let is_held = self.membership.quorum().reached(|id| has(&self.servers[&id].platter));
-            assert!(is_held || !self.checks_disks, "{:?} leads epoch {epoch}, which is on no quorum of disks (L2)", life.0);
+            let is_held = self.membership.quorum().reached(|id| self.servers[&id].wiped.is_some() || has(&self.servers[&id].platter));
+            assert!(is_held, "{:?} leads epoch {epoch}, which is on no quorum of disks (L2)", life.0);
         }
         if let Some(running) = self.alive(life) {
             assert_ne!(running.role, role);
@@ -461,9 +510,16 @@ impl World {
             running.role = role;
             running.syncs.clear();
         }
-        if std::env::var("SIM_NOTES").is_ok() {
-            eprintln!("{:>12} {:?}: {role:?}", self.now / 1_000, life.0);
+        if let Some(server) = self.servers.get_mut(&life.0).filter(|_| role != Role::Looking) {
+            server.wiped = None;
         }
+        self.reach(match role {
+            Role::Looking => "roles left",
+            Role::Leading { .. } => "leaders",
+            Role::Following { .. } => "followers",
+            Role::Observing { .. } => "observers",
+        });
+        self.say(format_args!("{:?}: {role:?}", life.0));
     }
 
     // ---- log and disk
@@ -522,6 +578,7 @@ impl World {
                 Input::Durable(last)
             }
             Work::Epoch(token, ..) => Input::EpochWritten(token),
+            Work::Config(token, _) => Input::ConfigWritten(token),
             Work::Truncate(zxid) => {
                 let Some(running) = self.alive(life) else { return };
                 running.memory.retain(|(at, _)| *at <= zxid);
@@ -583,15 +640,17 @@ impl World {
         if count > running.applied || running.committed > Zxid::ZERO && count > 0 {
             running.applied = running.applied.max(count);
             self.checker.published(life.0, &running.memory, count);
+            self.membership = self.checker.membership(&self.membership);
             self.trace = self.trace.rotate_left(5) ^ upto.0;
         }
     }
     /// What is committed is on the disks of a quorum, running or not (P3).
     fn check_disks(&self) {
         let last = self.checker.last_committed();
-        if self.checks_disks && last > Zxid::ZERO {
+        if last > Zxid::ZERO {
             let quorum = self.membership.quorum();
-            assert!(quorum.reached(|id| self.servers[&id].platter.has(last)), "{last} is committed, but on no quorum of disks (P2, P3)");
+            let has = |server: &Server| server.platter.has(last) || server.wiped.is_some_and(|end| end >= last);
+            assert!(quorum.reached(|id| has(&self.servers[&id])), "{last} is committed, but on no quorum of disks (P2, P3)");
         }
     }
 
@@ -607,7 +666,7 @@ impl World {
         if self.conditions.shell_bug == Some(ShellBug::ImageBehindItsLabel) {
             image.pop();
         }
-        self.images += 1;
+        self.reach("SNAP");
         self.send(life, link, Message::Image(zxid, image));
         let delay = self.prng.below(self.conditions.delay_ms + 1);
         self.after(delay, Event::SnapshotSent(life, link));
@@ -776,6 +835,9 @@ impl World {
     fn propose(&mut self, life: Life) {
         let Some(zxid) = self.alive(life).and_then(|r| r.zab.next_zxid()) else { return };
         let payload: Payload = self.checker.proposal(zxid).into();
+        self.propose_this(life, zxid, payload);
+    }
+    fn propose_this(&mut self, life: Life, zxid: Zxid, payload: Payload) {
         if let Some(running) = self.alive(life) {
             running.memory.push((zxid, payload.clone()));
             running.zab.propose(zxid, payload);
@@ -791,5 +853,44 @@ impl World {
         } else {
             self.propose(life);
         }
+    }
+
+    // ---- configurations
+
+    /// What a server's file says, and what it has of a proposed one. Those that are to join know the first members and themselves.
+    fn platter_config(&self, id: PeerId) -> (Membership, Option<Membership>) {
+        let platter = &self.servers[&id].platter;
+        let first = || {
+            let mut first = self.first.clone();
+            first.members.entry(id).or_insert_with(|| member(id, MemberKind::Participant, 1));
+            first
+        };
+        (platter.active.clone().unwrap_or_else(first), platter.proposed.clone())
+    }
+    /// Asks a leader for other members, whoever they may be.
+    pub fn reconfigure(&mut self, id: PeerId) {
+        let ids = self.ids();
+        let mut lines = Vec::new();
+        for id in ids {
+            let kind = if self.prng.chance(1, 4) { "observer" } else { "participant" };
+            let port = 1 + 2 * u64::from(self.prng.chance(1, 8));
+            if self.prng.chance(3, 5) {
+                lines.push(format!("server.{}=s{}:{port}:2:{kind}", id.0, id.0));
+            }
+        }
+        let members = lines.join(",");
+        let request = ReconfigRequest { joining: None, leaving: None, members: Some(&members), version: -1 };
+        let Some(running) = self.running(id).filter(|r| matches!(r.role, Role::Leading { .. })) else { return };
+        let life = running.life;
+        let (Some(zxid), Ok(next)) = (running.zab.next_zxid(), running.zab.plan_reconfig(&request)) else { return };
+        let number = self.checker.proposal(zxid);
+        let number = i64::from_be_bytes(number.try_into().expect("eight bytes"));
+        let header = TxnHeader { session: SessionId(number), cxid: Xid(0), zxid, time: Default::default(), kind: TxnType::Reconfig as i32 };
+        let mut payload = Vec::new();
+        header.write(&mut payload);
+        Txn::Reconfig { path: "/zookeeper/config", data: Some(next.to_text().as_bytes()), version: -1 }.write_body(&mut payload);
+        self.count("reconfigurations");
+        self.say(format_args!("{:?} proposes {zxid}: {members}", life.0));
+        self.propose_this(life, zxid, payload.into());
     }
 }

@@ -4,6 +4,34 @@ use super::script::{Script, ack, follower_info, info, request, stored, z};
 use zoo::base::{PeerId, SessionId, Zxid};
 use zoo::zab::{Input, LearnerInfo, LinkId, Membership, Packet, Role, ServerState};
 
+pub const ALL: &[super::Named] = crate::named![
+    epochs_are_on_disk_before_they_are_told_and_a_quorum_has_the_history_before_service_a24,
+    promises_that_do_not_tell_a_history_do_not_count_and_better_histories_are_not_led,
+    a_voter_whose_disk_may_have_been_wiped_does_not_decide_what_the_history_is_l21,
+    a_voter_that_has_promised_an_epoch_and_has_nothing_does_not_decide_what_the_history_is_l21,
+    a_new_ensemble_is_begun_by_servers_without_history,
+    proposals_go_to_whoever_is_being_synchronised_from_the_cut_on_l19,
+    commits_are_in_order_and_count_our_own_disk_like_any_other_p2,
+    acknowledgements_of_an_older_link_do_not_count,
+    a_leader_that_has_lost_its_followers_does_not_wait_for_the_clock,
+    observers_are_informed_and_never_counted,
+    a_sync_is_answered_when_everything_before_it_is_committed,
+    learners_requests_and_sessions_reach_the_replica,
+    hostile_and_mistaken_learners_cost_their_own_link_only_s7,
+    strangers_are_few_and_have_little_time,
+    learners_that_connect_before_the_election_is_over_are_not_lost,
+    a_leader_without_answers_steps_down_and_one_with_answers_does_not,
+    after_a_pause_the_clock_comes_first_l13,
+    the_leadership_is_certain_only_from_the_first_answer_on,
+    a_follower_whose_log_is_too_slow_is_cut_off,
+    a_leader_whose_own_log_is_stuck_gives_up,
+    a_learner_that_takes_nothing_is_cut_off_when_its_queue_is_full_l14,
+    a_voter_that_has_promised_a_newer_epoch_gets_its_election,
+    leading_without_a_quorum_ends_after_init_limit,
+    a_single_voter_elects_itself_and_works_alone,
+    an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own,
+];
+
 /// Server 3, whose log is 1:1 to 1:3 in epoch 1.
 fn three() -> Script {
     Script::new(3, stored(1, 1, &[z(1, 1), z(1, 2), z(1, 3)]))
@@ -26,7 +54,6 @@ fn leading() -> Script {
     s
 }
 
-#[test]
 fn epochs_are_on_disk_before_they_are_told_and_a_quorum_has_the_history_before_service_a24() {
     let mut s = three();
     s.disk_waits = true;
@@ -46,7 +73,6 @@ fn epochs_are_on_disk_before_they_are_told_and_a_quorum_has_the_history_before_s
     assert_eq!(s.zab.next_zxid(), Some(z(5, 1)));
 }
 
-#[test]
 fn promises_that_do_not_tell_a_history_do_not_count_and_better_histories_are_not_led() {
     let mut s = three();
     s.win();
@@ -73,7 +99,6 @@ fn promises_that_do_not_tell_a_history_do_not_count_and_better_histories_are_not
     assert_eq!(s.said()[0], "write Current 2");
 }
 
-#[test]
 fn a_voter_whose_disk_may_have_been_wiped_does_not_decide_what_the_history_is_l21() {
     let mut s = three();
     s.win();
@@ -94,7 +119,6 @@ fn a_voter_whose_disk_may_have_been_wiped_does_not_decide_what_the_history_is_l2
 }
 
 /// The wiped one comes back a second time: the first time it promised the epoch, and stopped before any history was on its disk.
-#[test]
 fn a_voter_that_has_promised_an_epoch_and_has_nothing_does_not_decide_what_the_history_is_l21() {
     let mut s = three();
     s.win();
@@ -108,7 +132,6 @@ fn a_voter_that_has_promised_an_epoch_and_has_nothing_does_not_decide_what_the_h
     assert!(s.said().contains(&"write Current 2".to_string()));
 }
 
-#[test]
 fn a_new_ensemble_is_begun_by_servers_without_history() {
     let mut s = Script::new(3, stored(0, 0, &[]));
     s.lead();
@@ -116,7 +139,6 @@ fn a_new_ensemble_is_begun_by_servers_without_history() {
     assert_eq!(s.zab.next_zxid(), Some(z(1, 1)));
 }
 
-#[test]
 fn proposals_go_to_whoever_is_being_synchronised_from_the_cut_on_l19() {
     let mut s = leading();
     s.disk_waits = true;
@@ -141,7 +163,6 @@ fn proposals_go_to_whoever_is_being_synchronised_from_the_cut_on_l19() {
     assert_eq!(s.said(), ["101 COMMIT 2:2", "102 COMMIT 2:2", "commit 2:2"]);
 }
 
-#[test]
 fn commits_are_in_order_and_count_our_own_disk_like_any_other_p2() {
     let mut s = leading();
     s.disk_waits = true;
@@ -157,7 +178,6 @@ fn commits_are_in_order_and_count_our_own_disk_like_any_other_p2() {
     assert_eq!(s.said(), ["102 COMMIT 2:3", "commit 2:3"]);
 }
 
-#[test]
 fn acknowledgements_of_an_older_link_do_not_count() {
     let mut s = leading();
     s.join(1, 101);
@@ -183,14 +203,12 @@ fn acknowledgements_of_an_older_link_do_not_count() {
     assert_eq!(s.said(), ["101 COMMIT 2:1", "202 COMMIT 2:1", "commit 2:1"]);
 }
 
-#[test]
 fn a_leader_that_has_lost_its_followers_does_not_wait_for_the_clock() {
     let mut s = leading();
     s.give(Input::Disconnected(LinkId(102))).give(Input::Timeout);
     assert_eq!(s.said(), ["102 gone", "looking"], "a follower that looks for a leader can only come back to one that looks, too");
 }
 
-#[test]
 fn observers_are_informed_and_never_counted() {
     let mut s = leading();
     accept(&mut s, 104);
@@ -205,7 +223,6 @@ fn observers_are_informed_and_never_counted() {
     assert_eq!(s.said(), ["102 PROPOSAL 2:2", "104 close", "104 gone"], "observers acknowledge no proposals");
 }
 
-#[test]
 fn a_sync_is_answered_when_everything_before_it_is_committed() {
     let mut s = leading();
     s.packet(102, Packet::Request(request(9)));
@@ -223,7 +240,6 @@ fn a_sync_is_answered_when_everything_before_it_is_committed() {
     assert_eq!(s.said(), ["102 COMMIT 2:1", "102 SYNC", "commit 2:1"]);
 }
 
-#[test]
 fn learners_requests_and_sessions_reach_the_replica() {
     let mut s = leading();
     s.packet(102, Packet::Request(request(1)));
@@ -240,7 +256,6 @@ fn learners_requests_and_sessions_reach_the_replica() {
     assert_eq!(s.said(), ["102 gone"]);
 }
 
-#[test]
 fn hostile_and_mistaken_learners_cost_their_own_link_only_s7() {
     let greeting = |info| Packet::FollowerInfo { zxid: z(1, 0), info };
     let cases: Vec<(&str, Vec<Packet>)> = vec![
@@ -285,7 +300,6 @@ fn hostile_and_mistaken_learners_cost_their_own_link_only_s7() {
     }
 }
 
-#[test]
 fn strangers_are_few_and_have_little_time() {
     let mut s = leading();
     for link in 0..40 {
@@ -299,7 +313,6 @@ fn strangers_are_few_and_have_little_time() {
     assert_eq!((closed, s.zab.learner_counts().learners), (20, 1));
 }
 
-#[test]
 fn learners_that_connect_before_the_election_is_over_are_not_lost() {
     let mut s = three();
     accept(&mut s, 102);
@@ -311,7 +324,6 @@ fn learners_that_connect_before_the_election_is_over_are_not_lost() {
     assert_eq!(s.said(), ["write Accepted 2", "102 LEADERINFO 2:0"]);
 }
 
-#[test]
 fn a_leader_without_answers_steps_down_and_one_with_answers_does_not() {
     let mut s = leading();
     for _ in 0..40 {
@@ -327,7 +339,6 @@ fn a_leader_without_answers_steps_down_and_one_with_answers_does_not() {
     assert_eq!((s.zab.state(), s.zab.quorum_deadline(), s.zab.next_zxid()), (ServerState::Looking, None, None));
 }
 
-#[test]
 fn after_a_pause_the_clock_comes_first_l13() {
     let mut s = leading();
     s.propose();
@@ -338,7 +349,6 @@ fn after_a_pause_the_clock_comes_first_l13() {
     assert_eq!(s.said(), ["looking", "102 close"]);
 }
 
-#[test]
 fn the_leadership_is_certain_only_from_the_first_answer_on() {
     let mut s = three();
     s.lead();
@@ -348,7 +358,6 @@ fn the_leadership_is_certain_only_from_the_first_answer_on() {
     assert_eq!(s.zab.quorum_deadline(), Some(asked.plus_ms(5_000)), "it counts from when the ping left");
 }
 
-#[test]
 fn a_follower_whose_log_is_too_slow_is_cut_off() {
     let mut s = leading();
     s.join(1, 101);
@@ -363,7 +372,6 @@ fn a_follower_whose_log_is_too_slow_is_cut_off() {
     assert!(is_leading(&s));
 }
 
-#[test]
 fn a_leader_whose_own_log_is_stuck_gives_up() {
     let mut s = leading();
     s.disk_waits = true;
@@ -380,7 +388,6 @@ fn a_leader_whose_own_log_is_stuck_gives_up() {
     assert_eq!(s.voted.map(|vote| vote.zxid), Some(z(2, 1)));
 }
 
-#[test]
 fn a_learner_that_takes_nothing_is_cut_off_when_its_queue_is_full_l14() {
     let mut s = leading();
     s.join(1, 101);
@@ -395,7 +402,6 @@ fn a_learner_that_takes_nothing_is_cut_off_when_its_queue_is_full_l14() {
     assert_eq!(said.iter().filter(|line| *line == "commit 2:300").count(), 1, "nobody waited for it");
 }
 
-#[test]
 fn a_voter_that_has_promised_a_newer_epoch_gets_its_election() {
     let mut s = leading();
     accept(&mut s, 101);
@@ -403,7 +409,6 @@ fn a_voter_that_has_promised_a_newer_epoch_gets_its_election() {
     assert_eq!(s.said(), ["101 LEADERINFO 2:0", "looking", "101 close", "102 close"]);
 }
 
-#[test]
 fn leading_without_a_quorum_ends_after_init_limit() {
     for steps in 0..3 {
         let mut s = three();
@@ -419,7 +424,6 @@ fn leading_without_a_quorum_ends_after_init_limit() {
     }
 }
 
-#[test]
 fn a_single_voter_elects_itself_and_works_alone() {
     let membership = Membership::parse("server.5=a:1:2:participant\nversion=0").expect("valid");
     let mut s = Script::of(5, membership, stored(3, 3, &[z(3, 1)]));
@@ -432,7 +436,6 @@ fn a_single_voter_elects_itself_and_works_alone() {
     assert_eq!(s.zab.leader(), Some(PeerId(5)));
 }
 
-#[test]
 fn an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own() {
     let mut s = leading();
     accept(&mut s, 101);

@@ -5,6 +5,11 @@ use super::cluster::{Conditions, Event, World, membership};
 use zoo::base::PeerId;
 use zoo::zab::Role;
 
+pub const ALL: &[super::Named] = crate::named![
+    a_server_without_its_disk_does_not_help_to_forget_what_it_acknowledged_l21,
+    a_leader_that_is_cut_off_has_stopped_when_the_next_one_begins,
+];
+
 const SECOND: u64 = 1_000_000_000;
 
 fn quiet(seed: u64, voters: i64) -> World {
@@ -18,6 +23,7 @@ fn quiet(seed: u64, voters: i64) -> World {
         image_failures: 0,
         flush_failures: 0,
         repeats: 0,
+        reconfigures: false,
         planted: Default::default(),
         shell_bug: None,
     };
@@ -47,7 +53,6 @@ fn isolate(world: &mut World, alone: PeerId) {
 
 /// One server was cut off, one acknowledged and lost its disk, one has everything and is down: two of three are up, and what was committed is
 /// on neither of them.
-#[test]
 fn a_server_without_its_disk_does_not_help_to_forget_what_it_acknowledged_l21() {
     for seed in 1..=8 {
         let mut world = quiet(seed, 3);
@@ -60,7 +65,7 @@ fn a_server_without_its_disk_does_not_help_to_forget_what_it_acknowledged_l21() 
         write(&mut world, 20);
         let committed = world.checker.last_committed();
         world.crash(leader, false);
-        world.wipe(others[1]);
+        assert!(world.wipe(others[1]));
         world.network.blocked.clear();
         world.start(others[1]);
         wait(&mut world, 30);
@@ -75,7 +80,6 @@ fn a_server_without_its_disk_does_not_help_to_forget_what_it_acknowledged_l21() 
 }
 
 /// A leader that is cut off gives up by its own clock before the others can have chosen another.
-#[test]
 fn a_leader_that_is_cut_off_has_stopped_when_the_next_one_begins() {
     for seed in 1..=8 {
         let mut world = quiet(seed, 3);
