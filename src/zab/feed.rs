@@ -59,7 +59,7 @@ impl Leader {
         let completed = core.proposed().filter(|_| self.stage < Stage::Serving).map(|proposed| proposed.to_text().into());
         let config = Some(completed.unwrap_or_else(|| core.config_text.clone()));
         send(core, link, learner, Packet::NewLeader { zxid: Zxid::new(self.epoch, 0), config });
-        learner.mark(core.now);
+        learner.mark(core.now, 0);
         if learner.kind == Kind::Follower {
             for (zxid, payload) in pipeline.outstanding() {
                 send(core, link, learner, Packet::Proposal { zxid: *zxid, payload: payload.clone() });
@@ -121,7 +121,7 @@ impl Leader {
         let (Some(learner), Some(pipeline)) = (self.learners.get_mut(&link), &self.pipeline) else { return };
         send(core, link, learner, Packet::Ping { zxid: pipeline.last(), touched: Vec::new() });
         if learner.step == Step::Serving {
-            learner.mark(core.now);
+            learner.mark(core.now, self.rounds.begun());
         }
     }
     /// Looks after the queues that have grown.

@@ -55,9 +55,6 @@ impl Leader {
             send(core, *link, learner, packet);
         }
         self.take_effect(core, next, leader);
-        while let Some(link) = self.pipeline.as_mut().and_then(super::pipeline::Pipeline::due_sync) {
-            core.send(link, Packet::Sync);
-        }
     }
 
     fn take_effect(&mut self, core: &mut Core, next: Membership, leader: PeerId) {

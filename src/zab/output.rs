@@ -4,6 +4,7 @@ use super::input::{ConfigToken, EpochToken, LinkId};
 use super::membership::Membership;
 use super::message::{ForwardedRequest, Notification, Packet, Payload};
 use crate::base::{PeerId, SessionId, Zxid};
+use crate::record::epochs::{Epochs, StoredEpoch};
 use std::sync::Arc;
 
 /// One of the two epoch files (`record::epochs`).
@@ -27,6 +28,18 @@ pub enum ConfigWrite {
         /// A newer one is proposed, and stays so.
         keeps_proposed: bool,
     },
+}
+
+impl EpochFile {
+    /// What the files say when this one says `epoch`, and the other one nothing.
+    #[must_use]
+    pub fn of(self, epoch: u32) -> Epochs {
+        let epoch = StoredEpoch(i64::from(epoch));
+        match self {
+            EpochFile::Accepted => Epochs { accepted: epoch, ..Epochs::NONE },
+            EpochFile::Current => Epochs { current: epoch, ..Epochs::NONE },
+        }
+    }
 }
 
 /// What this server is for its clients.
