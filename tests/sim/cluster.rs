@@ -11,8 +11,8 @@ use zoo::base::{Instant, PeerId, SessionId, Xid, Zxid};
 use zoo::record::{Txn, TxnHeader, TxnType};
 use zoo::zab::membership::{Member, MemberAddress, MemberKind};
 use zoo::zab::{
-    ForwardedRequest, Input, LinkId, Membership, Notification, Output, Packet, Payload, Planted, Reconfig, ReconfigRequest, Role, ServerState,
-    Zab, ZabConfig,
+    ForwardedRequest, Input, LinkId, Membership, Notification, Output, Packet, Payload, Planted, Reconfig, ReconfigRequest, Role,
+    ServerState, Zab, ZabConfig,
 };
 
 const OP_CREATE: i32 = 1;
@@ -432,6 +432,9 @@ impl World {
     fn obey(&mut self, life: Life, output: Output) {
         match output {
             Output::Notify { to, message } => {
+                if std::env::var("DBGV").is_ok() {
+                    self.say(format_args!("{:?} -> {to:?}: {:?} {:?}", life.0, message.state, message.vote));
+                }
                 self.voted(life, &message);
                 if self.network.notifications.insert((life.0, to), message).is_none() {
                     let delay = self.prng.below(self.conditions.delay_ms + 1);
@@ -460,7 +463,10 @@ impl World {
             Output::WriteEpoch { token, file, epoch } => self.work(life, Work::Epoch(token, file, epoch)),
             Output::Append { zxid, payload } => {
                 if let Some(running) = self.alive(life) {
-                    assert!(running.installing.is_none() && running.work.iter().all(|w| matches!(w, Work::Flush(_) | Work::Epoch(..) | Work::Config(..))));
+                    assert!(
+                        running.installing.is_none()
+                            && running.work.iter().all(|w| matches!(w, Work::Flush(_) | Work::Epoch(..) | Work::Config(..)))
+                    );
                     running.memory.push((zxid, payload));
                 }
                 self.flush(life);
