@@ -89,6 +89,12 @@ impl AdminView {
         self.replica.member.as_ref().map_or("standalone", |member| member.mode())
     }
 
+    /// It serves only clients that read.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.replica.member.as_ref().is_some_and(|member| member.is_read_only)
+    }
+
     /// All connections, shard by shard, where their shards were asked for them.
     pub fn connections(&self) -> impl Iterator<Item = &ConnReport> {
         self.shards.iter().flat_map(|s| &s.connections)

@@ -6,6 +6,7 @@
 //! (L6, L20, B11).
 
 use super::learner::Learner;
+use super::read_only::ReadOnly;
 use super::report::ProposalBytes;
 use super::{Arrival, Output, Replica};
 use crate::base::{Instant, WallTime, Zxid};
@@ -24,6 +25,7 @@ pub(super) struct Member {
     /// Everything up to here is committed.
     pub(super) committed: Zxid,
     pub(super) learner: Learner,
+    pub(super) read_only: ReadOnly,
     /// For the shell, before anything else: what goes to peers need not wait for our own disk.
     pub(super) outbox: VecDeque<Output>,
     images: Vec<AwaitedImage>,
@@ -77,6 +79,7 @@ impl Member {
             role: Role::Looking,
             committed: Zxid::ZERO,
             learner: Learner::new(seed),
+            read_only: ReadOnly::No,
             outbox: VecDeque::new(),
             images: Vec::new(),
             told_durable: head,
@@ -92,6 +95,11 @@ impl Member {
 
     pub(super) fn is_serving(&self) -> bool {
         self.role != Role::Looking
+    }
+
+    /// No change of history is under way, and nothing is known against the tree.
+    pub(super) fn tree_is_whole(&self) -> bool {
+        self.change.is_none() && matches!(self.digests, Digests::Compared(_))
     }
 }
 
@@ -198,12 +206,14 @@ impl Replica {
         member.images.clear();
         self.backlog.keep_appends();
         self.sessions.clear();
+        self.local.clear();
         self.removals.forget();
         self.groups.forget_clients();
         self.groups.control_all(Control::CutAll);
     }
 
     fn take_role(&mut self, now: Instant, role: Role) {
+        self.end_read_only();
         let head = self.tree.head_zxid();
         let Some(member) = &mut self.member else { return };
         assert!(head == self.log.appended_zxid() && member.change.is_none(), "tree and log are one history when a role begins (B11)");

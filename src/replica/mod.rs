@@ -14,9 +14,11 @@ mod expiry;
 mod intake;
 mod leading;
 mod learner;
+mod local;
 mod member;
 mod password;
 mod pauses;
+mod read_only;
 mod removal;
 pub mod report;
 mod snapshots;
@@ -35,6 +37,7 @@ use pauses::Pauses;
 use removal::Removals;
 use snapshots::Snapshots;
 
+pub use local::ClientModes;
 pub use password::derived_password;
 pub use report::{MemberReport, ReplicaReport};
 
@@ -53,6 +56,7 @@ pub struct ReplicaConfig {
     pub container_max_per_minute: u64,
     pub container_max_never_used_ms: i64,
     pub global_outstanding_limit: usize,
+    pub modes: ClientModes,
     pub log: LogConfig,
     /// Jitter (snapshot trigger), hash seeds.
     pub seed: u64,
@@ -150,6 +154,8 @@ pub struct Replica {
     log: Log,
     groups: Groups,
     sessions: Sessions,
+    /// Those that only this server knows.
+    local: Sessions,
     pauses: Pauses,
     removals: Removals,
     snapshots: Snapshots,
@@ -184,6 +190,7 @@ impl Replica {
             log: Log::new(config.log.clone(), tree.head_zxid()),
             groups: Groups::new(tree.applied()),
             sessions: Sessions::new(config.tick_ms, config.seed),
+            local: Sessions::new(config.tick_ms, config.seed),
             pauses: Pauses::new(config.min_session_timeout_ms, now),
             removals: Removals::new(&config, now),
             snapshots: Snapshots::new(&config, &mut prng),
@@ -218,6 +225,7 @@ impl Replica {
     pub fn handle(&mut self, now: Instant, wall: WallTime, input: Input) {
         if self.pauses.look(now) {
             self.sessions.start_afresh(now);
+            self.local.start_afresh(now);
         }
         if let Some(member) = &mut self.member {
             member.wall = wall;
@@ -284,14 +292,15 @@ impl Replica {
             return None;
         }
         let peers = self.member.as_ref().and_then(|m| m.zab.poll_timeout());
-        if !self.decides() {
-            return peers;
+        let mut due = [peers, self.next_local(), self.next_read_only(), None, None, None];
+        if self.decides() {
+            if self.sessions.has_due() && self.log.can_append() {
+                return Some(Instant(0)); // at once
+            }
+            (due[3], due[4]) = (self.sessions.next_due(), self.removals.next_due());
         }
-        if self.sessions.has_due() && self.log.can_append() {
-            return Some(Instant(0)); // at once
-        }
-        let look = (!self.sessions.is_empty()).then(|| self.pauses.next_look());
-        [peers, self.sessions.next_due(), self.removals.next_due(), look].into_iter().flatten().min()
+        due[5] = (!self.sessions.is_empty() || !self.local.is_empty()).then(|| self.pauses.next_look());
+        due.into_iter().flatten().min()
     }
 
     /// False: leave messages in the shards' queues (log at its unsynced limit, too many outstanding, or stopping).
@@ -337,6 +346,10 @@ impl Replica {
             self.expire_due(wall);
             self.follow_orders(now);
         }
+        if self.stop == Stop::No {
+            self.expire_local();
+            self.judge_read_only(now);
+        }
     }
 
     fn timeout(&mut self, now: Instant, wall: WallTime) {
@@ -344,6 +357,7 @@ impl Replica {
             return;
         }
         self.zab_timeout(now);
+        self.local.tick(now);
         if self.decides() {
             self.sessions.tick(now);
             self.remove_due(now, wall);

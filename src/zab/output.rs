@@ -16,6 +16,18 @@ pub enum EpochFile {
     Current,
 }
 
+impl EpochFile {
+    /// What the files say when this one says `epoch`, and the other one nothing.
+    #[must_use]
+    pub fn of(self, epoch: u32) -> Epochs {
+        let epoch = StoredEpoch(i64::from(epoch));
+        match self {
+            EpochFile::Accepted => Epochs { accepted: epoch, ..Epochs::NONE },
+            EpochFile::Current => Epochs { current: epoch, ..Epochs::NONE },
+        }
+    }
+}
+
 /// What is to be written about the configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ConfigWrite {
@@ -28,18 +40,6 @@ pub enum ConfigWrite {
         /// A newer one is proposed, and stays so.
         keeps_proposed: bool,
     },
-}
-
-impl EpochFile {
-    /// What the files say when this one says `epoch`, and the other one nothing.
-    #[must_use]
-    pub fn of(self, epoch: u32) -> Epochs {
-        let epoch = StoredEpoch(i64::from(epoch));
-        match self {
-            EpochFile::Accepted => Epochs { accepted: epoch, ..Epochs::NONE },
-            EpochFile::Current => Epochs { current: epoch, ..Epochs::NONE },
-        }
-    }
 }
 
 /// What this server is for its clients.

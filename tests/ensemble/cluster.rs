@@ -119,6 +119,11 @@ impl Cluster {
 
     /// Starts a server from its disk.
     pub fn start(&mut self, n: usize) {
+        self.start_with(n, self.setup.clone());
+    }
+
+    /// The same with settings of its own.
+    pub fn start_with(&mut self, n: usize, mut setup: Setup) {
         let mut logs = std::mem::take(&mut self.nodes[n].logs);
         let (tree, zab) = (disk::recover(self.snapshot(n), &mut logs), self.zab_config(n));
         let records = disk::records(&logs);
@@ -131,7 +136,6 @@ impl Cluster {
             snapshot: node.image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid),
             recent,
         };
-        let mut setup = self.setup.clone();
         setup.replica.server_id = peer(n).0;
         setup.member = Some((zab, stored));
         let mut world = World::over_at(setup, tree, self.now);

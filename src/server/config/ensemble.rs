@@ -3,10 +3,11 @@
 use super::dynamic;
 use super::error::ConfigError;
 use super::settings::{Setting, Settings, read_file};
-use super::values::{boolean, choice, number};
+use super::values::{boolean, choice, number, yes_no};
 use crate::admin::MemberFacts;
 use crate::base::{PeerId, limits};
 use crate::reactor::peer_io::PeerIoConfig;
+use crate::replica::ClientModes;
 use crate::zab::membership::{Member, MemberKind};
 use crate::zab::wire::Hello;
 use crate::zab::{Membership, Reconfig, ZabConfig};
@@ -19,6 +20,8 @@ const EXPECTED: &str = "host:quorumPort:electionPort[:participant|observer][;[cl
 const INT_MAX: i64 = i32::MAX as i64;
 /// ZooKeeper's wait for a better vote.
 const FINALIZE_MS: u64 = 200;
+/// For how long a server looks for a leader, at least, before it serves clients that only read; a longer tick counts instead.
+const READ_ONLY_AFTER_MS_MIN: u64 = 2_000;
 /// Room in a packet for what is no transaction: the sessions in a ping.
 const PING_TABLE_BYTES: usize = 1 << 20;
 /// The file that says which member this is.
@@ -47,6 +50,8 @@ pub struct EnsembleConfig {
     pub reconfig: Reconfig,
     /// The configuration file, of which the files of changed configurations have their names.
     pub file: Option<PathBuf>,
+    /// `localSessionsEnabled`, `localSessionsUpgradingEnabled`, `leaderServes`, `readonlymode.enabled`.
+    pub modes: ClientModes,
 }
 
 /// Limits in time, all in milliseconds unless they are ticks.
@@ -199,6 +204,7 @@ pub(super) fn ensemble(
     settings: &Settings,
     listed: &Listed,
     data_dir: &Path,
+    tick_ms: u64,
     warnings: &mut Vec<String>,
 ) -> Result<(Option<EnsembleConfig>, Option<Member>), ConfigError> {
     let times = times(settings, listed.distributed)?;
@@ -208,6 +214,7 @@ pub(super) fn ensemble(
     let tail_count_min = number(settings, "commitLogCount", COMMIT_LOG_COUNT, COMMIT_LOG_COUNT..=INT_MAX)? as usize;
     let kinds = [("participant", MemberKind::Participant), ("observer", MemberKind::Observer)];
     let kind = choice(settings, "peerType", MemberKind::Participant, &kinds)?;
+    let modes = modes(settings, tick_ms)?;
     if !listed.distributed {
         return Ok((None, listed.only().cloned()));
     }
@@ -239,6 +246,7 @@ pub(super) fn ensemble(
         multi_address,
         reconfig,
         file,
+        modes,
     };
     Ok((Some(config), Some(own)))
 }
@@ -270,11 +278,18 @@ fn times(settings: &Settings, required: bool) -> Result<EnsembleTimes, ConfigErr
     })
 }
 
+fn modes(settings: &Settings, tick_ms: u64) -> Result<ClientModes, ConfigError> {
+    Ok(ClientModes {
+        local_sessions: boolean(settings, "localSessionsEnabled", false)?,
+        upgrades: boolean(settings, "localSessionsUpgradingEnabled", false)?,
+        leader_serves: yes_no(settings, "leaderServes", true)?,
+        read_only_after_ms: boolean(settings, "readonlymode.enabled", false)?.then_some(tick_ms.max(READ_ONLY_AFTER_MS_MIN)),
+    })
+}
+
 /// What a member cannot do yet.
 fn warn_of_what_is_missing(settings: &Settings, warnings: &mut Vec<String>) {
-    const MISSING: [(&str, &str); 6] = [
-        ("localSessionsEnabled", "every session is global"),
-        ("readonlymode.enabled", "clients are not served while there is no quorum"),
+    const MISSING: [(&str, &str); 4] = [
         ("portUnification", "connections with TLS are not understood"),
         ("forceSnapshotSync", "learners are brought up to date by what they miss"),
         ("leader.closeSocketAsync", "sockets are always closed without waiting"),
@@ -289,8 +304,6 @@ fn warn_of_what_is_missing(settings: &Settings, warnings: &mut Vec<String>) {
     warnings.extend(port.map(|s| format!("{}: observerMasterPort is not supported yet; the port is not opened", s.origin)));
     let oracle = settings.get("oraclePath");
     warnings.extend(oracle.map(|s| format!("{}: oraclePath is not supported yet: a majority is needed", s.origin)));
-    let idle = settings.get("leaderServes").filter(|s| s.value.eq_ignore_ascii_case("no"));
-    warnings.extend(idle.map(|s| format!("{}: leaderServes=no is not supported yet: a leader serves clients", s.origin)));
 }
 
 /// Whether and how the membership may change.

@@ -98,13 +98,28 @@ fn what_a_member_needs_must_be_there() {
 #[test]
 fn what_the_other_members_would_rely_on_is_refused_and_the_rest_is_said() {
     assert!(refusal(&format!("{FOUR}{LIMITS}sslQuorum=true\n"), Some("1")).contains("less secure"));
-    let lines = "localSessionsEnabled=true\nreadonlymode.enabled=true\nobserverMasterPort=2191\nportUnification=true\n\
-        forceSnapshotSync=true\noraclePath=/x\nleaderServes=no\npeerType=observer\n";
+    let lines = "observerMasterPort=2191\nportUnification=true\nforceSnapshotSync=true\noraclePath=/x\npeerType=observer\n";
     let (_, _, warnings) = member(&format!("{FOUR}{LIMITS}{lines}"), "1");
     for key in lines.lines().filter_map(|line| line.split('=').next()) {
         assert!(warnings.iter().any(|warning| warning.contains(key)), "{key}: {warnings:?}");
     }
-    assert_eq!(warnings.len(), 8);
+    assert_eq!(warnings.len(), 5);
+}
+
+#[test]
+fn how_a_member_serves_its_clients() {
+    let (_, plain, _) = member(&format!("{FOUR}{LIMITS}"), "1");
+    assert_eq!(plain.modes, ClientModes::default());
+    let lines =
+        "tickTime=3000\nlocalSessionsEnabled=true\nlocalSessionsUpgradingEnabled=true\nleaderServes=no\nreadonlymode.enabled=true\n";
+    let (_, ensemble, warnings) = member(&format!("{FOUR}{LIMITS}{lines}"), "1");
+    let all = ClientModes { local_sessions: true, upgrades: true, leader_serves: false, read_only_after_ms: Some(3000) };
+    assert_eq!((ensemble.modes, warnings), (all, vec![]));
+    let (_, ensemble, _) = member(&format!("{FOUR}{LIMITS}tickTime=500\nreadonlymode.enabled=true\n"), "1");
+    assert_eq!(ensemble.modes.read_only_after_ms, Some(2000), "never less than two seconds");
+    for wrong in ["localSessionsEnabled=maybe", "localSessionsUpgradingEnabled=1", "leaderServes=perhaps", "readonlymode.enabled=ro"] {
+        assert!(refusal(&format!("{FOUR}{LIMITS}{wrong}\n"), Some("1")).contains(wrong.split('=').next().unwrap_or_default()), "{wrong}");
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ use crate::base::limits;
 use crate::disk::LogWriter;
 use crate::reactor::peer_io::PeerIoConfig;
 use crate::record::epochs::Epochs;
-use crate::replica::ReplicaConfig;
+use crate::replica::{ClientModes, ReplicaConfig};
 use crate::shard::ShardConfig;
 use crate::storage::log::LogConfig;
 use crate::storage::mark::Mark;
@@ -368,6 +368,7 @@ impl ServerConfig {
             container_max_per_minute: self.znodes.container_max_per_minute,
             container_max_never_used_ms: self.znodes.container_max_never_used_ms,
             global_outstanding_limit: self.sessions.global_outstanding_limit,
+            modes: self.ensemble.as_ref().map_or_else(ClientModes::default, |ensemble| ensemble.modes.clone()),
             log,
             seed,
         }
