@@ -130,6 +130,9 @@ impl Leader {
             return if core.now > self.deadline { Leave::because(format!("no quorum while {:?}", self.stage)) } else { Ok(()) };
         }
         if core.now > self.contact_deadline(core) {
+            if let Some(leader) = self.successor {
+                return Leave::for_successor(leader);
+            }
             return Leave::because("no quorum of followers has been heard of within syncLimit");
         }
         Ok(())
@@ -149,7 +152,8 @@ impl Leader {
 
     /// A learner has connected.
     pub fn accepted(&mut self, core: &mut Core, link: LinkId) {
-        if self.learners.values().filter(|l| l.step == Step::Unknown).count() >= self.strangers_max {
+        let is_full = self.learners.values().filter(|l| l.step == Step::Unknown).count() >= self.strangers_max;
+        if is_full || self.successor.is_some() {
             core.put(Output::Close(link));
             return;
         }

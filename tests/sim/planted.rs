@@ -11,7 +11,7 @@ use zoo::zab::{Bug, Planted};
 /// Seeds tried for each bug.
 const SEEDS: u64 = 400;
 
-const CORE: [Bug; 14] = [
+const CORE: [Bug; 15] = [
     Bug::HoleInTail,
     Bug::AckBeforeHistory,
     Bug::AckBeforeEpoch,
@@ -26,6 +26,7 @@ const CORE: [Bug; 14] = [
     Bug::MemoryAheadOfLog,
     Bug::VoteOfCommitted,
     Bug::CommitWithoutQuorum,
+    Bug::ProposedConfigIgnored,
 ];
 const SHELL: [ShellBug; 4] = [ShellBug::HalfImage, ShellBug::CutsOneMore, ShellBug::ImageBehindItsLabel, ShellBug::SwallowedError];
 
@@ -58,7 +59,8 @@ pub fn all_are_found(jobs: usize) -> bool {
 /// The first seed that fails, and how.
 fn search(planted: Planted, shell_bug: Option<ShellBug>) -> Result<(u64, String), String> {
     for seed in 1..=SEEDS {
-        let mut chaos = Chaos::of(seed);
+        let of_changes = planted.has(Bug::ProposedConfigIgnored);
+        let mut chaos = if of_changes { Chaos::with_changes(seed) } else { Chaos::of(seed) };
         let innocent = chaos.clone();
         (chaos.conditions.planted, chaos.conditions.shell_bug) = (planted, shell_bug);
         if let Err(how) = caught(|| run(seed, &chaos, false)) {

@@ -17,7 +17,10 @@ const VIOLATIONS_MAX: usize = 20;
 
 /// The runs of a seed; `true`: printing what happens.
 type Run = (&'static str, fn(u64, bool) -> Outcome);
-const RUNS: &[Run] = &[("cores", |seed, prints| chaos::run(seed, &Chaos::of(seed), prints).outcome())];
+const RUNS: &[Run] = &[
+    ("cores", |seed, prints| chaos::run(seed, &Chaos::of(seed), prints).outcome()),
+    ("changes", |seed, prints| chaos::run(seed, &Chaos::with_changes(seed), prints).outcome()),
+];
 
 thread_local! {
     static FAILURE: RefCell<String> = const { RefCell::new(String::new()) };
