@@ -44,11 +44,6 @@ pub struct MemberFacts {
     pub server_id: i64,
     pub init_limit: u64,
     pub sync_limit: u64,
-    pub election_port: u16,
-    pub quorum_port: u16,
-    pub is_observer: bool,
-    /// The configuration's text.
-    pub membership: String,
 }
 
 /// Bytes on disk, recursively, preallocated space included.

@@ -2,6 +2,7 @@
 
 use super::expiry::{Due, Holder, Owner, Sessions, Standing};
 use super::local::Locally;
+use super::member::Member;
 use super::password::derived_password;
 use super::report::ProposalBytes;
 use super::{Arrival, Replica};
@@ -13,6 +14,7 @@ use crate::proto::request::RequestHeader;
 use crate::proto::response::ReplyFrame;
 use crate::proto::{ErrorCode, OpCode, Request};
 use crate::tree::{Prepare, Prepared, ephemeral_prefix};
+use crate::zab::{ReconfigError, ReconfigRequest};
 use std::sync::Arc;
 
 /// Sessions dealt with in one step. All that were connected through one address may be due at once, and requests must not wait for them all.
@@ -78,10 +80,13 @@ impl Replica {
         }
         let request = OpCode::from_i32(header.op).ok_or(()).and_then(|op| Request::decode(op, &mut body).map_err(|_| ()));
         match request {
-            // In its place in the stream it comes after everything prepared before it, which is what the leader can know to be committed (P9).
+            // In its place in the stream it comes after everything prepared before it, which is all that is committed if nobody else leads (P9).
             Ok(Request::Sync { path }) => {
+                if let Some(member) = &mut self.member {
+                    self.groups.await_round(member.zab.confirm());
+                }
                 let reply = self.answer_frame(conn, header.xid, |out| out.put_string(path));
-                self.groups.synced(reply);
+                self.groups.answer(reply);
             }
             Ok(Request::GetEphemerals { prefix }) => {
                 self.groups.ephemerals(conn, self.tree.ephemeral_cells(session), ephemeral_prefix(prefix));
@@ -255,6 +260,12 @@ impl Replica {
         let frame = ReplyFrame::begin(bytes, asker.xid, zxid);
         let closes = matches!(work, Work::CloseSession);
         let prepared = match work {
+            Work::Request(request @ Request::Reconfig { .. }) if self.member.is_some() && tree.changes_configuration() => {
+                match planned(self.member.as_deref(), request) {
+                    Ok(text) => tree.prepare_reconfig(&p, &text, payload, bytes),
+                    Err(err) => Prepared { err, ..tree.prepare_error(&p, err, payload) },
+                }
+            }
             Work::Request(request) => tree.prepare(&p, request, payload, bytes),
             Work::Error(err) => Prepared { err, ..tree.prepare_error(&p, err, payload) },
             Work::CreateSession { timeout_ms } => tree.prepare_create_session(&p, timeout_ms, payload),
@@ -287,4 +298,18 @@ impl Replica {
             self.cut(owner.conn);
         }
     }
+}
+
+/// The configuration that a request asks for, as text.
+fn planned(member: Option<&Member>, request: &Request<'_>) -> Result<String, ErrorCode> {
+    let Request::Reconfig { joining, leaving, new_members, config_id } = request else { return Err(ErrorCode::Unimplemented) };
+    let wanted = ReconfigRequest { joining: *joining, leaving: *leaving, members: *new_members, version: *config_id };
+    let planned = member.ok_or(ErrorCode::Unimplemented)?.zab.plan_reconfig(&wanted);
+    planned.map(|next| next.to_text()).map_err(|why| match why {
+        ReconfigError::InProgress => ErrorCode::ReconfigInProgress,
+        ReconfigError::BadVersion => ErrorCode::BadVersion,
+        ReconfigError::BadArguments => ErrorCode::BadArguments,
+        ReconfigError::Malformed => ErrorCode::Marshalling,
+        ReconfigError::NoQuorum => ErrorCode::NewConfigNoQuorum,
+    })
 }

@@ -85,6 +85,8 @@ pub enum Input {
     /// What the transports to the peers and the epoch files report. `Durable`, `Truncated`, `SnapshotInstalled` and `Timeout` are not among
     /// it: the replica says those itself.
     Peer(zab::Input),
+    /// `LogAction::SyncMark` is done.
+    MarkSynced,
     /// `LogAction::Cut` is done.
     LogCut,
     /// Answer to `Output::ReceiveSnapshot`: the file is whole, verified and durable under its temporary name, and this is its tree. (It could
@@ -108,7 +110,8 @@ pub enum Output {
     Fatal(String),
     /// After `Stop`: everything is flushed and published, the log is closed.
     Stopped,
-    /// For the transports to the peers (`Notify`, `Connect`, `Send`, `Close`), the epoch files (`WriteEpoch`) and the log (`Note`); nothing else.
+    /// For the transports to the peers (`Notify`, `Connect`, `Send`, `Close`, `Config`), the epoch files (`WriteEpoch`), the configuration's (`WriteConfig`) and the
+    /// log (`Note`); nothing else.
     Peer(zab::Output),
     /// Stream this image to a learner, before what is sent on the link later; report `SnapshotSent` by `Input::Peer`.
     SendSnapshot {
@@ -212,7 +215,7 @@ impl Replica {
     pub fn member(config: ReplicaConfig, tree: Tree, zab: ZabConfig, stored: Stored, now: Instant, wall: WallTime) -> Self {
         assert_eq!(tree.head_zxid(), stored.last_logged, "tree and log are one history");
         let mut replica = Replica::new(config, tree, now, wall);
-        let member = Member::new(Zab::new(zab, stored, now), replica.tree.head_zxid(), now, replica.config.seed);
+        let member = Member::new(Zab::new(zab, stored, now), replica.tree.head_zxid(), now, wall, replica.config.seed);
         replica.member = Some(Box::new(member));
         replica.sessions.clear();
         replica
@@ -224,6 +227,9 @@ impl Replica {
             self.sessions.start_afresh(now);
             self.local.start_afresh(now);
         }
+        if let Some(member) = &mut self.member {
+            member.wall = wall;
+        }
         match input {
             Input::Shard(_, message) if self.stop != Stop::No => drop(message),
             Input::Shard(_, message) => self.arrive(Arrival::Shard(message)),
@@ -233,6 +239,7 @@ impl Replica {
             Input::Timeout => self.timeout(now, wall),
             Input::Stop => self.begin_stop(),
             Input::Peer(input) => self.peer(now, input),
+            Input::MarkSynced => self.mark_synced(),
             Input::LogCut => self.log_cut(now),
             Input::SnapshotReceived(tree) => self.snapshot_received(tree),
             Input::SnapshotInstalled => self.snapshot_installed(now),
@@ -400,9 +407,7 @@ impl Replica {
     fn take_batch(&mut self, alone: impl FnOnce(&mut Groups, Zxid) -> Option<Batch>) -> Option<Batch> {
         let limit = self.limit();
         let Some(member) = &self.member else { return alone(&mut self.groups, limit) };
-        let mut batch = self.groups.take_any(limit)?;
-        batch.certain_until = member.zab.quorum_deadline();
-        Some(batch)
+        self.groups.take_any(limit, member.zab.confirmed())
     }
 
     fn poll_stopped(&mut self) -> Option<Output> {

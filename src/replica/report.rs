@@ -2,6 +2,7 @@
 
 use super::Replica;
 use crate::base::{Instant, PeerId, SessionId, WallTime, Zxid};
+use crate::zab::Membership;
 use crate::zab::membership::MemberKind;
 
 pub use crate::zab::{LearnerCounts, ServerState};
@@ -58,6 +59,8 @@ pub struct MemberReport {
     pub last_logged: Zxid,
     /// What it knows to be committed.
     pub committed: Zxid,
+    /// The configuration in force.
+    pub membership: Membership,
     /// Servers in the ensemble that vote.
     pub quorum_size: usize,
     /// Learner: requests of its clients that the leader has and that are not here again.
@@ -177,6 +180,7 @@ impl Replica {
             accepted_epoch: zab.accepted_epoch(),
             last_logged: self.log.appended_zxid(),
             committed: member.committed,
+            membership: zab.membership().clone(),
             quorum_size: votes.count(),
             forwarded: member.learner.outstanding(),
             attached: member.learner.attached(),

@@ -161,6 +161,7 @@ impl Cluster {
             learner_bytes_max: 64 << 20,
             seed: n as u64 + 1,
             planted: Default::default(),
+            reconfig: Default::default(),
         }
     }
 
@@ -492,12 +493,16 @@ impl Cluster {
                 self.links.remove(&(n, link));
             }
             zab::Output::WriteEpoch { token, file, epoch } => {
+                let mark = self.world(n).disk.durable_mark;
+                assert!(mark.is_none_or(|mark| file.of(epoch).within(&mark.epochs)), "{file:?} says {epoch}, {mark:?} does not (A23)");
                 match file {
                     EpochFile::Accepted => self.nodes[n].accepted_epoch = epoch,
                     EpochFile::Current => self.nodes[n].current_epoch = epoch,
                 }
                 self.tell(n, zab::Input::EpochWritten(token));
             }
+            zab::Output::WriteConfig { token, .. } => self.tell(n, zab::Input::ConfigWritten(token)),
+            zab::Output::Config { .. } => {}
             zab::Output::Note(note) => self.notes.push((n, note)),
             other => panic!("the replica carries out {other:?}"),
         }

@@ -6,6 +6,7 @@ use crate::admin::version;
 use crate::base::{SessionId, WallTime, Zxid};
 use crate::metrics::ReplicaMetrics;
 use crate::replica::report::{LearnerCounts, MemberReport, ProposalBytes, ReplicaReport, ServerState};
+use crate::zab::Membership;
 use crate::shard::{ConnReport, ShardReport};
 use crate::tree::TreeCounts;
 
@@ -335,13 +336,11 @@ fn member(state: ServerState, is_serving: bool) -> AdminView {
         server_id: 3,
         init_limit: 10,
         sync_limit: 5,
-        election_port: 3888,
-        quorum_port: 2888,
-        is_observer: state == ServerState::Observing,
-        membership: "server.3=a:2888:3888:participant\nversion=0".to_owned(),
     });
     view.serving = is_serving;
+    let membership = Membership::parse("server.3=a:2888:3888:participant\nversion=0").expect("valid");
     view.replica.member = Some(MemberReport {
+        membership,
         state,
         is_serving,
         takes_clients: is_serving,
