@@ -97,11 +97,11 @@ impl OpCode {
     /// A server without a quorum refuses it, whatever it says (-119).
     #[must_use]
     pub const fn needs_quorum(self) -> bool {
-        use OpCode::*;
-        matches!(
-            self,
-            Sync | Create | Create2 | CreateTtl | CreateContainer | Delete | DeleteContainer | SetData | Reconfig | SetAcl | Multi | Check
-        )
+        match self.class() {
+            OpClass::Write => !matches!(self, OpCode::CloseSession),
+            OpClass::Ordered => matches!(self, OpCode::Sync),
+            OpClass::Connection | OpClass::Read | OpClass::Refused => false,
+        }
     }
 
     /// Where it is answered.

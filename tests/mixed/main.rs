@@ -8,7 +8,9 @@ mod failover;
 mod joining;
 mod members;
 mod migration;
+mod modes;
 mod observers;
+mod programs;
 #[path = "../reference/mod.rs"]
 mod reference;
 mod session;

@@ -49,6 +49,21 @@ impl Mixed {
         Mixed { dir: tempfile::tempdir().unwrap(), kinds, ports, settings, servers: [None, None, None] }
     }
 
+    /// The same with a further setting: a line of the file, or a property where Java reads no line.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        if key == "readonlymode.enabled" {
+            self.settings = self.settings.define(key, value);
+        } else {
+            self.settings.config.push((key.to_owned(), value.to_owned()));
+        }
+        self
+    }
+
+    pub fn run_all(&mut self) {
+        (1..=3).for_each(|id| self.run(id));
+    }
+
     pub fn place(&self, id: usize) -> PathBuf {
         self.dir.path().join(id.to_string())
     }
