@@ -24,6 +24,7 @@ Options:
   --servers N         servers of each ensemble (default: 3)
   --zoo FILE          the server's binary (default: target/release/zoo)
   --zoo-line LINE     a line for zoo's zoo.cfg alone; may be given again
+  --no-build          measure programs that are built already
   --dir DIR           where data goes; its disk is what is measured (default: target/ensemble)
   --alternations N    turns each ensemble gets (default: 5)
   --duration S        measured seconds of each turn (default: 10)
@@ -55,7 +56,7 @@ esac
 choose_kinds
 
 # Of each server, by KIND-N: its client port; its process id is in its directory, whoever started it. Of each kind's proxy: where it takes commands.
-declare -A port=() proxy_of=()
+declare -A port=() proxy_of=() through=()
 durability='fdatasync on a quorum before every acknowledgement (forceSync=yes)'
 conditions=(--data-dir "$dir" --durability "$durability")
 
@@ -136,7 +137,7 @@ launch() { # KIND N
 
 mode_of() { # KIND N
     local answer
-    answer=$(exec 3<>"/dev/tcp/127.0.0.1/${port[$1-$2]}" && printf srvr >&3 && timeout 5 cat <&3) 2>/dev/null || return 1
+    answer=$({ exec 3<>"/dev/tcp/127.0.0.1/${port[$1-$2]}" && printf srvr >&3 && timeout 5 cat <&3; } 2>/dev/null) || return 1
     [[ $answer =~ Mode:\ ([a-z]+) ]] && echo "${BASH_REMATCH[1]}"
 }
 
@@ -369,9 +370,7 @@ set_delay() { # KIND N MS: of all links from and to server N
     done
 }
 
-cargo build -q --release -p zoo -p loadgen
-mkdir -p "$dir"
-echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(date -u '+%Y-%m-%d %H:%M UTC')"
+prepare
 for case in "${cases[@]}"; do
     declare -F "case_$case" >/dev/null || { echo "unknown case $case" >&2; usage >&2; exit 2; }
     title "$case"

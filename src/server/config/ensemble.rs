@@ -16,7 +16,7 @@ use std::time::Duration;
 const EXPECTED: &str = "host:quorumPort:electionPort[:participant|observer][;[clientHost:]clientPort]";
 const INT_MAX: i64 = i32::MAX as i64;
 /// ZooKeeper's wait for a better vote.
-const FINALIZE_MS: u64 = 200;
+const ELECTION_WAIT_MS: i64 = 200;
 /// Room in a packet for what is no transaction: the sessions in a ping.
 const PING_TABLE_BYTES: usize = 1 << 20;
 /// The file that says which member this is.
@@ -62,6 +62,8 @@ pub struct EnsembleTimes {
     pub notification_ms_max: u64,
     /// `leaderConnectDelayDuringRetryMs`.
     pub connect_retry_ms: u64,
+    /// `zoo.electionWait`.
+    pub election_wait_ms: u64,
 }
 
 impl EnsembleConfig {
@@ -102,7 +104,7 @@ impl EnsembleConfig {
             sync_limit: self.times.sync_limit,
             notification_ms_min: self.times.notification_ms_min,
             notification_ms_max: self.times.notification_ms_max,
-            finalize_ms: FINALIZE_MS,
+            finalize_ms: self.times.election_wait_ms,
             connect_retry_ms: self.times.connect_retry_ms,
             tail_count_min: self.tail_count_min,
             tail_bytes_max: limits::TAIL_BYTES_MAX,
@@ -254,6 +256,7 @@ fn times(settings: &Settings, required: bool) -> Result<EnsembleTimes, ConfigErr
         notification_ms_min,
         notification_ms_max: ms("fastleader.maxNotificationInterval", 60_000, 1)?.max(notification_ms_min),
         connect_retry_ms: ms("leaderConnectDelayDuringRetryMs", 100, 0)?,
+        election_wait_ms: ms("zoo.electionWait", ELECTION_WAIT_MS, 0)?,
     })
 }
 
