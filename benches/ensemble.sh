@@ -227,6 +227,11 @@ run() { # FILE ARGS
     "$loadgen" run --json "${conditions[@]}" "$@" >"$file" || { grep -s failure "$file" >&2; exit 1; }
 }
 
+# Writes that do not count: a JVM compiles its code first, and an ensemble has a history. They leave the keys for the runs that count.
+warm() { # KIND
+    "$loadgen" run --server "$(addresses "$1")" --mix set --connections 12 --in-flight 4 --duration "$duration" --keep >/dev/null
+}
+
 saved() { # PATTERN: the runs of this case, those of the first kind first
     local kind
     for kind in "${kinds[@]}"; do ls -v "$results"/"$kind"-*$1.json; done
@@ -238,11 +243,9 @@ case_single() { compare --mix set --connections 1 --in-flight 1 --open-share 0; 
 
 case_failover() {
     local kind
-    for kind in "${kinds[@]}"; do start "$kind"; done
     for kind in "${kinds[@]}"; do
-        # A JVM compiles its code first.
-        run "$results/$kind-warm.json" --server "$(addresses "$kind")" --label "$kind" --mix set --connections 12 --in-flight 4 --duration "$duration"
-        rm "$results/$kind-warm.json"
+        start "$kind"
+        warm "$kind"
     done
     in_turns "$kills" kill_leader
     stop_all
@@ -280,7 +283,10 @@ report_rejoins() {
 case_catch-up() {
     local kind
     # Enough for a DIFF from memory in both.
-    for kind in "${kinds[@]}"; do start "$kind" "commitLogCount=$((missed * 4))"; done
+    for kind in "${kinds[@]}"; do
+        start "$kind" "commitLogCount=$((missed * 4))"
+        warm "$kind"
+    done
     in_turns "$alternations" miss_writes
     stop_all
     report_rejoins
@@ -291,13 +297,14 @@ miss_writes() { # KIND TURN
     n=$(victim_of "$1")
     stop "$1" "$n"
     "$loadgen" fill --server "$(addresses "$1" "$n")" --root "/missed-$2" --znodes "$missed" --connections 1 --in-flight 64 --settle 0 >/dev/null
-    rejoin "$1" "$2" "$n" --duration $((duration * 2))
+    rejoin "$1" "$2" "$n" --duration $((duration * 3))
 }
 
 case_snapshot() {
     local kind heap=2g
     for kind in "${kinds[@]}"; do
         start "$kind"
+        warm "$kind"
         "$loadgen" fill --server "$(addresses "$kind")" --znodes "$znodes" --settle 0 >/dev/null
     done
     in_turns "$alternations" join_empty
@@ -315,12 +322,20 @@ join_empty() { # KIND TURN
 
 case_delay() {
     local kind
-    for kind in "${kinds[@]}"; do start_behind_proxies "$kind"; done
+    for kind in "${kinds[@]}"; do
+        start_behind_proxies "$kind"
+        warm "$kind"
+    done
     in_turns "$alternations" delay_follower
     stop_all
     for kind in "${kinds[@]}"; do
+        echo "Proof of the delay, a client of the far server itself: p50 of $(far_p50 "$kind") ms"
         ls -v "$results/$kind-"*-delayed.json "$results/$kind-"*-plain.json | xargs "$loadgen" report --only throughput,p50,p99,send
     done
+}
+
+far_p50() { # KIND
+    "$loadgen" report --only p50 "$results/$1-1-far.json" | awk '$1 == "p50" { printf "%.0f", $3 / 1000 }'
 }
 
 # Every server sees each of the others through links of its own, FROM-TO, so that those of one server alone can be made slow.
@@ -358,6 +373,9 @@ delay_follower() { # KIND TURN
     for how in "${order[@]}"; do
         set_delay "$1" "$n" $([[ $how == delayed ]] && echo 50 || echo 0)
         run "$results/$1-$2-$how.json" --server "$(addresses "$1" "$n")" --label "$1 $how" --mix set --connections 8 --keep --rate "$rate" --duration "$duration"
+        if [[ $how == delayed ]]; then
+            run "$results/$1-$2-far.json" --server "127.0.0.1:${port[$1-$n]}" --label "$1 far" --mix set --connections 1 --keep --warmup 0 --duration 2
+        fi
     done
     set_delay "$1" "$n" 0
 }
