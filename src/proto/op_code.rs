@@ -94,6 +94,16 @@ impl OpCode {
         })
     }
 
+    /// A server without a quorum refuses it, whatever it says (-119).
+    #[must_use]
+    pub const fn needs_quorum(self) -> bool {
+        use OpCode::*;
+        matches!(
+            self,
+            Sync | Create | Create2 | CreateTtl | CreateContainer | Delete | DeleteContainer | SetData | Reconfig | SetAcl | Multi | Check
+        )
+    }
+
     /// Where it is answered.
     #[must_use]
     pub const fn class(self) -> OpClass {

@@ -25,7 +25,10 @@ impl Leader {
         info: LearnerInfo,
         kind: Kind,
     ) -> Result<(), Refusal> {
-        let peer = info.id.filter(|id| core.config.membership.members.contains_key(id)).ok_or("it is no member of this ensemble")?;
+        let peer = info
+            .id
+            .filter(|id| core.config.reconfig.enabled || core.config.membership.members.contains_key(id))
+            .ok_or("it is no member of this ensemble")?;
         if peer == core.me() {
             return Err("it has our own id");
         }
@@ -42,7 +45,7 @@ impl Leader {
         if let Some(older) = older {
             self.refuse(core, older, "it has connected anew");
         }
-        let votes = kind == Kind::Follower && core.config.membership.is_voter(peer);
+        let votes = kind == Kind::Follower && core.is_voter(peer);
         let learner = self.learners.get_mut(&link).ok_or("unknown link")?;
         learner.greeted(peer, kind, votes, accepted_epoch);
         self.superseded |= votes && self.stage > Stage::Gathering && accepted_epoch > self.epoch;
@@ -61,6 +64,7 @@ impl Leader {
         }
         let promised = self.learners.values().map(|l| l.accepted_epoch).max().unwrap_or(0);
         self.epoch = promised.max(core.local.accepted_epoch()).saturating_add(1);
+        self.establish_config(core);
         self.enter(core, Stage::Accepting);
         core.write_epoch(EpochFile::Accepted, self.epoch);
     }

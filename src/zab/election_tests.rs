@@ -32,6 +32,7 @@ pub(super) fn config(me: i64, text: &str) -> ZabConfig {
         learner_bytes_max: 1 << 20,
         seed: 1,
         planted: Default::default(),
+        reconfig: Default::default(),
     }
 }
 

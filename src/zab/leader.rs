@@ -8,6 +8,7 @@ use super::output::{EpochFile, Output, Role};
 use super::pipeline::Pipeline;
 use super::planted::Bug;
 use super::progress::{AckWatch, Kind, Progress, Step};
+use super::rounds::Rounds;
 use crate::base::{Instant, PeerId, Zxid};
 use std::collections::BTreeMap;
 
@@ -42,11 +43,16 @@ pub struct Leader {
     pub(super) learners: BTreeMap<LinkId, Progress>,
     /// From the new epoch on.
     pub(super) pipeline: Option<Pipeline>,
+    /// Is nobody else leading?
+    pub(super) rounds: Rounds,
     /// Our own log's slowness.
     pub(super) overdue: AckWatch,
     next_tick: Instant,
     /// A voter has promised a newer epoch than ours and cannot come back to it.
     pub(super) superseded: bool,
+    /// A configuration is in force in which another server leads: nothing is proposed or committed any more, and the role ends when the
+    /// followers have left.
+    pub(super) successor: Option<PeerId>,
     /// At most so many links that have not said who they are.
     strangers_max: usize,
 }
@@ -79,9 +85,11 @@ impl Leader {
             rank: (core.local.current_epoch(), core.local.last()),
             learners: BTreeMap::new(),
             pipeline: None,
+            rounds: Rounds::default(),
             overdue: AckWatch::default(),
             next_tick: core.now.plus_ms(core.config.tick_ms / 2),
             superseded: false,
+            successor: None,
             strangers_max: core.config.membership.members.len() + STRANGERS_SPARE,
         };
         leader.gather(core);
@@ -93,7 +101,7 @@ impl Leader {
     }
     /// The next zxid, once established.
     pub fn next_zxid(&self) -> Option<Zxid> {
-        self.pipeline.as_ref().filter(|_| self.stage == Stage::Serving).and_then(Pipeline::next)
+        self.pipeline.as_ref().filter(|_| self.stage == Stage::Serving && self.successor.is_none()).and_then(Pipeline::next)
     }
     /// The epoch, once established.
     pub fn role(&self) -> Role {
@@ -121,25 +129,22 @@ impl Leader {
         if self.stage != Stage::Serving {
             return if core.now > self.deadline { Leave::because(format!("no quorum while {:?}", self.stage)) } else { Ok(()) };
         }
-        if core.now > self.contact_deadline(core, |l| l.contact) {
+        if core.now > self.contact_deadline(core) {
             return Leave::because("no quorum of followers has been heard of within syncLimit");
         }
         Ok(())
     }
-    /// Until when it is certain that no other leader is established: `syncLimit` after a quorum was sent pings which it has answered.
-    pub fn quorum_deadline(&self, core: &Core) -> Option<Instant> {
-        (self.stage == Stage::Serving).then(|| self.contact_deadline(core, |l| l.contact.filter(|_| l.answered)))
-    }
-    fn contact_deadline(&self, core: &Core, contact: impl Fn(&Progress) -> Option<Instant>) -> Instant {
+    /// `syncLimit` after a quorum was sent pings which it has answered.
+    fn contact_deadline(&self, core: &Core) -> Instant {
         if core.config.planted.has(Bug::NoDeadline) {
             return Instant(u64::MAX);
         }
-        let of = |id| if id == core.me() { Some(Instant(u64::MAX)) } else { self.voter(id).and_then(&contact) };
+        let of = |id| if id == core.me() { Some(Instant(u64::MAX)) } else { self.voter(id).and_then(|l| l.contact) };
         core.quorum.level(of).map_or(Instant::default(), |contact| contact.plus_ms(core.sync_ms()))
     }
-    /// The link of a voting follower.
+    /// The link of a follower; whether it counts is for the quorum to say.
     pub(super) fn voter(&self, id: PeerId) -> Option<&Progress> {
-        self.learners.values().find(|l| l.votes && l.step > Step::Unknown && l.peer == id)
+        self.learners.values().find(|l| l.kind == Kind::Follower && l.step > Step::Unknown && l.peer == id)
     }
 
     /// A learner has connected.
@@ -198,8 +203,8 @@ impl Leader {
         match packet {
             Packet::Ping { zxid: _, touched } => {
                 learner.contact = Some(learner.answer().ok_or("an answer to no ping")?);
-                learner.answered = true;
                 core.put(Output::Touched { link, sessions: touched });
+                self.confirmed(core);
             }
             Packet::Request(request) => core.put(Output::Request { from: learner.peer, link, request }),
             Packet::Revalidate { session, timeout_ms } => core.put(Output::Revalidate { link, session, timeout_ms }),
@@ -211,7 +216,7 @@ impl Leader {
     /// Our log has been flushed.
     pub fn flushed(&mut self, core: &mut Core) -> Result<(), Leave> {
         if let Some(pipeline) = &self.pipeline {
-            self.overdue.acked(core.local.durable(), pipeline.last(), core.now);
+            self.overdue.acked(core.acknowledgeable(), pipeline.last(), core.now);
         }
         self.advance(core)
     }
@@ -277,6 +282,7 @@ impl Leader {
             self.ping(core, link);
         }
         core.local.trim(core.config.tail_count_min, core.config.tail_bytes_max);
+        self.check_retired()?;
         self.check_time(core)
     }
     /// Closes every link.
@@ -311,6 +317,7 @@ mod tests {
             learner_bytes_max: 1,
             seed: 1,
             planted: Default::default(),
+            reconfig: Default::default(),
         };
         let mut core = Core::new(config, Stored::default(), Instant(1));
         let mut leader = Leader::new(&mut core);

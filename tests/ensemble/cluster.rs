@@ -119,6 +119,11 @@ impl Cluster {
 
     /// Starts a server from its disk.
     pub fn start(&mut self, n: usize) {
+        self.start_with(n, self.setup.clone());
+    }
+
+    /// The same with settings of its own.
+    pub fn start_with(&mut self, n: usize, mut setup: Setup) {
         let mut logs = std::mem::take(&mut self.nodes[n].logs);
         let (tree, zab) = (disk::recover(self.snapshot(n), &mut logs), self.zab_config(n));
         let records = disk::records(&logs);
@@ -131,7 +136,6 @@ impl Cluster {
             snapshot: node.image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid),
             recent,
         };
-        let mut setup = self.setup.clone();
         setup.replica.server_id = peer(n).0;
         setup.member = Some((zab, stored));
         let mut world = World::over_at(setup, tree, self.now);
@@ -157,6 +161,7 @@ impl Cluster {
             learner_bytes_max: 64 << 20,
             seed: n as u64 + 1,
             planted: Default::default(),
+            reconfig: Default::default(),
         }
     }
 
@@ -488,12 +493,16 @@ impl Cluster {
                 self.links.remove(&(n, link));
             }
             zab::Output::WriteEpoch { token, file, epoch } => {
+                let mark = self.world(n).disk.durable_mark;
+                assert!(mark.is_none_or(|mark| file.of(epoch).within(&mark.epochs)), "{file:?} says {epoch}, {mark:?} does not (A23)");
                 match file {
                     EpochFile::Accepted => self.nodes[n].accepted_epoch = epoch,
                     EpochFile::Current => self.nodes[n].current_epoch = epoch,
                 }
                 self.tell(n, zab::Input::EpochWritten(token));
             }
+            zab::Output::WriteConfig { token, .. } => self.tell(n, zab::Input::ConfigWritten(token)),
+            zab::Output::Config { .. } => {}
             zab::Output::Note(note) => self.notes.push((n, note)),
             other => panic!("the replica carries out {other:?}"),
         }

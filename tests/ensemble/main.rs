@@ -6,6 +6,8 @@ mod driver;
 
 mod cluster;
 mod random;
+mod read_only;
+mod sessions;
 
 use cluster::{Client, Cluster};
 use driver::{Frame, Setup, TICK_MS, TIMEOUT_MS, again, data_of, new_session};

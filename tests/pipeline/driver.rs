@@ -73,6 +73,7 @@ impl Default for Setup {
                 container_max_per_minute: 10_000,
                 container_max_never_used_ms: 0,
                 global_outstanding_limit: 1000,
+                modes: zoo::replica::ClientModes::default(),
                 log: LogConfig {
                     segment_bytes: 64 << 20,
                     unsynced_bytes_max: 16 << 20,
@@ -81,6 +82,7 @@ impl Default for Setup {
                     payload_bytes_max: zoo::base::limits::TXN_PAYLOAD_MAX,
                     dbid: 7,
                     epochs: zoo::record::epochs::Epochs::NONE,
+                    mark: None,
                 },
                 seed: 1,
             },
@@ -412,6 +414,7 @@ impl World {
         let input = match completion {
             Completion::Synced(token, ..) => Input::LogSynced(token),
             Completion::Named(file) => Input::LogOpened(file),
+            Completion::MarkSynced => Input::MarkSynced,
             Completion::Cut(_) => Input::LogCut,
         };
         self.input(input);

@@ -7,6 +7,7 @@
 //!    security or change what this server is.
 //! 3. A message that could reach a log names keys, never the values of secrets (rule S9).
 
+pub mod dynamic;
 pub mod ensemble;
 pub mod error;
 mod keys;
@@ -26,9 +27,10 @@ use crate::base::limits;
 use crate::disk::LogWriter;
 use crate::reactor::peer_io::PeerIoConfig;
 use crate::record::epochs::Epochs;
-use crate::replica::ReplicaConfig;
+use crate::replica::{ClientModes, ReplicaConfig};
 use crate::shard::ShardConfig;
 use crate::storage::log::LogConfig;
+use crate::storage::mark::Mark;
 use crate::tree::TreeConfig;
 use crate::zab::ZabConfig;
 use std::net::SocketAddr;
@@ -334,9 +336,10 @@ impl ServerConfig {
         }
     }
 
-    /// What the log needs; `dbid` is the random id of this run's files, `epochs` is what the directory's epoch files say (rule A23).
+    /// What the log needs; `dbid` is the random id of this run's files, `epochs` is what the directory's epoch files say, `mark` what recovery has
+    /// left beside the logs (rule A23).
     #[must_use]
-    pub fn log(&self, dbid: i64, epochs: Epochs) -> LogConfig {
+    pub fn log(&self, dbid: i64, epochs: Epochs, mark: Option<Mark>) -> LogConfig {
         // The largest transaction must fit in what may be unsynced, and one flush's worth in a segment (base::limits).
         let unsynced = limits::UNSYNCED_BYTES_MAX.max(self.storage.payload_bytes_max.saturating_mul(2)) as u64;
         LogConfig {
@@ -347,6 +350,7 @@ impl ServerConfig {
             payload_bytes_max: self.storage.payload_bytes_max,
             dbid,
             epochs,
+            mark,
         }
     }
 
@@ -364,6 +368,7 @@ impl ServerConfig {
             container_max_per_minute: self.znodes.container_max_per_minute,
             container_max_never_used_ms: self.znodes.container_max_never_used_ms,
             global_outstanding_limit: self.sessions.global_outstanding_limit,
+            modes: self.ensemble.as_ref().map_or_else(ClientModes::default, |ensemble| ensemble.modes.clone()),
             log,
             seed,
         }
@@ -379,7 +384,7 @@ impl ServerConfig {
     #[must_use]
     pub fn peer_io(&self) -> Option<PeerIoConfig> {
         let (dir, bytes) = (self.storage.snapshot_version_dir(), self.storage.payload_bytes_max);
-        self.ensemble.as_ref().map(|ensemble| ensemble.peer_io(self.sessions.tick_ms, dir, bytes))
+        self.ensemble.as_ref().map(|ensemble| ensemble.peer_io(self.sessions.tick_ms, dir, bytes, self.net.listen))
     }
 
     /// What admin commands say about the configuration; `client_port` is the one really listened on.
