@@ -155,14 +155,19 @@ impl Leader {
         self.learners.values().find(|l| l.kind == Kind::Follower && l.step > Step::Unknown && l.peer == id)
     }
 
-    /// A learner has connected.
+    /// A learner has connected. Of too many that have not said who they are the one that came first goes: nobody keeps others out by silence.
     pub fn accepted(&mut self, core: &mut Core, link: LinkId) {
-        let is_full = self.learners.values().filter(|l| l.step == Step::Unknown).count() >= self.strangers_max;
-        if is_full || self.successor.is_some() {
+        if self.successor.is_some() {
             core.put(Output::Close(link));
             return;
         }
         self.learners.insert(link, Progress::new(core.now.plus_ms(core.init_ms())));
+        let mut strangers = self.learners.iter().filter(|(_, l)| l.step == Step::Unknown).map(|(link, _)| *link);
+        if let Some(first) = strangers.next()
+            && strangers.count() >= self.strangers_max
+        {
+            self.refuse(core, first, "others are waiting, and it has not said who it is");
+        }
     }
     /// A link is gone.
     pub fn disconnected(&mut self, core: &mut Core, link: LinkId) {

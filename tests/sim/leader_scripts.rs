@@ -347,7 +347,9 @@ fn strangers_are_few_and_have_little_time() {
     for link in 0..40 {
         accept(&mut s, 1_000 + 2 * link);
     }
-    assert_eq!(s.said().len(), 20, "four members and sixteen more may wait");
+    let said = s.said();
+    assert_eq!(said.len(), 20, "four members and sixteen more may wait: {said:?}");
+    assert_eq!(said[0], "1000 close", "the one that came first makes room");
     for _ in 0..11 {
         s.run(1_000).answer_pings(&[102]);
     }

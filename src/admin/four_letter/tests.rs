@@ -6,9 +6,9 @@ use crate::admin::version;
 use crate::base::{SessionId, WallTime, Zxid};
 use crate::metrics::ReplicaMetrics;
 use crate::replica::report::{LearnerCounts, MemberReport, ProposalBytes, ReplicaReport, ServerState};
-use crate::zab::Membership;
 use crate::shard::{ConnReport, ShardReport};
 use crate::tree::TreeCounts;
+use crate::zab::Membership;
 
 const ALICE: SessionId = SessionId(0x0100_0024_5f1c_0000);
 const BOB: SessionId = SessionId(0x0100_0024_5f1c_0001);
