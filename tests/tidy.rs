@@ -183,6 +183,19 @@ fn every_source_says_what_it_is_and_stays_readable() {
 }
 
 /// Every path in backquotes that looks like one of ours, and every test that is named, must exist.
+/// Without the usual harness the compiler drops such a function without a word.
+#[test]
+fn programs_of_their_own_list_their_tests_and_mark_none() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("a manifest");
+    let mut targets = manifest.split("[[").filter(|target| target.starts_with("test]]") && target.contains("harness = false"));
+    let names: Vec<&str> = targets.by_ref().filter_map(|target| target.split('"').nth(1)).collect();
+    assert!(names.contains(&"sim"), "{names:?}");
+    let tests = sources("tests");
+    let is_of = |s: &Source, name: &str| s.name == format!("tests/{name}.rs") || s.name.starts_with(&format!("tests/{name}/"));
+    let marked = tests.iter().filter(|s| names.iter().any(|name| is_of(s, name)) && s.code.contains("#[test]"));
+    assert_none(&marked.map(|s| format!("{}: #[test]", s.name)).collect::<Vec<_>>());
+}
+
 #[test]
 fn the_architecture_page_names_only_what_exists() {
     let page = fs::read_to_string(root().join("ARCHITECTURE.md")).expect("the page");

@@ -488,6 +488,8 @@ impl Cluster {
                 self.links.remove(&(n, link));
             }
             zab::Output::WriteEpoch { token, file, epoch } => {
+                let mark = self.world(n).disk.durable_mark;
+                assert!(mark.is_none_or(|mark| file.of(epoch).within(&mark.epochs)), "{file:?} says {epoch}, {mark:?} does not (A23)");
                 match file {
                     EpochFile::Accepted => self.nodes[n].accepted_epoch = epoch,
                     EpochFile::Current => self.nodes[n].current_epoch = epoch,

@@ -4,6 +4,7 @@
 use super::check::Checker;
 use super::disk::{Entry, Platter, ShellBug, Work};
 use super::network::{Life, Message, Network};
+use super::totals::{Counts, Outcome};
 use std::collections::{BTreeMap, VecDeque};
 use zoo::base::prng::Prng;
 use zoo::base::{Instant, PeerId, SessionId, Xid, Zxid};
@@ -69,6 +70,8 @@ pub struct Running {
     installing: Option<(u64, usize, LinkId)>,
     /// What must be committed here before the sync sent as number n is answered.
     pub syncs: VecDeque<Zxid>,
+    /// The same for syncs of a leader's own clients, with the rounds they wait for.
+    pub own_syncs: VecDeque<(u64, Zxid)>,
     /// The last vote given as a candidate: round, then rank.
     voted: Option<(i64, (i64, i64, PeerId))>,
 }
@@ -79,6 +82,8 @@ pub struct Server {
     pub backup: Option<Platter>,
     pub running: Option<Running>,
     lives: u64,
+    /// The end of what it held when its disk was wiped, until it serves again: it has acknowledged that, and nobody may rely on it any more.
+    wiped: Option<Zxid>,
 }
 
 pub struct World {
@@ -93,14 +98,12 @@ pub struct World {
     order: u64,
     /// A fingerprint of everything that happened.
     pub trace: u64,
-    /// Every zxid committed must be on a quorum of disks; off once a disk was wiped.
-    pub checks_disks: bool,
-    /// A follower that starts anew, or leaves of its own accord, does not wait until its old leader has stopped being certain; off where they do.
-    pub checks_leases: bool,
-    pub images: u64,
-    pub cuts: u64,
     /// What was done to it, by kind.
-    pub faults: BTreeMap<&'static str, u64>,
+    faults: Counts,
+    /// What it came to, by kind.
+    reached: Counts,
+    /// Says what happens.
+    pub prints: bool,
 }
 
 /// Members 1..=voters vote, the next ones observe.
@@ -115,7 +118,7 @@ pub fn membership(voters: i64, observers: i64) -> Membership {
 
 impl World {
     pub fn new(seed: u64, membership: Membership, conditions: Conditions) -> World {
-        let server = || Server { platter: Platter::default(), backup: None, running: None, lives: 0 };
+        let server = || Server { platter: Platter::default(), backup: None, running: None, lives: 0, wiped: None };
         let mut world = World {
             now: 1_000_000_000,
             prng: Prng::new(seed),
@@ -127,17 +130,22 @@ impl World {
             events: BTreeMap::new(),
             order: 0,
             trace: 0,
-            checks_disks: true,
-            checks_leases: false,
-            images: 0,
-            cuts: 0,
-            faults: BTreeMap::new(),
+            faults: Counts::new(),
+            reached: Counts::new(),
+            prints: false,
         };
         for id in world.ids() {
             let delay = world.prng.below(500);
             world.after(delay, Event::Start(id));
         }
         world
+    }
+    /// What the run came to.
+    pub fn outcome(self) -> Outcome {
+        let mut reached = self.reached;
+        reached.insert("transactions", self.checker.committed.len() as u64);
+        reached.insert("epochs", self.checker.epochs() as u64);
+        Outcome { simulated_ns: self.now, trace: self.trace, faults: self.faults, reached }
     }
     pub fn ids(&self) -> Vec<PeerId> {
         self.servers.keys().copied().collect()
@@ -276,6 +284,7 @@ impl World {
             role: Role::Looking,
             installing: None,
             syncs: VecDeque::new(),
+            own_syncs: VecDeque::new(),
             voted: None,
         });
         self.note(id.0 as u64);
@@ -294,8 +303,19 @@ impl World {
         }
         self.check_disks();
     }
+    /// Something was done to it.
     pub fn count(&mut self, fault: &'static str) {
         *self.faults.entry(fault).or_default() += 1;
+        self.say(format_args!("{fault}"));
+    }
+    /// Something came of it.
+    fn reach(&mut self, what: &'static str) {
+        *self.reached.entry(what).or_default() += 1;
+    }
+    fn say(&self, what: std::fmt::Arguments<'_>) {
+        if self.prints {
+            println!("{:>12} {what}", self.now / 1_000);
+        }
     }
     pub fn back_up_all(&mut self) {
         for id in self.ids() {
@@ -329,13 +349,21 @@ impl World {
         self.count("disks restored");
         true
     }
-    /// Its disk is new.
-    pub fn wipe(&mut self, id: PeerId) {
+    /// Its disk is new. One voter's at a time, and where the others can tell that there is an ensemble: two servers with nothing, one of which has lost
+    /// it, are not to be told from servers that begin one (L21).
+    pub fn wipe(&mut self, id: PeerId) -> bool {
+        let others: Vec<&Server> = self.membership.voters().filter(|other| *other != id).map(|other| &self.servers[&other]).collect();
+        let is_safe = others.len() >= 2 && others.iter().all(|other| other.wiped.is_none() && other.platter.vouches());
+        if !is_safe {
+            return false;
+        }
         self.crash(id, false);
         if let Some(server) = self.servers.get_mut(&id) {
+            server.wiped = Some(server.platter.last().max(server.wiped.unwrap_or(Zxid::ZERO)));
             server.platter = Platter::default();
         }
-        self.checks_disks = false;
+        self.count("disks wiped");
+        true
     }
     /// Its replica doubts its state.
     pub fn resync(&mut self, id: PeerId) {
@@ -365,6 +393,13 @@ impl World {
         while let Some(output) = self.alive(life).and_then(|r| r.zab.poll_output()) {
             self.obey(life, output);
         }
+        while let Some(running) = self.alive(life)
+            && let confirmed = running.zab.confirmed()
+            && let Some((_, asked)) = running.own_syncs.pop_front_if(|(round, _)| *round <= confirmed)
+        {
+            let applied = running.committed;
+            self.checker.synced(life.0, Some(asked), applied);
+        }
         let Some(running) = self.alive(life) else { return };
         let due = running.zab.poll_timeout().map(|at| at.0);
         let Some(due) = due.filter(|due| running.wake.is_none_or(|wake| *due < wake)) else { return };
@@ -385,7 +420,14 @@ impl World {
                 let delay = self.prng.below(self.conditions.delay_ms + 1);
                 self.after(delay, Event::Dialed(life, link, peer));
             }
-            Output::Send { link, packet } => self.send(life, link, Message::Packet(packet)),
+            Output::Send { link, packet } => {
+                match packet {
+                    Packet::Diff { .. } => self.reach("DIFF"),
+                    Packet::Trunc { .. } => self.reach("TRUNC"),
+                    _ => {}
+                }
+                self.send(life, link, Message::Packet(packet));
+            }
             Output::SendSnapshot { link, zxid } => self.send_image(life, link, zxid),
             Output::Close(link) => {
                 if let Some((link, way)) = self.network.find(life, link) {
@@ -402,10 +444,7 @@ impl World {
                 self.flush(life);
             }
             Output::Commit(zxid) => self.commit(life, zxid),
-            Output::Truncate(zxid) => {
-                self.cuts += 1;
-                self.work(life, Work::Truncate(zxid));
-            }
+            Output::Truncate(zxid) => self.work(life, Work::Truncate(zxid)),
             Output::InstallSnapshot { link, .. } => self.install(life, link),
             Output::Role(role) => self.role(life, role),
             Output::Request { link, request, .. } => self.request(life, link, &request),
@@ -420,17 +459,14 @@ impl World {
                 }
             }
             Output::Synced => {
-                let applied = self.alive(life).map(|r| r.committed);
-                let needed = self.alive(life).and_then(|r| r.syncs.pop_front());
-                assert!(needed <= applied, "server {:?}: sync answered at {applied:?} instead of {needed:?} (P9)", life.0);
+                if let Some(running) = self.alive(life) {
+                    let (asked, applied) = (running.syncs.pop_front(), running.committed);
+                    self.checker.synced(life.0, asked, applied);
+                }
             }
             Output::Fatal(why) => panic!("server {:?}: {why}", life.0),
             Output::Touched { .. } | Output::LearnerGone(_) | Output::Revalidated { .. } | Output::Config(_) => {}
-            Output::Note(text) => {
-                if std::env::var("SIM_NOTES").is_ok() {
-                    eprintln!("{:>12} {:?}: {text}", self.now / 1_000, life.0);
-                }
-            }
+            Output::Note(text) => self.say(format_args!("{:?}: {text}", life.0)),
         }
     }
     /// Within a round a vote changes only for a better one (L15).
@@ -450,18 +486,26 @@ impl World {
             self.checker.leads(life.0, epoch, &memory);
             let end = memory.last().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
             let has = |p: &Platter| p.current_epoch >= epoch && (memory.is_empty() || p.has(end));
-            let is_held = self.membership.quorum().reached(|id| has(&self.servers[&id].platter));
-            assert!(is_held || !self.checks_disks, "{:?} leads epoch {epoch}, which is on no quorum of disks (L2)", life.0);
+            let is_held = self.membership.quorum().reached(|id| self.servers[&id].wiped.is_some() || has(&self.servers[&id].platter));
+            assert!(is_held, "{:?} leads epoch {epoch}, which is on no quorum of disks (L2)", life.0);
         }
         if let Some(running) = self.alive(life) {
             assert_ne!(running.role, role);
             assert!(running.role == Role::Looking || role == Role::Looking, "{:?} follows {:?}", role, running.role);
             running.role = role;
             running.syncs.clear();
+            running.own_syncs.clear();
         }
-        if std::env::var("SIM_NOTES").is_ok() {
-            eprintln!("{:>12} {:?}: {role:?}", self.now / 1_000, life.0);
+        if let Some(server) = self.servers.get_mut(&life.0).filter(|_| role != Role::Looking) {
+            server.wiped = None;
         }
+        self.reach(match role {
+            Role::Looking => "roles left",
+            Role::Leading { .. } => "leaders",
+            Role::Following { .. } => "followers",
+            Role::Observing { .. } => "observers",
+        });
+        self.say(format_args!("{:?}: {role:?}", life.0));
     }
 
     // ---- log and disk
@@ -587,9 +631,10 @@ impl World {
     /// What is committed is on the disks of a quorum, running or not (P3).
     fn check_disks(&self) {
         let last = self.checker.last_committed();
-        if self.checks_disks && last > Zxid::ZERO {
+        if last > Zxid::ZERO {
             let quorum = self.membership.quorum();
-            assert!(quorum.reached(|id| self.servers[&id].platter.has(last)), "{last} is committed, but on no quorum of disks (P2, P3)");
+            let has = |server: &Server| server.platter.has(last) || server.wiped.is_some_and(|end| end >= last);
+            assert!(quorum.reached(|id| has(&self.servers[&id])), "{last} is committed, but on no quorum of disks (P2, P3)");
         }
     }
 
@@ -605,7 +650,7 @@ impl World {
         if self.conditions.shell_bug == Some(ShellBug::ImageBehindItsLabel) {
             image.pop();
         }
-        self.images += 1;
+        self.reach("SNAP");
         self.send(life, link, Message::Image(zxid, image));
         let delay = self.prng.below(self.conditions.delay_ms + 1);
         self.after(delay, Event::SnapshotSent(life, link));
@@ -740,36 +785,45 @@ impl World {
 
     /// A client of this server writes, or asks for a sync.
     pub fn client(&mut self, id: PeerId) {
-        let now = self.now;
-        let sync = self.prng.chance(1, 4);
-        let committed = self.checker_committed_by_leader_of(id);
-        let Some(running) = self.running(id).filter(|r| r.paused_until <= now) else { return };
+        if self.prng.chance(1, 4) { self.sync(id) } else { self.write(id) }
+    }
+    /// A client of this server writes.
+    pub fn write(&mut self, id: PeerId) {
+        let Some(running) = self.awake(id) else { return };
         let life = running.life;
         match running.role {
-            Role::Leading { epoch } if sync => {
-                let is_certain = running.zab.quorum_deadline() > Some(Instant(now));
-                self.checker.trusts(id, epoch, is_certain && self.checks_leases);
-            }
             Role::Leading { .. } => self.propose(life),
-            Role::Following { .. } | Role::Observing { .. } => {
-                if sync {
-                    running.syncs.push_back(committed.unwrap_or(Zxid::ZERO).min(Zxid::MAX));
-                }
-                let op = if sync { OP_SYNC } else { OP_CREATE };
-                let request = ForwardedRequest { session: SessionId(1), cxid: Xid(1), op, body: Box::default(), auth: Default::default() };
-                running.zab.forward(request);
+            Role::Following { .. } | Role::Observing { .. } => self.forward(life, OP_CREATE),
+            Role::Looking => {}
+        }
+    }
+    /// A client of this server asks for a sync: all that is committed anywhere must be here when it is answered.
+    pub fn sync(&mut self, id: PeerId) {
+        let committed = self.checker.last_committed();
+        let Some(running) = self.awake(id) else { return };
+        let life = running.life;
+        match running.role {
+            Role::Leading { .. } => {
+                running.own_syncs.push_back((running.zab.confirm(), committed));
                 self.pump(life);
+            }
+            Role::Following { .. } | Role::Observing { .. } => {
+                running.syncs.push_back(committed);
+                self.forward(life, OP_SYNC);
             }
             Role::Looking => {}
         }
     }
-    /// What the leader that this server follows has committed by now.
-    fn checker_committed_by_leader_of(&mut self, id: PeerId) -> Option<Zxid> {
-        let leader = self.running(id).and_then(|r| match r.role {
-            Role::Following { leader } | Role::Observing { leader } => Some(leader),
-            _ => None,
-        })?;
-        self.running(leader).filter(|r| matches!(r.role, Role::Leading { .. })).map(|r| r.committed)
+    fn awake(&mut self, id: PeerId) -> Option<&mut Running> {
+        let now = self.now;
+        self.running(id).filter(|r| r.paused_until <= now)
+    }
+    fn forward(&mut self, life: Life, op: i32) {
+        if let Some(running) = self.alive(life) {
+            let request = ForwardedRequest { session: SessionId(1), cxid: Xid(1), op, body: Box::default(), auth: Default::default() };
+            running.zab.forward(request);
+        }
+        self.pump(life);
     }
     fn propose(&mut self, life: Life) {
         let Some(zxid) = self.alive(life).and_then(|r| r.zab.next_zxid()) else { return };

@@ -8,6 +8,18 @@ use zoo::zab::wire::packet::{DATA_BYTES_MAX, decode, encode};
 use zoo::zab::wire::{Decoded, Side};
 use zoo::zab::{Input, LinkId, Membership, Packet, Payload, Role, ServerState, Stored};
 
+pub const ALL: &[super::Named] = crate::named![
+    an_empty_server_follows_as_the_real_one_did,
+    a_server_that_joins_by_an_image_follows_as_the_real_one_did,
+    an_observer_joins_as_the_real_one_did,
+    a_server_that_lacks_a_little_is_brought_up_to_date_as_the_real_one_was,
+    a_server_with_an_uncommitted_tail_is_cut_as_the_real_one_was,
+    the_first_follower_is_led_as_by_the_real_leader,
+    a_follower_that_lacks_a_little_is_sent_what_the_real_leader_sent,
+    a_follower_with_an_uncommitted_tail_is_cut_where_the_real_leader_cut_it,
+    a_second_epoch_begins_as_with_the_real_leader,
+];
+
 /// The packets of one direction, with the bytes of each.
 fn packets(scenario: &str, connection: &str, side: Side) -> Vec<Packet> {
     let way = if side == Side::Learner { "c2s" } else { "s2c" };
@@ -80,20 +92,17 @@ fn learn(scenario: &str, connection: &str, me: i64, leader: i64, disk: Stored) -
     s
 }
 
-#[test]
 fn an_empty_server_follows_as_the_real_one_did() {
     let s = learn("s1_coldstart", "to2-35006", 1, 2, stored(0, 0, &[]));
     assert_eq!((s.zab.role(), s.zab.current_epoch()), (Role::Following { leader: PeerId(2) }, 1));
 }
 
-#[test]
 fn a_server_that_joins_by_an_image_follows_as_the_real_one_did() {
     learn("s2_third_joins", "to2-43616", 3, 2, stored(0, 0, &[]));
     let s = learn("s7_follower_snap", "to2-60596", 1, 2, stored(0, 0, &[]));
     assert_eq!(s.zab.role(), Role::Following { leader: PeerId(2) });
 }
 
-#[test]
 fn an_observer_joins_as_the_real_one_did() {
     let mut disk = stored(0, 0, &[]);
     disk.snapshot = Zxid::ZERO;
@@ -101,7 +110,6 @@ fn an_observer_joins_as_the_real_one_did() {
     assert_eq!(s.zab.role(), Role::Observing { leader: PeerId(2) });
 }
 
-#[test]
 fn a_server_that_lacks_a_little_is_brought_up_to_date_as_the_real_one_was() {
     let log: Vec<Zxid> = (1..=15).map(|n| z(1, n)).collect();
     let mut s = learn("s6_follower_diff", "to2-55798", 1, 2, stored(1, 1, &log));
@@ -111,7 +119,6 @@ fn a_server_that_lacks_a_little_is_brought_up_to_date_as_the_real_one_was() {
     assert!(said.contains(&"commit 1:20".to_string()));
 }
 
-#[test]
 fn a_server_with_an_uncommitted_tail_is_cut_as_the_real_one_was() {
     let log: Vec<Zxid> = (1..=0x18).map(|n| z(1, n)).collect();
     let mut s = learn("s9_trunc_2", "to3-57652", 2, 3, stored(1, 1, &log));
@@ -141,14 +148,12 @@ fn elect(me: i64, voter: i64, disk: Stored) -> Script {
     s
 }
 
-#[test]
 fn the_first_follower_is_led_as_by_the_real_leader() {
     let mut s = elect(2, 1, stored(0, 0, &[]));
     teach("s1_coldstart", "to2-35006", &mut s);
     assert_eq!(s.zab.role(), Role::Leading { epoch: 1 });
 }
 
-#[test]
 fn a_follower_that_lacks_a_little_is_sent_what_the_real_leader_sent() {
     let captured: Vec<(Zxid, Payload)> = packets("s6_follower_diff", "to2-55798", Side::Leader)
         .into_iter()
@@ -173,7 +178,6 @@ fn a_follower_that_lacks_a_little_is_sent_what_the_real_leader_sent() {
     teach("s6_follower_diff", "to2-55798", &mut s);
 }
 
-#[test]
 fn a_follower_with_an_uncommitted_tail_is_cut_where_the_real_leader_cut_it() {
     let log: Vec<Zxid> = (1..=0x15).map(|n| z(1, n)).collect();
     let mut s = elect(3, 1, stored(1, 1, &log));
@@ -184,7 +188,6 @@ fn a_follower_with_an_uncommitted_tail_is_cut_where_the_real_leader_cut_it() {
     teach("s9_trunc_2", "to3-57652", &mut s);
 }
 
-#[test]
 fn a_second_epoch_begins_as_with_the_real_leader() {
     let log: Vec<Zxid> = (1..=0x15).map(|n| z(1, n)).collect();
     let mut s = elect(3, 1, stored(1, 1, &log));

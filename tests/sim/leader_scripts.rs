@@ -4,6 +4,35 @@ use super::script::{Script, ack, follower_info, info, request, stored, z};
 use zoo::base::{PeerId, SessionId, Zxid};
 use zoo::zab::{Input, LearnerInfo, LinkId, Membership, Packet, Role, ServerState};
 
+pub const ALL: &[super::Named] = crate::named![
+    epochs_are_on_disk_before_they_are_told_and_a_quorum_has_the_history_before_service_a24,
+    promises_that_do_not_tell_a_history_do_not_count_and_better_histories_are_not_led,
+    a_voter_whose_disk_may_have_been_wiped_does_not_decide_what_the_history_is_l21,
+    a_voter_that_has_promised_an_epoch_and_has_nothing_does_not_decide_what_the_history_is_l21,
+    a_new_ensemble_is_begun_by_servers_without_history,
+    proposals_go_to_whoever_is_being_synchronised_from_the_cut_on_l19,
+    commits_are_in_order_and_count_our_own_disk_like_any_other_p2,
+    acknowledgements_of_an_older_link_do_not_count,
+    a_leader_that_has_lost_its_followers_does_not_wait_for_the_clock,
+    observers_are_informed_and_never_counted,
+    a_sync_is_answered_when_everything_before_it_is_committed_and_a_quorum_still_follows_b3,
+    one_round_of_pings_to_voters_confirms_all_syncs_that_came_before_it_b3,
+    who_has_come_while_others_were_asked_confirms_by_its_own_answer_only_b3,
+    learners_requests_and_sessions_reach_the_replica,
+    hostile_and_mistaken_learners_cost_their_own_link_only_s7,
+    strangers_are_few_and_have_little_time,
+    learners_that_connect_before_the_election_is_over_are_not_lost,
+    a_leader_without_answers_steps_down_and_one_with_answers_does_not,
+    after_a_pause_the_clock_comes_first_l13,
+    a_follower_whose_log_is_too_slow_is_cut_off,
+    a_leader_whose_own_log_is_stuck_gives_up,
+    a_learner_that_takes_nothing_is_cut_off_when_its_queue_is_full_l14,
+    a_voter_that_has_promised_a_newer_epoch_gets_its_election,
+    leading_without_a_quorum_ends_after_init_limit,
+    a_single_voter_elects_itself_and_works_alone,
+    an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own,
+];
+
 /// Server 3, whose log is 1:1 to 1:3 in epoch 1.
 fn three() -> Script {
     Script::new(3, stored(1, 1, &[z(1, 1), z(1, 2), z(1, 3)]))
@@ -26,7 +55,6 @@ fn leading() -> Script {
     s
 }
 
-#[test]
 fn epochs_are_on_disk_before_they_are_told_and_a_quorum_has_the_history_before_service_a24() {
     let mut s = three();
     s.disk_waits = true;
@@ -46,7 +74,6 @@ fn epochs_are_on_disk_before_they_are_told_and_a_quorum_has_the_history_before_s
     assert_eq!(s.zab.next_zxid(), Some(z(5, 1)));
 }
 
-#[test]
 fn promises_that_do_not_tell_a_history_do_not_count_and_better_histories_are_not_led() {
     let mut s = three();
     s.win();
@@ -73,7 +100,6 @@ fn promises_that_do_not_tell_a_history_do_not_count_and_better_histories_are_not
     assert_eq!(s.said()[0], "write Current 2");
 }
 
-#[test]
 fn a_voter_whose_disk_may_have_been_wiped_does_not_decide_what_the_history_is_l21() {
     let mut s = three();
     s.win();
@@ -94,7 +120,6 @@ fn a_voter_whose_disk_may_have_been_wiped_does_not_decide_what_the_history_is_l2
 }
 
 /// The wiped one comes back a second time: the first time it promised the epoch, and stopped before any history was on its disk.
-#[test]
 fn a_voter_that_has_promised_an_epoch_and_has_nothing_does_not_decide_what_the_history_is_l21() {
     let mut s = three();
     s.win();
@@ -108,7 +133,6 @@ fn a_voter_that_has_promised_an_epoch_and_has_nothing_does_not_decide_what_the_h
     assert!(s.said().contains(&"write Current 2".to_string()));
 }
 
-#[test]
 fn a_new_ensemble_is_begun_by_servers_without_history() {
     let mut s = Script::new(3, stored(0, 0, &[]));
     s.lead();
@@ -116,7 +140,6 @@ fn a_new_ensemble_is_begun_by_servers_without_history() {
     assert_eq!(s.zab.next_zxid(), Some(z(1, 1)));
 }
 
-#[test]
 fn proposals_go_to_whoever_is_being_synchronised_from_the_cut_on_l19() {
     let mut s = leading();
     s.disk_waits = true;
@@ -141,7 +164,6 @@ fn proposals_go_to_whoever_is_being_synchronised_from_the_cut_on_l19() {
     assert_eq!(s.said(), ["101 COMMIT 2:2", "102 COMMIT 2:2", "commit 2:2"]);
 }
 
-#[test]
 fn commits_are_in_order_and_count_our_own_disk_like_any_other_p2() {
     let mut s = leading();
     s.disk_waits = true;
@@ -157,7 +179,6 @@ fn commits_are_in_order_and_count_our_own_disk_like_any_other_p2() {
     assert_eq!(s.said(), ["102 COMMIT 2:3", "commit 2:3"]);
 }
 
-#[test]
 fn acknowledgements_of_an_older_link_do_not_count() {
     let mut s = leading();
     s.join(1, 101);
@@ -183,14 +204,12 @@ fn acknowledgements_of_an_older_link_do_not_count() {
     assert_eq!(s.said(), ["101 COMMIT 2:1", "202 COMMIT 2:1", "commit 2:1"]);
 }
 
-#[test]
 fn a_leader_that_has_lost_its_followers_does_not_wait_for_the_clock() {
     let mut s = leading();
     s.give(Input::Disconnected(LinkId(102))).give(Input::Timeout);
     assert_eq!(s.said(), ["102 gone", "looking"], "a follower that looks for a leader can only come back to one that looks, too");
 }
 
-#[test]
 fn observers_are_informed_and_never_counted() {
     let mut s = leading();
     accept(&mut s, 104);
@@ -205,25 +224,64 @@ fn observers_are_informed_and_never_counted() {
     assert_eq!(s.said(), ["102 PROPOSAL 2:2", "104 close", "104 gone"], "observers acknowledge no proposals");
 }
 
-#[test]
-fn a_sync_is_answered_when_everything_before_it_is_committed() {
+fn ping() -> Packet {
+    Packet::Ping { zxid: z(2, 0), touched: Vec::new() }
+}
+
+fn a_sync_is_answered_when_everything_before_it_is_committed_and_a_quorum_still_follows_b3() {
     let mut s = leading();
     s.packet(102, Packet::Request(request(9)));
     assert_eq!(s.said(), ["102 request of 2 op 9"]);
     s.zab.sync_for(LinkId(102));
     s.pump();
-    assert_eq!(s.said(), ["102 SYNC"], "nothing is outstanding");
+    assert_eq!(s.said(), ["102 PING 2:0 0"], "nothing is outstanding, but there may be another leader");
+    s.packet(102, ping());
+    assert_eq!(s.said(), ["102 touched 0", "102 SYNC"]);
     s.propose();
     s.zab.sync_for(LinkId(102));
     s.propose();
     s.zab.sync_for(LinkId(9));
     s.pump();
-    assert_eq!((s.said().len(), s.zab.learner_counts().pending_syncs), (2, 1));
+    assert_eq!(s.said(), ["102 PROPOSAL 2:1", "102 PING 2:1 0", "102 PROPOSAL 2:2"]);
+    s.packet(102, ping());
+    assert_eq!((s.said(), s.zab.learner_counts().pending_syncs), (vec!["102 touched 0".to_owned()], 1));
     s.packet(102, ack(z(2, 1)));
-    assert_eq!(s.said(), ["102 COMMIT 2:1", "102 SYNC", "commit 2:1"]);
+    assert_eq!(s.said(), ["102 COMMIT 2:1", "commit 2:1", "102 SYNC"]);
 }
 
-#[test]
+fn one_round_of_pings_to_voters_confirms_all_syncs_that_came_before_it_b3() {
+    let mut s = leading();
+    s.join(1, 101);
+    s.packet(101, ping());
+    accept(&mut s, 104);
+    s.packet(104, Packet::ObserverInfo { zxid: z(1, 0), info: info(4) }).packet(104, ack_epoch(z(1, 3), Some(1))).packet(104, ack(z(2, 0)));
+    s.said();
+    assert_eq!((s.zab.confirm(), s.zab.confirmed()), (1, 0));
+    s.pump();
+    assert_eq!(s.said(), ["101 PING 2:0 0", "102 PING 2:0 0"], "observers decide nothing");
+    s.packet(104, ping());
+    assert_eq!((s.zab.confirm(), s.zab.confirm(), s.zab.confirmed()), (2, 2, 0));
+    s.said();
+    s.packet(101, ping());
+    assert_eq!(s.zab.confirmed(), 1, "with ourselves a quorum");
+    assert_eq!(s.said(), ["101 touched 0", "101 PING 2:0 0", "102 PING 2:0 0"], "the second round, for both who came during the first");
+    s.packet(102, ping());
+    assert_eq!(s.zab.confirmed(), 1, "an answer to a ping of the first one");
+    s.packet(102, ping());
+    assert_eq!(s.zab.confirmed(), 2);
+    assert_eq!(s.said(), ["102 touched 0", "102 touched 0"], "nobody waits for a third");
+}
+
+fn who_has_come_while_others_were_asked_confirms_by_its_own_answer_only_b3() {
+    let mut s = leading();
+    assert_eq!(s.zab.confirm(), 1);
+    s.join(1, 101);
+    s.give(Input::Disconnected(LinkId(102)));
+    assert_eq!((is_leading(&s), s.zab.confirmed()), (true, 0), "it is just UPTODATE, and has not said a word since");
+    s.packet(101, ping());
+    assert_eq!(s.zab.confirmed(), 1);
+}
+
 fn learners_requests_and_sessions_reach_the_replica() {
     let mut s = leading();
     s.packet(102, Packet::Request(request(1)));
@@ -240,7 +298,6 @@ fn learners_requests_and_sessions_reach_the_replica() {
     assert_eq!(s.said(), ["102 gone"]);
 }
 
-#[test]
 fn hostile_and_mistaken_learners_cost_their_own_link_only_s7() {
     let greeting = |info| Packet::FollowerInfo { zxid: z(1, 0), info };
     let cases: Vec<(&str, Vec<Packet>)> = vec![
@@ -285,7 +342,6 @@ fn hostile_and_mistaken_learners_cost_their_own_link_only_s7() {
     }
 }
 
-#[test]
 fn strangers_are_few_and_have_little_time() {
     let mut s = leading();
     for link in 0..40 {
@@ -299,7 +355,6 @@ fn strangers_are_few_and_have_little_time() {
     assert_eq!((closed, s.zab.learner_counts().learners), (20, 1));
 }
 
-#[test]
 fn learners_that_connect_before_the_election_is_over_are_not_lost() {
     let mut s = three();
     accept(&mut s, 102);
@@ -311,23 +366,19 @@ fn learners_that_connect_before_the_election_is_over_are_not_lost() {
     assert_eq!(s.said(), ["write Accepted 2", "102 LEADERINFO 2:0"]);
 }
 
-#[test]
 fn a_leader_without_answers_steps_down_and_one_with_answers_does_not() {
     let mut s = leading();
     for _ in 0..40 {
         s.run(500).answer_pings(&[102]);
     }
     assert!(is_leading(&s));
-    let deadline = s.zab.quorum_deadline().expect("leading");
-    assert!(deadline > s.now && deadline <= s.now.plus_ms(5_000));
     s.said();
     s.run(5_600);
     let said = s.said();
     assert!(said.contains(&"looking".to_string()) && said.contains(&"102 close".to_string()), "{said:?}");
-    assert_eq!((s.zab.state(), s.zab.quorum_deadline(), s.zab.next_zxid()), (ServerState::Looking, None, None));
+    assert_eq!((s.zab.state(), s.zab.confirmed(), s.zab.next_zxid()), (ServerState::Looking, 0, None));
 }
 
-#[test]
 fn after_a_pause_the_clock_comes_first_l13() {
     let mut s = leading();
     s.propose();
@@ -338,17 +389,6 @@ fn after_a_pause_the_clock_comes_first_l13() {
     assert_eq!(s.said(), ["looking", "102 close"]);
 }
 
-#[test]
-fn the_leadership_is_certain_only_from_the_first_answer_on() {
-    let mut s = three();
-    s.lead();
-    assert_eq!(s.zab.quorum_deadline(), Some(zoo::base::Instant::default()), "no ping was answered yet");
-    let asked = s.now;
-    s.pass(300).answer_pings(&[102]);
-    assert_eq!(s.zab.quorum_deadline(), Some(asked.plus_ms(5_000)), "it counts from when the ping left");
-}
-
-#[test]
 fn a_follower_whose_log_is_too_slow_is_cut_off() {
     let mut s = leading();
     s.join(1, 101);
@@ -363,7 +403,6 @@ fn a_follower_whose_log_is_too_slow_is_cut_off() {
     assert!(is_leading(&s));
 }
 
-#[test]
 fn a_leader_whose_own_log_is_stuck_gives_up() {
     let mut s = leading();
     s.disk_waits = true;
@@ -380,7 +419,6 @@ fn a_leader_whose_own_log_is_stuck_gives_up() {
     assert_eq!(s.voted.map(|vote| vote.zxid), Some(z(2, 1)));
 }
 
-#[test]
 fn a_learner_that_takes_nothing_is_cut_off_when_its_queue_is_full_l14() {
     let mut s = leading();
     s.join(1, 101);
@@ -395,7 +433,6 @@ fn a_learner_that_takes_nothing_is_cut_off_when_its_queue_is_full_l14() {
     assert_eq!(said.iter().filter(|line| *line == "commit 2:300").count(), 1, "nobody waited for it");
 }
 
-#[test]
 fn a_voter_that_has_promised_a_newer_epoch_gets_its_election() {
     let mut s = leading();
     accept(&mut s, 101);
@@ -403,7 +440,6 @@ fn a_voter_that_has_promised_a_newer_epoch_gets_its_election() {
     assert_eq!(s.said(), ["101 LEADERINFO 2:0", "looking", "101 close", "102 close"]);
 }
 
-#[test]
 fn leading_without_a_quorum_ends_after_init_limit() {
     for steps in 0..3 {
         let mut s = three();
@@ -419,7 +455,6 @@ fn leading_without_a_quorum_ends_after_init_limit() {
     }
 }
 
-#[test]
 fn a_single_voter_elects_itself_and_works_alone() {
     let membership = Membership::parse("server.5=a:1:2:participant\nversion=0").expect("valid");
     let mut s = Script::of(5, membership, stored(3, 3, &[z(3, 1)]));
@@ -427,12 +462,12 @@ fn a_single_voter_elects_itself_and_works_alone() {
     assert_eq!(s.said(), ["write Accepted 4", "write Current 4", "commit 3:1", "leading 4"]);
     s.propose();
     assert_eq!(s.said(), ["commit 4:1"]);
+    assert_eq!((s.zab.confirm(), s.zab.confirmed()), (1, 1));
     s.pass(1_000_000).give(Input::Timeout);
     assert_eq!(s.zab.role(), Role::Leading { epoch: 4 }, "there is nobody to be cut off from");
     assert_eq!(s.zab.leader(), Some(PeerId(5)));
 }
 
-#[test]
 fn an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own() {
     let mut s = leading();
     accept(&mut s, 101);

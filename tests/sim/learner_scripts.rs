@@ -4,6 +4,33 @@ use super::script::{Script, ack, commit, proposal, request, show_zxid, stored, z
 use zoo::base::{SessionId, Zxid};
 use zoo::zab::{Input, LinkId, Packet, Role, ServerState};
 
+pub const ALL: &[super::Named] = crate::named![
+    the_promise_is_on_disk_before_it_is_given_a24,
+    a_promise_given_before_is_not_counted_again_and_an_older_leader_is_left,
+    history_then_epoch_then_acknowledgement_l2_l7,
+    proposals_and_commits_may_come_in_any_of_the_three_windows,
+    what_is_out_of_place_ends_the_role_and_is_never_guessed_at_l3,
+    the_next_election_waits_until_the_old_role_has_left_nothing_on_its_way_a1_l4,
+    an_epoch_on_its_way_to_the_disk_is_waited_for_l4,
+    half_an_image_is_no_history_l5,
+    an_image_takes_the_place_of_everything_and_the_stream_goes_on_behind_it,
+    the_log_is_cut_where_the_leader_says_and_what_follows_waits_for_it,
+    a_cut_below_what_is_committed_stops_the_server_l6,
+    an_image_of_less_than_what_is_committed_replaces_nothing_p3,
+    an_image_from_beyond_the_promised_epoch_is_refused_l7,
+    a_cut_to_what_is_not_in_the_log_is_refused_and_an_image_asked_for_l6,
+    a_replica_that_finds_itself_different_asks_for_everything_l17,
+    each_proposal_is_acknowledged_once_it_is_durable_in_order_p2,
+    requests_syncs_pings_and_sessions_travel_both_ways,
+    a_silent_leader_is_left_and_one_that_pings_is_not,
+    a_leader_that_cannot_be_reached_is_dialed_five_times,
+    an_observer_logs_what_it_is_informed_of_and_acknowledges_the_history_only,
+    the_announced_epoch_is_that_of_the_leader_from_uptodate_on,
+    who_connects_to_a_learner_is_turned_away_and_strangers_are_not_listened_to,
+    roles_that_end_in_vain_are_followed_by_growing_pauses,
+    a_server_that_is_given_no_image_tells_its_history_again,
+];
+
 /// After a role that ended before it served.
 const PAUSE_MS: u64 = 100;
 
@@ -29,7 +56,6 @@ fn lines<const N: usize>(expected: [&str; N]) -> Vec<String> {
     expected.map(String::from).into()
 }
 
-#[test]
 fn the_promise_is_on_disk_before_it_is_given_a24() {
     let mut s = one();
     s.disk_waits = true;
@@ -41,7 +67,6 @@ fn the_promise_is_on_disk_before_it_is_given_a24() {
     assert_eq!(s.said(), [format!("{link} ACKEPOCH 1:3 1")]);
 }
 
-#[test]
 fn a_promise_given_before_is_not_counted_again_and_an_older_leader_is_left() {
     let mut s = Script::new(1, stored(2, 1, &[z(1, 1)]));
     let link = s.follow();
@@ -55,7 +80,6 @@ fn a_promise_given_before_is_not_counted_again_and_an_older_leader_is_left() {
     assert_eq!(s.said(), [format!("{link} close")]);
 }
 
-#[test]
 fn history_then_epoch_then_acknowledgement_l2_l7() {
     let (mut s, link) = promised();
     s.disk_waits = true;
@@ -75,7 +99,6 @@ fn history_then_epoch_then_acknowledgement_l2_l7() {
 }
 
 /// Every way in which two proposals, their commits, NEWLEADER and UPTODATE can follow each other.
-#[test]
 fn proposals_and_commits_may_come_in_any_of_the_three_windows() {
     let zxids = [z(2, 1), z(2, 2)];
     let mut ways = 0;
@@ -118,7 +141,6 @@ fn permutations(n: usize) -> Vec<Vec<usize>> {
     shorter.iter().flat_map(|p| (0..n).map(|at| [&p[..at], &[n - 1], &p[at..]].concat())).collect()
 }
 
-#[test]
 fn what_is_out_of_place_ends_the_role_and_is_never_guessed_at_l3() {
     let diff = || Packet::Diff { zxid: z(1, 3) };
     let served = || vec![diff(), new_leader(2), Packet::UpToDate];
@@ -166,7 +188,6 @@ fn what_is_out_of_place_ends_the_role_and_is_never_guessed_at_l3() {
     }
 }
 
-#[test]
 fn the_next_election_waits_until_the_old_role_has_left_nothing_on_its_way_a1_l4() {
     let mut s = one();
     let link = s.serve(2);
@@ -184,7 +205,6 @@ fn the_next_election_waits_until_the_old_role_has_left_nothing_on_its_way_a1_l4(
     assert_eq!((vote.zxid, vote.peer_epoch), (z(2, 2), 2), "with all that is logged");
 }
 
-#[test]
 fn an_epoch_on_its_way_to_the_disk_is_waited_for_l4() {
     let mut s = one();
     s.disk_waits = true;
@@ -200,7 +220,6 @@ fn an_epoch_on_its_way_to_the_disk_is_waited_for_l4() {
     assert_eq!(s.zab.accepted_epoch(), 2);
 }
 
-#[test]
 fn half_an_image_is_no_history_l5() {
     for link_dies_first in [false, true] {
         let (mut s, link) = promised();
@@ -217,7 +236,6 @@ fn half_an_image_is_no_history_l5() {
     }
 }
 
-#[test]
 fn an_image_takes_the_place_of_everything_and_the_stream_goes_on_behind_it() {
     let (mut s, link) = promised();
     s.packet(link, Packet::Snap { zxid: z(2, 0) });
@@ -241,7 +259,6 @@ fn an_image_takes_the_place_of_everything_and_the_stream_goes_on_behind_it() {
     );
 }
 
-#[test]
 fn the_log_is_cut_where_the_leader_says_and_what_follows_waits_for_it() {
     let (mut s, link) = promised();
     s.packet(link, Packet::Trunc { zxid: z(1, 2) });
@@ -251,7 +268,6 @@ fn the_log_is_cut_where_the_leader_says_and_what_follows_waits_for_it() {
     assert_eq!(s.said(), ["append 2:1".into(), "write Current 2".into(), format!("{link} ACK 2:0")]);
 }
 
-#[test]
 fn a_cut_below_what_is_committed_stops_the_server_l6() {
     let mut s = one();
     let link = s.serve(2);
@@ -263,7 +279,6 @@ fn a_cut_below_what_is_committed_stops_the_server_l6() {
     assert!(s.said()[0].starts_with("FATAL"));
 }
 
-#[test]
 fn an_image_of_less_than_what_is_committed_replaces_nothing_p3() {
     let mut s = one();
     let link = s.serve(2);
@@ -277,14 +292,12 @@ fn an_image_of_less_than_what_is_committed_replaces_nothing_p3() {
     assert_eq!(s.voted.map(|vote| vote.zxid), Some(z(1, 3)));
 }
 
-#[test]
 fn an_image_from_beyond_the_promised_epoch_is_refused_l7() {
     let (mut s, link) = promised();
     s.packet(link, Packet::Snap { zxid: z(3, 1) });
     assert_eq!(s.said(), [format!("{link} close")]);
 }
 
-#[test]
 fn a_cut_to_what_is_not_in_the_log_is_refused_and_an_image_asked_for_l6() {
     let mut imaged = stored(1, 1, &[z(1, 1), z(1, 2), z(1, 3)]);
     imaged.snapshot = z(1, 2);
@@ -309,7 +322,6 @@ fn a_cut_to_what_is_not_in_the_log_is_refused_and_an_image_asked_for_l6() {
     }
 }
 
-#[test]
 fn a_replica_that_finds_itself_different_asks_for_everything_l17() {
     let mut s = one();
     let link = s.serve(2);
@@ -323,7 +335,6 @@ fn a_replica_that_finds_itself_different_asks_for_everything_l17() {
     assert_eq!(s.said().last(), Some(&format!("{link} ACKEPOCH 0:0 -1")));
 }
 
-#[test]
 fn each_proposal_is_acknowledged_once_it_is_durable_in_order_p2() {
     let mut s = one();
     let link = s.serve(2);
@@ -339,7 +350,6 @@ fn each_proposal_is_acknowledged_once_it_is_durable_in_order_p2() {
     assert_eq!(s.said(), [format!("{link} ACK 2:3")]);
 }
 
-#[test]
 fn requests_syncs_pings_and_sessions_travel_both_ways() {
     let mut s = one();
     let link = s.serve(2);
@@ -357,7 +367,6 @@ fn requests_syncs_pings_and_sessions_travel_both_ways() {
     assert_eq!(s.said(), [format!("{link} PING 2:0 1")], "one answer to one ping");
 }
 
-#[test]
 fn a_silent_leader_is_left_and_one_that_pings_is_not() {
     let mut s = one();
     let link = s.serve(2);
@@ -370,7 +379,6 @@ fn a_silent_leader_is_left_and_one_that_pings_is_not() {
     assert_eq!(s.said(), ["looking".into(), format!("{link} close")]);
 }
 
-#[test]
 fn a_leader_that_cannot_be_reached_is_dialed_five_times() {
     let mut s = one();
     s.hear(2, ServerState::Following, 3, Zxid::ZERO, 9).hear(3, ServerState::Leading, 3, Zxid::ZERO, 9);
@@ -384,7 +392,6 @@ fn a_leader_that_cannot_be_reached_is_dialed_five_times() {
     assert!(s.voted.is_some(), "then there is an election");
 }
 
-#[test]
 fn an_observer_logs_what_it_is_informed_of_and_acknowledges_the_history_only() {
     let mut s = Script::new(4, stored(1, 1, &[z(1, 1)]));
     let link = s.follow();
@@ -401,7 +408,6 @@ fn an_observer_logs_what_it_is_informed_of_and_acknowledges_the_history_only() {
     assert_eq!(s.said(), ["looking".into(), format!("{link} close")]);
 }
 
-#[test]
 fn the_announced_epoch_is_that_of_the_leader_from_uptodate_on() {
     let mut s = one();
     let link = s.follow();
@@ -416,7 +422,6 @@ fn the_announced_epoch_is_that_of_the_leader_from_uptodate_on() {
     assert_eq!(asked(&mut s), Some((3, Zxid::ZERO, 12)), "zxid and round stay");
 }
 
-#[test]
 fn who_connects_to_a_learner_is_turned_away_and_strangers_are_not_listened_to() {
     let mut s = one();
     s.serve(2);
@@ -426,7 +431,6 @@ fn who_connects_to_a_learner_is_turned_away_and_strangers_are_not_listened_to() 
     assert_eq!((s.said(), s.zab.state()), (vec![], ServerState::Following));
 }
 
-#[test]
 fn roles_that_end_in_vain_are_followed_by_growing_pauses() {
     let mut s = one();
     let mut pauses = Vec::new();
@@ -449,7 +453,6 @@ fn roles_that_end_in_vain_are_followed_by_growing_pauses() {
     assert!(s.voted.is_some(), "none after a role that served");
 }
 
-#[test]
 fn a_server_that_is_given_no_image_tells_its_history_again() {
     let mut s = one();
     s.serve(2);

@@ -1,7 +1,11 @@
-//! Whole ensembles on one thread, from one seed, in virtual time: several broadcast cores, a network that delays, stalls and cuts, disks
-//! that flush late and lose what was not flushed, servers that crash, pause and come back. After every step the promises are checked.
-//! Some runs heal only a quorum at first, which must then finish everything. `planted.rs` proves that broken rules are noticed.
-//! The same seed gives the same run: `SIM_SEED=n` repeats one, `SIM_RUNS=n` tries so many.
+//! Whole ensembles on one thread each, from one seed, in virtual time. A seed is two runs. In the first, broadcast cores with a network that
+//! delays, stalls and cuts, disks that flush late and lose what was not flushed, servers that crash, pause and come back (`chaos`); in the second
+//! whole servers from the bytes of their clients to the bytes of their disks (`members`). After every step the promises are checked; some runs
+//! heal only a quorum at first, which must then finish everything. `planted` proves that broken rules are noticed.
+//!
+//! The same seed gives the same run, whatever the build: some are run twice to see that. A program of its own, whose scripts are picked by name as
+//! tests are: `cargo test --test sim -- --help`.
+#![allow(missing_docs)]
 
 mod chaos;
 mod check;
@@ -11,59 +15,65 @@ mod golden;
 mod leader_scripts;
 mod learner_scripts;
 mod network;
+mod options;
 #[cfg(feature = "planted-bugs")]
 mod planted;
+mod runs;
 mod scenarios;
 mod script;
+mod totals;
 
-use chaos::{Chaos, run};
-use zoo::base::PeerId;
+use options::Options;
+use std::process::ExitCode;
 
-const RUNS: u64 = 40;
+/// A test by its name.
+pub type Named = (&'static str, fn());
 
-fn seeds() -> Vec<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
-    match number("SIM_SEED") {
-        Some(seed) => vec![seed],
-        None => (1..=number("SIM_RUNS").unwrap_or(RUNS)).collect(),
-    }
+/// Functions, by their names. One that is not listed is dead code, and the compiler says so.
+#[macro_export]
+macro_rules! named {
+    ($($name:ident),* $(,)?) => { &[$((stringify!($name), $name as fn())),*] };
 }
 
-#[test]
-fn three_servers_keep_their_promises() {
-    for seed in seeds() {
-        run(seed, &Chaos::of(seed, 3, 0));
+const PROGRAM: &[Named] = {
+    use options::a_name_picks_scripts_and_a_number_of_seeds_picks_seeds;
+    named![a_name_picks_scripts_and_a_number_of_seeds_picks_seeds]
+};
+const SCRIPTS: &[&[Named]] = &[PROGRAM, leader_scripts::ALL, learner_scripts::ALL, golden::ALL, scenarios::ALL];
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("{why}\n{}", options::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    let selected: Vec<Named> = SCRIPTS.iter().copied().flatten().copied().filter(|(name, _)| options.selects(name)).collect();
+    if options.lists {
+        selected.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
     }
+    if let Some(seed) = options.replay {
+        runs::replay(seed);
+        return ExitCode::SUCCESS;
+    }
+    let mut is_good = !options.scripts || runs::scripts(&selected, options.jobs);
+    if options.seeds > 0 || options.hours > 0.0 {
+        is_good &= runs::seeds(&options);
+    }
+    if options.plants {
+        is_good &= search(options.jobs);
+    }
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-#[test]
-fn five_servers_and_an_observer_keep_their_promises() {
-    for seed in seeds() {
-        run(seed, &Chaos::of(seed, 5, 1));
-    }
+#[cfg(feature = "planted-bugs")]
+fn search(jobs: usize) -> bool {
+    planted::all_are_found(jobs)
 }
-
-#[test]
-fn one_voter_with_an_observer_keeps_its_promises() {
-    for seed in seeds().into_iter().take(10) {
-        run(seed, &Chaos::of(seed, 1, 1));
-    }
-}
-
-#[test]
-fn a_hierarchy_of_groups_keeps_its_promises() {
-    for seed in seeds().into_iter().take(20) {
-        let mut chaos = Chaos::of(seed, 5, 0);
-        chaos.groups =
-            [(1, vec![1, 2, 3]), (2, vec![4]), (3, vec![5])].map(|(group, ids)| (group, ids.into_iter().map(PeerId).collect())).into();
-        run(seed, &chaos);
-    }
-}
-
-#[test]
-fn the_same_seed_gives_the_same_run() {
-    for seed in [3, 4] {
-        let chaos = Chaos::of(seed, 3, 1);
-        assert_eq!(run(seed, &chaos).trace, run(seed, &chaos).trace);
-    }
+#[cfg(not(feature = "planted-bugs"))]
+fn search(_: usize) -> bool {
+    eprintln!("no bugs can be planted without the feature planted-bugs");
+    false
 }
