@@ -92,7 +92,7 @@ impl Leader {
     pub(super) fn establish(&mut self, core: &mut Core) {
         let me = core.me();
         let ours = core.has_stored_proposed();
-        if !core.quorum.reached(|id| if id == me { ours } else { self.voter(id).is_some_and(|l| l.step >= Step::Synced) }) {
+        if !core.quorum.reached(|id| if id == me { ours } else { self.member(id).is_some_and(|l| l.step >= Step::Synced) }) {
             return;
         }
         self.enter(core, Stage::Serving);

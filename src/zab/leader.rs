@@ -145,6 +145,11 @@ impl Leader {
         let of = |id| if id == core.me() { Some(Instant(u64::MAX)) } else { self.voter(id).and_then(|l| l.contact) };
         core.quorum.level(of).map_or(Instant::default(), |contact| contact.plus_ms(core.sync_ms()))
     }
+    /// The link of a server that may be asked for its promise and its history: an observer that a proposed configuration gives a vote has
+    /// one before it knows.
+    pub(super) fn member(&self, id: PeerId) -> Option<&Progress> {
+        self.learners.values().find(|l| l.step > Step::Unknown && l.peer == id)
+    }
     /// The link of a follower; whether it counts is for the quorum to say.
     pub(super) fn voter(&self, id: PeerId) -> Option<&Progress> {
         self.learners.values().find(|l| l.kind == Kind::Follower && l.step > Step::Unknown && l.peer == id)
