@@ -52,6 +52,11 @@ impl Checker {
         let newest = self.leaders.keys().next_back();
         assert!(!is_certain || newest == Some(&epoch), "{who:?} is certain to lead epoch {epoch}, but {newest:?} has begun (L13)");
     }
+    /// The last of these that is committed.
+    pub fn last_in(&self, history: &[Entry]) -> Zxid {
+        let is_committed = |zxid: &Zxid| self.committed.binary_search_by_key(zxid, |(at, _)| *at).is_ok();
+        history.iter().rev().map(|(zxid, _)| *zxid).find(is_committed).unwrap_or(Zxid::ZERO)
+    }
     /// Epochs that had a leader.
     pub fn epochs(&self) -> usize {
         self.leaders.len()
