@@ -73,7 +73,7 @@ fn damaged_flags_and_variables_never_panic() {
 fn check(outcome: Result<(ServerConfig, Vec<String>), impl std::fmt::Display>) {
     let messages = match outcome {
         Ok((config, warnings)) => {
-            let (replica, shard) = (config.replica(1, config.log(2, Epochs::NONE)), config.shard(3));
+            let (replica, shard) = (config.replica(1, config.log(2, Epochs::NONE, None)), config.shard(3));
             assert!(replica.tick_ms > 0 && replica.min_session_timeout_ms <= replica.max_session_timeout_ms);
             assert!(shard.frame_bytes_max > 0 && shard.out_buffer_bytes_max >= shard.frame_bytes_max);
             assert!(replica.log.unsynced_bytes_max * 2 <= replica.log.segment_bytes);

@@ -47,6 +47,7 @@ impl Shell {
             payload_bytes_max: zoo::base::limits::TXN_PAYLOAD_MAX,
             dbid: last.0 as i64 + 1,
             epochs: zoo::record::epochs::Epochs::NONE,
+            mark: None,
         };
         Shell { log: Log::new(config, last), segments, events, mark, dir: log_dir.to_path_buf(), files: HashMap::new() }
     }
@@ -96,6 +97,7 @@ impl Shell {
                 self.log.handle_synced(token);
             }
             LogAction::Mark { offset, bytes } => self.mark.write(offset, &bytes).expect("written"),
+            LogAction::SyncMark => panic!("no epoch is raised here"),
             LogAction::Name { file, first_zxid } => self.segments.name(file.0, &self.files[&file], FileKind::Log(first_zxid).name()),
             LogAction::Close { file, used_bytes } => self.segments.close(self.files.remove(&file).expect("open"), used_bytes),
             LogAction::Cut { above, mark_offset, mark } => {

@@ -51,8 +51,8 @@ pub struct Batch {
     pub last_zxid: Zxid,
     /// Which tree it belongs to, counted from 0: a shard that has not been given the reader of this one yet waits.
     pub tree: u64,
-    /// Until when it is certain that no other server leads: a sync that could not be answered before then is not answered (B3).
-    pub certain_until: Option<Instant>,
+    /// The batch begins with the answer to a sync: it may be published when a quorum has confirmed this round (`zab::Zab::confirm`). 0: at any time.
+    pub round: u64,
     /// In publication order.
     pub entries: Vec<Entry>,
     /// Bytes the entries refer to: whole reply frames (length included), event paths.
@@ -110,8 +110,6 @@ pub enum Entry {
     Txn { zxid: Zxid, events: Range<u32>, reply: Option<Reply>, closed: Option<SessionId> },
     /// An ordered answer without a transaction (sync): the reply is complete; reads behind it are served at the last `zxid` consumed.
     Answer(Reply),
-    /// The same for a sync on a leader: only before `Batch::certain_until`; afterwards its connection is closed instead (B3, L13).
-    Synced(Reply),
     /// getEphemerals: the shard makes the reply, from the cells of the session's ephemerals as of the last `zxid` consumed.
     Ephemerals { conn: ConnKey, cells: OrdSet<u32>, prefix: Box<str> },
     /// Control that may not overtake replies (rule A9).

@@ -15,6 +15,7 @@ use crate::storage::format::FileKind;
 use crate::storage::log::{FileId, LogAction, SyncToken};
 use crate::tree::Image;
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -68,8 +69,14 @@ pub struct LogFiles {
     /// The file whose segment is being made.
     awaited: Option<FileId>,
     stalled: VecDeque<LogAction>,
-    flushes: Sender<FlushJob>,
+    flushes: Sender<Job>,
     flushing: bool,
+}
+
+/// For the thread that flushes.
+enum Job {
+    Log(FlushJob),
+    Mark(File),
 }
 
 /// A flush on its way to the thread that performs it, and back.
@@ -124,6 +131,7 @@ impl LogFiles {
             }
             LogAction::Sync { file, token } => self.sync(file, token),
             LogAction::Mark { offset, bytes } => self.write_mark(offset, &bytes),
+            LogAction::SyncMark => self.sync_mark(),
             LogAction::Name { file, first_zxid } => self.name(file, first_zxid),
             LogAction::Close { file, used_bytes } => {
                 if let Some(open) = self.open.remove(&file) {
@@ -144,11 +152,18 @@ impl LogFiles {
         }
     }
 
+    fn sync_mark(&self) {
+        match self.mark.sync_handle() {
+            Ok(file) => drop(self.flushes.send(Job::Mark(file))),
+            Err(e) => super::fatal(&format!("the durable mark cannot be flushed: {e}")),
+        }
+    }
+
     fn sync(&mut self, file: FileId, token: SyncToken) {
         assert!(!std::mem::replace(&mut self.flushing, true), "one flush at a time");
         match self.file(file).flush() {
             // The thread ends only after this.
-            Ok(flush) => drop(self.flushes.send(FlushJob { file, token, flush, took: Duration::ZERO })),
+            Ok(flush) => drop(self.flushes.send(Job::Log(FlushJob { file, token, flush, took: Duration::ZERO }))),
             Err(e) => super::fatal(&format!("no memory for the transaction log: {e}")),
         }
     }
@@ -171,10 +186,20 @@ impl LogFiles {
     }
 }
 
-fn perform_flushes(jobs: &Receiver<FlushJob>, control: &Inbox<ToReplicaTask>, slow: Duration) {
+fn perform_flushes(jobs: &Receiver<Job>, control: &Inbox<ToReplicaTask>, slow: Duration) {
     let _guard = super::AbortOnPanic;
-    for mut job in jobs {
+    for job in jobs {
         let began = Instant::now();
+        let mut job = match job {
+            Job::Log(job) => job,
+            Job::Mark(file) => {
+                if let Err(e) = file.sync_all() {
+                    super::fatal(&format!("the durable mark could not be flushed: {e}"));
+                }
+                tell_from_thread(control, ToReplicaTask::MarkSynced);
+                continue;
+            }
+        };
         if let Err(e) = job.flush.perform() {
             super::fatal(&format!("the transaction log could not be flushed: {e}; what it holds is unknown, so this server stops"));
         }

@@ -45,6 +45,8 @@ pub enum ToShard {
 pub enum ToReplicaTask {
     /// The file has its final name and the directory is synced.
     LogOpened(FileId),
+    /// The mark, as it was written last, is on disk.
+    MarkSynced,
     /// The log holds nothing above the zxid of its cut any more.
     LogCut,
     /// The segment that could not be given at once.

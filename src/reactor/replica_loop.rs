@@ -177,6 +177,7 @@ impl ReplicaLoop {
                     Input::LogSynced(state.log.flushed(done))
                 }
                 ToReplicaTask::LogOpened(file) => Input::LogOpened(file),
+                ToReplicaTask::MarkSynced => Input::MarkSynced,
                 ToReplicaTask::LogCut => Input::LogCut,
                 ToReplicaTask::SnapshotDone { zxid, ok } => Input::SnapshotDone { zxid, ok },
                 ToReplicaTask::Stop => Input::Stop,

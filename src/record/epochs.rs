@@ -44,6 +44,12 @@ impl Epochs {
         self.accepted <= known.accepted && self.current <= known.current
     }
 
+    /// The higher one of each.
+    #[must_use]
+    pub fn max(self, other: Epochs) -> Epochs {
+        Epochs { accepted: self.accepted.max(other.accepted), current: self.current.max(other.current) }
+    }
+
     /// accepted ≥ current ≥ epoch of the last transaction: holds at every crash point when files are written in the right order (L7).
     #[must_use]
     pub fn consistent_with(&self, last: Zxid) -> bool {

@@ -139,10 +139,12 @@ impl Groups {
         self.open.entries.push(Entry::Answer(reply));
     }
 
-    /// Adds the answer to a sync on a leader.
-    pub(super) fn synced(&mut self, reply: Reply) {
-        self.open.shards.insert(reply.conn.shard);
-        self.open.entries.push(Entry::Synced(reply));
+    /// What is added from now on is published when this round is confirmed.
+    pub(super) fn await_round(&mut self, round: u64) {
+        if self.open.round != round {
+            self.seal();
+            self.open.round = round;
+        }
     }
 
     /// Adds a control for every shard.
@@ -201,8 +203,8 @@ impl Groups {
         Some(self.release(batch))
     }
 
-    /// For a member of an ensemble: whatever may be published, be it part of a batch, or silent.
-    pub(super) fn take_any(&mut self, limit: Zxid) -> Option<Batch> {
+    /// For a member of an ensemble: whatever may be published, be it part of a batch, or silent. Rounds up to `confirmed` are.
+    pub(super) fn take_any(&mut self, limit: Zxid, confirmed: u64) -> Option<Batch> {
         let first = self.sealed.front().unwrap_or(&self.open);
         let waits_for_none = first.last_zxid <= self.released && !first.entries.is_empty();
         if !waits_for_none && self.silent > self.released {
@@ -213,6 +215,9 @@ impl Groups {
             // What is ordered from now on comes after it.
             self.open.last_zxid = self.open.last_zxid.max(to);
             return Some(self.release(self.empty(to)));
+        }
+        if first.round > confirmed {
+            return None;
         }
         let limit = limit.max(self.released);
         let whole = self.take_sealed(limit).or_else(|| self.take_open(limit));
@@ -292,11 +297,11 @@ fn split(batch: &mut Batch, released: Zxid, limit: Zxid) -> Option<Batch> {
                 shift(events, first_event);
                 reply.iter_mut().for_each(|reply| shift(&mut reply.frame, first_byte));
             }
-            Entry::Answer(reply) | Entry::Synced(reply) => shift(&mut reply.frame, first_byte),
+            Entry::Answer(reply) => shift(&mut reply.frame, first_byte),
             Entry::Ephemerals { .. } | Entry::Control(_) => {}
         }
     }
-    let rest = Batch { last_zxid: batch.last_zxid, tree: batch.tree, certain_until: None, entries, bytes, events, shards: batch.shards };
+    let rest = Batch { last_zxid: batch.last_zxid, tree: batch.tree, round: batch.round, entries, bytes, events, shards: batch.shards };
     let mut part = std::mem::replace(batch, rest);
     let last = part.entries.iter().rev().find_map(|e| if let Entry::Txn { zxid, .. } = e { Some(*zxid) } else { None });
     part.last_zxid = last.unwrap_or(released);
@@ -306,7 +311,7 @@ fn split(batch: &mut Batch, released: Zxid, limit: Zxid) -> Option<Batch> {
 /// Where the bytes begin that an entry refers to.
 fn first_byte_of(entry: &Entry, events: &[Event]) -> Option<u32> {
     match entry {
-        Entry::Txn { reply: Some(reply), .. } | Entry::Answer(reply) | Entry::Synced(reply) => Some(reply.frame.start),
+        Entry::Txn { reply: Some(reply), .. } | Entry::Answer(reply) => Some(reply.frame.start),
         Entry::Txn { events: range, reply: None, .. } if !range.is_empty() => events.get(range.start as usize).map(|e| e.path.start),
         Entry::Txn { .. } | Entry::Ephemerals { .. } | Entry::Control(_) => None,
     }

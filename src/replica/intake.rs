@@ -75,10 +75,13 @@ impl Replica {
         }
         let request = OpCode::from_i32(header.op).ok_or(()).and_then(|op| Request::decode(op, &mut body).map_err(|_| ()));
         match request {
-            // In its place in the stream it comes after everything prepared before it, which is what the leader can know to be committed (P9).
+            // In its place in the stream it comes after everything prepared before it, which is all that is committed if nobody else leads (P9).
             Ok(Request::Sync { path }) => {
+                if let Some(member) = &mut self.member {
+                    self.groups.await_round(member.zab.confirm());
+                }
                 let reply = self.answer_frame(conn, header.xid, |out| out.put_string(path));
-                self.groups.synced(reply);
+                self.groups.answer(reply);
             }
             Ok(Request::GetEphemerals { prefix }) => {
                 self.groups.ephemerals(conn, self.tree.ephemeral_cells(session), ephemeral_prefix(prefix));

@@ -30,6 +30,8 @@ pub(super) struct Member {
     /// What of the log `zab` knows to be durable.
     told_durable: Zxid,
     change: Option<Change>,
+    /// It waits for the mark.
+    epoch_write: Option<zab::Output>,
     digests: Digests,
     /// A digest has not matched once in this run.
     has_differed: bool,
@@ -77,6 +79,7 @@ impl Member {
             images: Vec::new(),
             told_durable: head,
             change: None,
+            epoch_write: None,
             digests: Digests::Compared(Zxid::ZERO),
             has_differed: false,
             proposal_bytes: None,
@@ -137,8 +140,11 @@ impl Replica {
                 member.images.retain(|image| image.link != link);
                 member.outbox.push_back(Output::Peer(order));
             }
-            Order::Notify { .. } | Order::Connect { .. } | Order::WriteEpoch { .. } | Order::Note(_) => {
-                member.outbox.push_back(Output::Peer(order));
+            Order::Notify { .. } | Order::Connect { .. } | Order::Note(_) => member.outbox.push_back(Output::Peer(order)),
+            Order::WriteEpoch { file, epoch, .. } => {
+                self.log.raise_epochs(file.of(epoch));
+                member.epoch_write = Some(order);
+                self.write_epoch();
             }
             Order::SendSnapshot { link, zxid } => member.images.push(AwaitedImage { link, zxid, behind: Vec::new() }),
             Order::Append { zxid, payload } => self.arrive(Arrival::Append(zxid, payload)),
@@ -159,6 +165,19 @@ impl Replica {
             Order::Ping { zxid } => self.tell_touched(zxid),
             Order::Config(_) => {}
             Order::Fatal(why) => self.fatal = Some(why),
+        }
+    }
+
+    /// The mark knows the epochs that have been raised.
+    pub(super) fn mark_synced(&mut self) {
+        self.log.handle_mark_synced();
+        self.write_epoch();
+    }
+
+    /// An epoch file is written when the mark is ahead of it, durably (A23).
+    fn write_epoch(&mut self) {
+        if let Some(member) = self.member.as_mut().filter(|_| !self.log.is_raising()) {
+            member.outbox.extend(member.epoch_write.take().map(Output::Peer));
         }
     }
 

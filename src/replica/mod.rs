@@ -81,6 +81,8 @@ pub enum Input {
     /// What the transports to the peers and the epoch files report. `Durable`, `Truncated`, `SnapshotInstalled` and `Timeout` are not among
     /// it: the replica says those itself.
     Peer(zab::Input),
+    /// `LogAction::SyncMark` is done.
+    MarkSynced,
     /// `LogAction::Cut` is done.
     LogCut,
     /// Answer to `Output::ReceiveSnapshot`: the file is whole, verified and durable under its temporary name, and this is its tree. (It could
@@ -225,6 +227,7 @@ impl Replica {
             Input::Timeout => self.timeout(now, wall),
             Input::Stop => self.begin_stop(),
             Input::Peer(input) => self.peer(now, input),
+            Input::MarkSynced => self.mark_synced(),
             Input::LogCut => self.log_cut(now),
             Input::SnapshotReceived(tree) => self.snapshot_received(tree),
             Input::SnapshotInstalled => self.snapshot_installed(now),
@@ -386,9 +389,7 @@ impl Replica {
     fn take_batch(&mut self, alone: impl FnOnce(&mut Groups, Zxid) -> Option<Batch>) -> Option<Batch> {
         let limit = self.limit();
         let Some(member) = &self.member else { return alone(&mut self.groups, limit) };
-        let mut batch = self.groups.take_any(limit)?;
-        batch.certain_until = member.zab.quorum_deadline();
-        Some(batch)
+        self.groups.take_any(limit, member.zab.confirmed())
     }
 
     fn poll_stopped(&mut self) -> Option<Output> {

@@ -27,6 +27,7 @@ fn config() -> ReplicaConfig {
             payload_bytes_max: crate::base::limits::TXN_PAYLOAD_MAX,
             dbid: 7,
             epochs: crate::record::epochs::Epochs::NONE,
+            mark: None,
         },
         seed: 1,
     }
@@ -37,6 +38,7 @@ fn settle(replica: &mut Replica, now: Instant) {
     while let Some(output) = replica.poll_output() {
         match output {
             Output::Log(LogAction::Sync { token, .. }) => replica.handle(now, WallTime(2), Input::LogSynced(token)),
+            Output::Log(LogAction::SyncMark) => replica.handle(now, WallTime(2), Input::MarkSynced),
             Output::Log(LogAction::Name { file, .. }) => replica.handle(now, WallTime(2), Input::LogOpened(file)),
             Output::Publish(batch) => replica.published(batch.last_zxid),
             _ => {}

@@ -238,7 +238,7 @@ fn assemble(
         })
         .collect();
     let file_id = file_id().map_err(|error| StartError::System { what: "no random numbers", error })?;
-    let log_config = config.log(file_id, epochs);
+    let log_config = config.log(file_id, epochs, recovered.mark);
     let log = open_log(config, log_config.segment_bytes, mesh)?;
     let (settings, now, wall) = (config.replica(seed(), log_config), clock::now(), clock::wall());
     let replica = match (config.zab(seed()), stored) {

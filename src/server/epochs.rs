@@ -15,6 +15,9 @@ use std::path::Path;
 /// is what a crash leaves in the middle of a synchronisation: its transactions prove that the epoch's leader was established and that its
 /// history is here up to them, so `currentEpoch` catches up. An `acceptedEpoch` below what was read as `currentEpoch` no crash can leave: it is
 /// always written first.
+///
+/// The mark is not raised before these writes: recovery has just made everything durable that it could vouch for, and the first file of this
+/// run is named behind a mark that says these epochs. Should the power fail in between, the strict reading without a mark has nothing to refuse.
 pub fn read_epochs(dir: &Path, last: Zxid) -> Result<(u32, u32), RecoveryError> {
     let of_log = StoredEpoch(i64::from(last.epoch()));
     let (accepted, current) = (read(dir, ACCEPTED_EPOCH_FILE)?, read(dir, CURRENT_EPOCH_FILE)?);

@@ -16,7 +16,7 @@ use crate::record::TxnDigest;
 use crate::record::epochs::{ACCEPTED_EPOCH_FILE, CURRENT_EPOCH_FILE, Epochs, StoredEpoch};
 use crate::record::txn::decode_payload;
 use crate::storage::format::{Compression, FileKind, INITIALIZE_FILE, LOCK_FILE, MARK_FILE, SPARE_PREFIX, TEMP_PREFIX};
-use crate::storage::mark::{MARK_FILE_BYTES, Mark};
+use crate::storage::mark::Mark;
 use crate::storage::recover::{self, Corruption, Damage, LogEnd, LogSource, ReplayError, ReplayPlan};
 use crate::storage::segment::Record;
 use crate::storage::snapshot::{SnapshotDigest, SnapshotReader};
@@ -42,6 +42,8 @@ pub struct Recovered {
     pub recent: Vec<(Zxid, Payload)>,
     /// What the epoch files say.
     pub epochs: Epochs,
+    /// What the mark beside the logs says now.
+    pub mark: Option<Mark>,
     /// What an operator may want to know, one line each.
     pub notes: Vec<String>,
     /// Held until the server ends.
@@ -178,6 +180,7 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig, purpose: Purpose) -
         replayed: end.replayed,
         recent: start.recent.entries.into(),
         epochs: history.epochs,
+        mark: end.mark,
         notes: start.notes,
         locks,
     })
@@ -326,13 +329,9 @@ pub fn read_mark(log_dir: &Path, epochs: &Epochs) -> io::Result<Option<Mark>> {
     }
 }
 
-/// Replaces the mark file: by this mark in its first slot, or by one that says nothing. The slots of a run count from 1, so any mark it writes
-/// is newer than this one.
+/// Replaces the mark file by one with this mark in its first slot, or by one that says nothing.
 pub fn write_mark(log_dir: &Path, mark: Option<&Mark>) -> io::Result<()> {
-    let mut content = vec![0; MARK_FILE_BYTES];
-    if let Some((at, bytes)) = mark.map(|m| m.slot(0)) {
-        content[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
-    }
+    let content = Mark::file(mark);
     dir::replace_file(log_dir, &format!("{TEMP_PREFIX}{MARK_FILE}"), MARK_FILE, |file| file.write_all(&content))?;
     Ok(())
 }

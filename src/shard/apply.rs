@@ -107,13 +107,6 @@ impl Shard {
                 reply.as_ref()
             }
             Entry::Answer(reply) => Some(reply),
-            Entry::Synced(reply) if self.cursor.step != Step::Turns && batch.certain_until.is_some_and(|until| now > until) => {
-                if let Some(id) = self.own(reply.conn) {
-                    self.end(now, id, Some(Close::Now));
-                }
-                return true;
-            }
-            Entry::Synced(reply) => Some(reply),
             Entry::Ephemerals { conn, cells, prefix } => {
                 if self.cursor.step != Step::Turns {
                     self.ephemerals(now, *conn, cells, prefix);

@@ -15,7 +15,7 @@
 
 use super::format::{FILE_HEADER_BYTES, FileHeader};
 use super::group_commit::{GroupCommit, Position};
-use super::mark::Mark;
+use super::mark::{Mark, MarkWriter};
 use crate::base::Zxid;
 use crate::record::epochs::Epochs;
 use crate::record::frame::{RECORD_OVERHEAD, write_frame};
@@ -63,6 +63,8 @@ pub enum LogAction {
         /// One slot.
         bytes: Vec<u8>,
     },
+    /// Off the reactor: fsync the mark file; report with `handle_mark_synced`.
+    SyncMark,
     /// Off the reactor: fsync the mark file, rename the file to `log.<first_zxid>`, fsync the directory; report with `handle_opened`.
     Name {
         /// Which file.
@@ -106,6 +108,8 @@ pub struct LogConfig {
     pub dbid: i64,
     /// For the mark: what the epoch files say, or will.
     pub epochs: Epochs,
+    /// What recovery has left in the mark file.
+    pub mark: Option<Mark>,
 }
 
 /// Room the next group gets because the one before it was as large.
@@ -130,6 +134,16 @@ enum Cutting {
     Wanted(Zxid),
     /// `Cut` has been given out.
     Requested(Zxid),
+}
+
+/// How far the mark is behind epochs that were raised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Raising {
+    No,
+    /// The mark is to be written.
+    Wanted,
+    /// It is being flushed.
+    Requested,
 }
 
 #[derive(Debug)]
@@ -163,8 +177,11 @@ pub struct Log {
     pending_offset: u64,
     group: GroupCommit,
     unsynced_bytes: u64,
-    mark_sequence: u64,
+    marks: MarkWriter,
+    /// The newest mark, or the one that recovery has left.
+    said: Option<Mark>,
     mark_wanted: bool,
+    raising: Raising,
     roll_wanted: bool,
     cutting: Cutting,
     closing: bool,
@@ -177,6 +194,7 @@ impl Log {
     pub fn new(config: LogConfig, last: Zxid) -> Self {
         let unsynced_limit = config.unsynced_bytes_max.max(2 * (config.payload_bytes_max + RECORD_OVERHEAD) as u64);
         Log {
+            said: config.mark,
             config,
             unsynced_limit,
             last,
@@ -188,8 +206,9 @@ impl Log {
             pending_offset: 0,
             group: GroupCommit::default(),
             unsynced_bytes: 0,
-            mark_sequence: 0,
+            marks: MarkWriter::default(),
             mark_wanted: false,
+            raising: Raising::No,
             roll_wanted: false,
             cutting: Cutting::No,
             closing: false,
@@ -250,9 +269,38 @@ impl Log {
     pub fn handle_cut(&mut self) {
         let Cutting::Requested(zxid) = self.cutting else { panic!("a cut was reported that was not asked for") };
         self.cutting = Cutting::No;
+        self.marks.flushed();
         (self.last, self.durable) = (zxid, zxid);
         self.roll_wanted = false;
         self.since_roll = (0, 0);
+    }
+
+    /// An epoch file is going to say so: the mark must know it first, durably, or it would be taken for another server's doing after a crash, and
+    /// be void when it is needed most (A23). Lowers nothing. The file may be written when `is_raising` says that it is over.
+    pub fn raise_epochs(&mut self, epochs: Epochs) {
+        assert!(!self.is_raising(), "one epoch file after the other");
+        let raised = self.config.epochs.max(epochs);
+        if raised == self.config.epochs {
+            return;
+        }
+        self.config.epochs = raised;
+        // Where there is no mark yet, the first one will say it, before its file has a name.
+        if self.mark().is_some() {
+            (self.mark_wanted, self.raising) = (true, Raising::Wanted);
+        }
+    }
+
+    /// The mark on disk does not know yet of epochs that were raised.
+    #[must_use]
+    pub fn is_raising(&self) -> bool {
+        self.raising != Raising::No
+    }
+
+    /// The mark as it was written last is on disk.
+    pub fn handle_mark_synced(&mut self) {
+        assert_eq!(self.raising, Raising::Requested, "the mark is flushed when it was asked for");
+        self.raising = Raising::No;
+        self.marks.flushed();
     }
 
     /// No more appends: once everything is durable, the last file is closed too.
@@ -268,6 +316,7 @@ impl Log {
         }
         self.poll_write()
             .or_else(|| self.poll_mark())
+            .or_else(|| self.poll_sync_mark())
             .or_else(|| self.poll_name())
             .or_else(|| self.poll_sync())
             .or_else(|| self.poll_close())
@@ -279,6 +328,7 @@ impl Log {
         let file = self.files.iter_mut().find(|f| f.id == file).expect("a file that was opened");
         assert_eq!(file.naming, Naming::Requested, "named once, after it was asked for");
         file.naming = Naming::Done;
+        self.marks.flushed();
         // A file that waited for this one is marked before it is named.
         self.mark_wanted |= self.files.iter().any(|f| f.naming == Naming::Waiting && f.synced.offset > 0);
         self.advance();
@@ -396,17 +446,32 @@ impl Log {
     }
 
     fn poll_mark(&mut self) -> Option<LogAction> {
-        if !std::mem::take(&mut self.mark_wanted) {
+        if !self.mark_wanted || self.marks.is_flushing() {
             return None;
         }
-        let file = self.marked_file()?;
-        let Position { offset, zxid, adler } = file.synced;
-        let LogConfig { dbid, epochs, .. } = self.config;
-        let mark = Mark { file: file.first_zxid, dbid, offset, zxid, adler, unsynced_bytes_max: self.unsynced_limit, epochs };
-        let mark = if self.config.force_sync { mark } else { mark.nothing_flushed() };
-        self.mark_sequence += 1;
-        let (offset, bytes) = mark.slot(self.mark_sequence);
+        self.mark_wanted = false;
+        let mark = self.mark()?;
+        self.said = Some(mark);
+        let (offset, bytes) = self.marks.write(&mark);
         Some(LogAction::Mark { offset, bytes })
+    }
+
+    fn poll_sync_mark(&mut self) -> Option<LogAction> {
+        if self.raising != Raising::Wanted || self.marks.is_flushing() {
+            return None;
+        }
+        self.raising = Raising::Requested;
+        self.marks.flush();
+        Some(LogAction::SyncMark)
+    }
+
+    /// What the mark is to say now: where no open file has anything flushed, what it said before.
+    fn mark(&self) -> Option<Mark> {
+        let LogConfig { dbid, epochs, force_sync, .. } = self.config;
+        let Some(file) = self.marked_file() else { return self.said.map(|mark| Mark { epochs, ..mark }) };
+        let Position { offset, zxid, adler } = file.synced;
+        let mark = Mark { file: file.first_zxid, dbid, offset, zxid, adler, unsynced_bytes_max: self.unsynced_limit, epochs };
+        Some(if force_sync { mark } else { mark.nothing_flushed() })
     }
 
     /// The newest file with flushed records up to which every file has its name, or is the next to get it: a mark must not vouch for records
@@ -418,10 +483,11 @@ impl Log {
 
     fn poll_name(&mut self) -> Option<LogAction> {
         let file = self.files.iter_mut().find(|f| f.naming != Naming::Done)?;
-        if file.naming == Naming::Requested || file.synced.offset == 0 {
+        if file.naming == Naming::Requested || file.synced.offset == 0 || self.mark_wanted {
             return None;
         }
         file.naming = Naming::Requested;
+        self.marks.flush();
         Some(LogAction::Name { file: file.id, first_zxid: file.first_zxid })
     }
 
@@ -447,14 +513,15 @@ impl Log {
 
     fn poll_cut(&mut self) -> Option<LogAction> {
         let Cutting::Wanted(zxid) = self.cutting else { return None };
-        if !self.files.is_empty() {
+        if !self.files.is_empty() || self.marks.is_flushing() {
             return None;
         }
         self.cutting = Cutting::Requested(zxid);
         let LogConfig { dbid, epochs, .. } = self.config;
         let nothing = Mark { file: zxid, dbid, offset: 0, zxid, adler: 0, unsynced_bytes_max: self.unsynced_limit, epochs };
-        self.mark_sequence += 1;
-        let (mark_offset, mark) = nothing.slot(self.mark_sequence);
+        self.said = Some(nothing);
+        let (mark_offset, mark) = self.marks.write(&nothing);
+        self.marks.flush();
         Some(LogAction::Cut { above: zxid, mark_offset, mark })
     }
 

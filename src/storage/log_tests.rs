@@ -9,7 +9,8 @@ fn config() -> LogConfig {
         file_bytes_max: None,
         payload_bytes_max: crate::base::limits::TXN_PAYLOAD_MAX,
         dbid: 7,
-        epochs: crate::record::epochs::Epochs::NONE,
+        epochs: Epochs::NONE,
+        mark: None,
     }
 }
 
@@ -28,6 +29,7 @@ fn kinds(actions: &[LogAction]) -> Vec<&'static str> {
         LogAction::Write { .. } => "write",
         LogAction::Sync { .. } => "sync",
         LogAction::Mark { .. } => "mark",
+        LogAction::SyncMark => "sync mark",
         LogAction::Name { .. } => "name",
         LogAction::Close { .. } => "close",
         LogAction::Cut { .. } => "cut",
@@ -52,6 +54,7 @@ fn settle(log: &mut Log) -> Vec<LogAction> {
             match action {
                 LogAction::Sync { token, .. } => log.handle_synced(*token),
                 LogAction::Name { file, .. } => log.handle_opened(*file),
+                LogAction::SyncMark => log.handle_mark_synced(),
                 LogAction::Cut { .. } => log.handle_cut(),
                 _ => {}
             }
@@ -187,7 +190,7 @@ fn the_mark_never_vouches_for_a_file_behind_one_without_a_name() {
     assert_eq!(marked(&second), Some(1));
     log.handle_synced(token(&second));
     let third = drain(&mut log);
-    assert_eq!(marked(&third), Some(1), "2 is flushed, but a crash now would leave no file of that name, nor of the one before");
+    assert_eq!(kinds(&third), ["sync"], "2 is flushed, but a crash now would leave no file of that name, nor of the one before");
     log.handle_opened(FileId(1));
     let fourth = drain(&mut log);
     assert_eq!(kinds(&fourth), ["mark", "name"]);
@@ -307,4 +310,70 @@ fn a_log_without_files_of_this_run_is_cut_and_goes_on_where_an_image_ends() {
     assert_eq!(kinds(&settle(&mut log)), ["cut"]);
     let actions = append_durably(&mut log, 0x2_0000_0001);
     assert!(actions.contains(&LogAction::Name { file: FileId(1), first_zxid: Zxid(0x2_0000_0001) }));
+}
+
+fn epochs(accepted: i64, current: i64) -> Epochs {
+    use crate::record::epochs::StoredEpoch;
+    Epochs { accepted: StoredEpoch(accepted), current: StoredEpoch(current) }
+}
+
+fn marks(actions: &[LogAction]) -> Vec<Mark> {
+    let read = |a: &LogAction| if let LogAction::Mark { bytes, .. } = a { Mark::read(bytes).map(|(_, mark)| mark) } else { None };
+    actions.iter().filter_map(read).collect()
+}
+
+#[test]
+fn an_epoch_is_in_the_mark_on_disk_before_its_file_may_be_written_a23() {
+    let mut log = Log::new(LogConfig { epochs: epochs(1, 1), ..config() }, Zxid(0));
+    append_durably(&mut log, 1);
+    log.raise_epochs(epochs(2, -1));
+    assert!(log.is_raising());
+    let actions = drain(&mut log);
+    assert_eq!(kinds(&actions), ["mark", "sync mark"]);
+    assert_eq!(marks(&actions)[0].epochs, epochs(2, 1), "the other one is not lowered");
+    assert!(log.is_raising(), "it may still be lost");
+    log.handle_mark_synced();
+    assert!(!log.is_raising());
+    log.raise_epochs(epochs(2, 1));
+    assert!(!log.is_raising(), "it knows");
+}
+
+#[test]
+fn what_recovery_has_marked_stands_with_raised_epochs_until_this_run_has_flushed_something_a23() {
+    let mut log = Log::new(config(), Zxid(4));
+    log.raise_epochs(epochs(3, 3));
+    assert!(!log.is_raising() && drain(&mut log).is_empty(), "there is no mark that could become void");
+    let mark = Mark { file: Zxid(2), dbid: 9, offset: 77, zxid: Zxid(4), adler: 5, unsynced_bytes_max: 8, epochs: epochs(2, 1) };
+    let mut log = Log::new(LogConfig { mark: Some(mark), epochs: epochs(2, 1), ..config() }, Zxid(4));
+    log.raise_epochs(epochs(-1, 2));
+    assert_eq!(marks(&settle(&mut log)), [Mark { epochs: epochs(2, 2), ..mark }]);
+    let own = marks(&append_durably(&mut log, 5));
+    assert_eq!((own[0].dbid, own[0].epochs), (7, epochs(2, 2)));
+    log.cut(Zxid(4));
+    settle(&mut log);
+    log.raise_epochs(epochs(3, -1));
+    let raised = marks(&settle(&mut log));
+    assert!(!raised[0].vouches() && raised[0].epochs == epochs(3, 2), "what was removed is not vouched for again");
+}
+
+#[test]
+fn the_mark_is_left_alone_while_it_is_flushed_a23() {
+    let mut log = Log::new(config(), Zxid(0));
+    log.append(Zxid(1), b"a");
+    let actions = drain(&mut log);
+    log.handle_synced(token(&actions));
+    assert_eq!(kinds(&drain(&mut log)), ["mark", "name"]);
+    log.append(Zxid(2), b"b");
+    let actions = drain(&mut log);
+    log.handle_synced(token(&actions));
+    log.raise_epochs(epochs(1, -1));
+    assert_eq!(kinds(&drain(&mut log)), [""; 0], "the name is being made durable, and with it the mark");
+    log.handle_opened(FileId(1));
+    assert_eq!(kinds(&drain(&mut log)), ["mark", "sync mark"]);
+    log.append(Zxid(3), b"c");
+    let actions = drain(&mut log);
+    log.handle_synced(token(&actions));
+    assert_eq!(kinds(&drain(&mut log)), [""; 0]);
+    log.handle_mark_synced();
+    assert_eq!(kinds(&drain(&mut log)), ["mark"]);
 }

@@ -1,8 +1,8 @@
 //! The durable mark: a note beside the log that says up to where a flush had completed (rules D3, A22, A23).
 //!
 //! An aid, never a verdict: it helps to tell a torn tail from damage, and a missing, stale or foreign mark only means that recovery
-//! decides by the log alone, more strictly. Two slots are written in turn, each with its own checksum, so a crash while one is being
-//! written leaves the other.
+//! decides by the log alone, more strictly. Of the two slots, each with its own checksum, one is always whole and durable: only the other is
+//! written, until a flush has made that the durable one (`MarkWriter`).
 
 use crate::base::checksum::{Crc32, adler32};
 use crate::base::{Reader, Writer, Zxid};
@@ -55,9 +55,9 @@ impl Mark {
         self.offset > 0
     }
 
-    /// The slot that holds the `sequence`-th mark: its place in the file and its bytes.
+    /// What stands in a slot that holds the `sequence`-th mark.
     #[must_use]
-    pub fn slot(&self, sequence: u64) -> (u64, Vec<u8>) {
+    pub fn slot(&self, sequence: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(BODY_BYTES + 4);
         out.put_i64(MAGIC as i64);
         out.put_i64(sequence as i64);
@@ -71,7 +71,15 @@ impl Mark {
         out.put_i64(self.epochs.current.0);
         let sum = checksum(&out);
         out.put_i32(sum as i32);
-        ((sequence % 2) * MARK_SLOT_BYTES as u64, out)
+        out
+    }
+
+    /// The content of a mark file that says this, or nothing. A run's own marks go to the other slot first, and are newer.
+    #[must_use]
+    pub fn file(mark: Option<&Mark>) -> Vec<u8> {
+        let mut content = mark.map_or_else(Vec::new, |mark| mark.slot(0));
+        content.resize(MARK_FILE_BYTES, 0);
+        content
     }
 
     /// The newest mark in a mark file, with its sequence number; `None` when no slot is whole.
@@ -101,6 +109,49 @@ fn read_slot(slot: &[u8]) -> Option<(u64, Mark)> {
     Some((sequence, Mark { file: Zxid(file), dbid: dbid as i64, offset, zxid: Zxid(zxid), adler, unsynced_bytes_max, epochs }))
 }
 
+/// Decides where marks are written while a log runs.
+///
+/// Marks are written without a flush, and a crash may leave anything of what was not flushed, half a slot included. So the slot that is certainly
+/// on disk is never written; it is given up for the other one when that has been flushed as it stands, which is why nothing is written while
+/// a flush is under way. Between two flushes a crash leaves a mark that is at least as new as the one flushed last: of the run whose files have
+/// names, and with the epochs that have been raised.
+#[derive(Debug, Default)]
+pub struct MarkWriter {
+    sequence: u64,
+    /// The slot that is on disk; recovery leaves its mark in the first one.
+    durable: usize,
+    /// The other one was written since the last flush.
+    is_written: bool,
+    flushes: u32,
+}
+
+impl MarkWriter {
+    /// Nothing may be written now.
+    #[must_use]
+    pub const fn is_flushing(&self) -> bool {
+        self.flushes > 0
+    }
+    /// The place in the file and the bytes of a mark. Precondition: no flush is under way.
+    pub fn write(&mut self, mark: &Mark) -> (u64, Vec<u8>) {
+        assert!(!self.is_flushing(), "a mark is written while it is flushed");
+        self.sequence += 1;
+        self.is_written = true;
+        (((1 - self.durable) * MARK_SLOT_BYTES) as u64, mark.slot(self.sequence))
+    }
+    /// A flush of the mark file is asked for.
+    pub const fn flush(&mut self) {
+        self.flushes += 1;
+    }
+    /// It has been done.
+    pub fn flushed(&mut self) {
+        assert!(self.is_flushing(), "a flush of the mark that was not asked for");
+        self.flushes -= 1;
+        if std::mem::take(&mut self.is_written) {
+            self.durable = 1 - self.durable;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,10 +175,35 @@ mod tests {
     fn file_of(marks: &[(u64, Mark)]) -> Vec<u8> {
         let mut file = vec![0; MARK_FILE_BYTES];
         for (sequence, m) in marks {
-            let (at, bytes) = m.slot(*sequence);
-            file[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
+            put(&mut file, ((sequence % 2) * MARK_SLOT_BYTES as u64, m.slot(*sequence)));
         }
         file
+    }
+
+    fn put(file: &mut [u8], (at, bytes): (u64, Vec<u8>)) {
+        file[at as usize..][..bytes.len()].copy_from_slice(&bytes);
+    }
+
+    /// A23: after a power failure every slot holds any of what was written to it since it was flushed, or half of it.
+    #[test]
+    fn whatever_a_crash_leaves_there_is_a_mark_at_least_as_new_as_the_one_flushed_last() {
+        let mut writer = MarkWriter::default();
+        let mut file = Mark::file(Some(&mark(0)));
+        for round in 1..6 {
+            for step in 1..4 {
+                let (at, bytes) = writer.write(&mark(10 * round + step));
+                let mut torn = file.clone();
+                torn[at as usize + 40] ^= 1;
+                assert_eq!(Mark::read(&torn).expect("the other slot").1.offset, if round == 1 { 0 } else { 10 * round - 7 });
+                put(&mut file, (at, bytes));
+                assert_eq!(Mark::read(&file).expect("whole").1.offset, 10 * round + step);
+            }
+            writer.flush();
+            writer.flush();
+            writer.flushed();
+            assert!(writer.is_flushing());
+            writer.flushed();
+        }
     }
 
     #[test]

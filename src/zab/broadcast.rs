@@ -64,24 +64,64 @@ impl Leader {
                 };
                 send(core, *link, learner, packet);
             }
-            while let Some(link) = pipeline.due_sync() {
-                core.send(link, Packet::Sync);
-            }
             committed = Some(zxid);
         }
         if let Some(zxid) = committed {
             core.commit(zxid);
+            self.answer_syncs(core);
             self.bound_queues(core);
+        }
+    }
+
+    /// The round of pings whose answers prove that nobody else leads now.
+    pub fn confirm(&mut self, core: &mut Core) -> u64 {
+        let (round, begins) = self.rounds.ask();
+        if begins {
+            self.ping_voters(core);
+            self.confirmed(core);
+        }
+        round
+    }
+    fn ping_voters(&mut self, core: &mut Core) {
+        let voters = self.learners.iter().filter(|(_, l)| l.votes && l.step == Step::Serving);
+        let links: Vec<LinkId> = voters.map(|(link, _)| *link).collect();
+        for link in links {
+            self.ping(core, link);
+        }
+    }
+    /// Whether a quorum has answered the round under way.
+    pub(super) fn confirmed(&mut self, core: &mut Core) {
+        loop {
+            let me = core.me();
+            let of = |id| if id == me { Some(u64::MAX) } else { self.voter(id).map(|l| l.confirmed) };
+            let Some(round) = core.quorum.level(of) else { return };
+            if !self.rounds.reached(round) {
+                return self.answer_syncs(core);
+            }
+            self.ping_voters(core);
+        }
+    }
+    /// Rounds up to this one are answered.
+    pub fn last_confirmed(&self, core: &Core) -> u64 {
+        if core.config.planted.has(Bug::SyncUnconfirmed) { u64::MAX } else { self.rounds.answered() }
+    }
+    /// Behind the commits they wait for.
+    fn answer_syncs(&mut self, core: &mut Core) {
+        let confirmed = self.last_confirmed(core);
+        while let Some(link) = self.pipeline.as_mut().and_then(|pipeline| pipeline.due_sync(confirmed)) {
+            core.send(link, Packet::Sync);
         }
     }
 
     /// A learner's sync, when everything it sent before has been proposed.
     pub fn sync_for(&mut self, core: &mut Core, link: LinkId) {
-        if let Some(pipeline) = &mut self.pipeline
-            && self.learners.contains_key(&link)
-            && pipeline.sync(link)
-        {
-            core.send(link, Packet::Sync);
+        if !self.learners.contains_key(&link) {
+            return;
+        }
+        let round = self.confirm(core);
+        if let Some(pipeline) = &mut self.pipeline {
+            pipeline.sync(link, round);
+            self.answer_syncs(core);
         }
     }
     /// The replica's answer about a session.

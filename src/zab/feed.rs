@@ -62,7 +62,7 @@ impl Leader {
         learner.acked = end; // counts from the ACK of NEWLEADER on
         let config = Some(core.config_text.clone());
         send(core, link, learner, Packet::NewLeader { zxid: Zxid::new(self.epoch, 0), config });
-        learner.mark(core.now);
+        learner.mark(core.now, 0);
         learner.step = Step::Syncing;
     }
     /// The image is out: the learner's time begins.
@@ -116,7 +116,7 @@ impl Leader {
         let (Some(learner), Some(pipeline)) = (self.learners.get_mut(&link), &self.pipeline) else { return };
         send(core, link, learner, Packet::Ping { zxid: pipeline.last(), touched: Vec::new() });
         if learner.step == Step::Serving {
-            learner.mark(core.now);
+            learner.mark(core.now, self.rounds.begun());
         }
     }
     /// Looks after the queues that have grown.

@@ -8,6 +8,7 @@ use super::output::{EpochFile, Output, Role};
 use super::pipeline::Pipeline;
 use super::planted::Bug;
 use super::progress::{AckWatch, Kind, Progress, Step};
+use super::rounds::Rounds;
 use crate::base::{Instant, PeerId, Zxid};
 use std::collections::BTreeMap;
 
@@ -42,6 +43,8 @@ pub struct Leader {
     pub(super) learners: BTreeMap<LinkId, Progress>,
     /// From the new epoch on.
     pub(super) pipeline: Option<Pipeline>,
+    /// Is nobody else leading?
+    pub(super) rounds: Rounds,
     /// Our own log's slowness.
     pub(super) overdue: AckWatch,
     next_tick: Instant,
@@ -79,6 +82,7 @@ impl Leader {
             rank: (core.local.current_epoch(), core.local.last()),
             learners: BTreeMap::new(),
             pipeline: None,
+            rounds: Rounds::default(),
             overdue: AckWatch::default(),
             next_tick: core.now.plus_ms(core.config.tick_ms / 2),
             superseded: false,
@@ -121,20 +125,17 @@ impl Leader {
         if self.stage != Stage::Serving {
             return if core.now > self.deadline { Leave::because(format!("no quorum while {:?}", self.stage)) } else { Ok(()) };
         }
-        if core.now > self.contact_deadline(core, |l| l.contact) {
+        if core.now > self.contact_deadline(core) {
             return Leave::because("no quorum of followers has been heard of within syncLimit");
         }
         Ok(())
     }
-    /// Until when it is certain that no other leader is established: `syncLimit` after a quorum was sent pings which it has answered.
-    pub fn quorum_deadline(&self, core: &Core) -> Option<Instant> {
-        (self.stage == Stage::Serving).then(|| self.contact_deadline(core, |l| l.contact.filter(|_| l.answered)))
-    }
-    fn contact_deadline(&self, core: &Core, contact: impl Fn(&Progress) -> Option<Instant>) -> Instant {
+    /// `syncLimit` after a quorum was sent pings which it has answered.
+    fn contact_deadline(&self, core: &Core) -> Instant {
         if core.config.planted.has(Bug::NoDeadline) {
             return Instant(u64::MAX);
         }
-        let of = |id| if id == core.me() { Some(Instant(u64::MAX)) } else { self.voter(id).and_then(&contact) };
+        let of = |id| if id == core.me() { Some(Instant(u64::MAX)) } else { self.voter(id).and_then(|l| l.contact) };
         core.quorum.level(of).map_or(Instant::default(), |contact| contact.plus_ms(core.sync_ms()))
     }
     /// The link of a voting follower.
@@ -198,8 +199,8 @@ impl Leader {
         match packet {
             Packet::Ping { zxid: _, touched } => {
                 learner.contact = Some(learner.answer().ok_or("an answer to no ping")?);
-                learner.answered = true;
                 core.put(Output::Touched { link, sessions: touched });
+                self.confirmed(core);
             }
             Packet::Request(request) => core.put(Output::Request { from: learner.peer, link, request }),
             Packet::Revalidate { session, timeout_ms } => core.put(Output::Revalidate { link, session, timeout_ms }),

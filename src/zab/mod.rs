@@ -25,6 +25,7 @@ mod learner;
 mod local;
 mod pipeline;
 mod progress;
+mod rounds;
 mod sync;
 mod tail;
 mod waiting;
@@ -401,12 +402,20 @@ impl Zab {
             _ => LearnerCounts::default(),
         }
     }
-    /// Leading: until when this leadership is certain (B3, L13).
+    /// Leading: a sync of an own client has come. It may be answered when `confirmed` has reached this, and everything proposed so far is
+    /// committed (B3). Numbers are of one leadership.
+    pub fn confirm(&mut self) -> u64 {
+        match &mut self.place {
+            Place::Leading(leader) => leader.confirm(&mut self.core),
+            _ => u64::MAX,
+        }
+    }
+    /// Leading: up to where it is confirmed that nobody else led when it was asked.
     #[must_use]
-    pub fn quorum_deadline(&self) -> Option<Instant> {
+    pub fn confirmed(&self) -> u64 {
         match &self.place {
-            Place::Leading(leader) => leader.quorum_deadline(&self.core),
-            _ => None,
+            Place::Leading(leader) => leader.last_confirmed(&self.core),
+            _ => 0,
         }
     }
     /// Leading: the zxid of the next proposal. `None`: not leading, or the counter is used up, and the leader is about to step down.

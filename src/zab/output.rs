@@ -3,6 +3,7 @@
 use super::input::{EpochToken, LinkId};
 use super::message::{ForwardedRequest, Notification, Packet, Payload};
 use crate::base::{PeerId, SessionId, Zxid};
+use crate::record::epochs::{Epochs, StoredEpoch};
 use std::sync::Arc;
 
 /// One of the two epoch files (`record::epochs`).
@@ -12,6 +13,18 @@ pub enum EpochFile {
     Accepted,
     /// The epoch whose history is here.
     Current,
+}
+
+impl EpochFile {
+    /// What the files say when this one says `epoch`, and the other one nothing.
+    #[must_use]
+    pub fn of(self, epoch: u32) -> Epochs {
+        let epoch = StoredEpoch(i64::from(epoch));
+        match self {
+            EpochFile::Accepted => Epochs { accepted: epoch, ..Epochs::NONE },
+            EpochFile::Current => Epochs { current: epoch, ..Epochs::NONE },
+        }
+    }
 }
 
 /// What this server is for its clients.

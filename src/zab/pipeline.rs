@@ -17,8 +17,8 @@ pub struct Pipeline {
     /// The last zxid given; the epoch with counter 0 before the first.
     last: Zxid,
     outstanding: VecDeque<(Zxid, Payload)>,
-    /// What must be committed before the sync is answered, and who waits.
-    syncs: VecDeque<(Zxid, LinkId)>,
+    /// What must be committed and which round of confirmation be answered before the sync is, and who waits.
+    syncs: VecDeque<(Zxid, u64, LinkId)>,
 }
 
 impl Pipeline {
@@ -56,22 +56,19 @@ impl Pipeline {
         self.committed = zxid;
         Some((zxid, payload))
     }
-    /// A learner's sync, behind everything proposed. `true`: nothing is outstanding, it is due.
-    pub fn sync(&mut self, from: LinkId) -> bool {
-        if self.outstanding.is_empty() {
-            return true;
-        }
-        self.syncs.push_back((self.last, from));
-        false
+    /// A learner's sync, behind everything proposed, and this round of confirmation.
+    pub fn sync(&mut self, from: LinkId, round: u64) {
+        let behind = self.outstanding.back().map_or(self.committed, |(zxid, _)| *zxid);
+        self.syncs.push_back((behind, round, from));
     }
-    /// The next sync that waited for nothing that is still outstanding.
-    pub fn due_sync(&mut self) -> Option<LinkId> {
+    /// The next sync that waits for nothing any more, when these rounds are answered.
+    pub fn due_sync(&mut self, confirmed: u64) -> Option<LinkId> {
         let committed = self.committed;
-        self.syncs.pop_front_if(|(behind, _)| *behind <= committed).map(|(_, link)| link)
+        self.syncs.pop_front_if(|(behind, round, _)| *behind <= committed && *round <= confirmed).map(|(.., link)| link)
     }
     /// Forgets the syncs of a learner that is gone.
     pub fn forget(&mut self, link: LinkId) {
-        self.syncs.retain(|(_, from)| *from != link);
+        self.syncs.retain(|(.., from)| *from != link);
     }
     /// As if everything before had been proposed and committed.
     #[cfg(test)]
@@ -128,20 +125,23 @@ mod tests {
         assert_eq!(pipeline.next(), None);
     }
     #[test]
-    fn a_sync_waits_for_what_was_proposed_before_it() {
+    fn a_sync_waits_for_what_was_proposed_before_it_and_for_its_round() {
         let mut pipeline = filled();
-        assert!(!pipeline.sync(LinkId(1)));
+        pipeline.sync(LinkId(1), 1);
         pipeline.push(Zxid::new(2, 4), payload());
-        assert!(!pipeline.sync(LinkId(2)) && !pipeline.sync(LinkId(3)));
+        pipeline.sync(LinkId(2), 2);
+        pipeline.sync(LinkId(3), 2);
         for _ in 0..2 {
             assert!(pipeline.commit_next(Zxid::new(2, 4)).is_some());
-            assert_eq!(pipeline.due_sync(), None);
+            assert_eq!(pipeline.due_sync(9), None);
         }
         assert!(pipeline.commit_next(Zxid::new(2, 4)).is_some());
-        assert_eq!((pipeline.due_sync(), pipeline.due_sync()), (Some(LinkId(1)), None));
+        assert_eq!(pipeline.due_sync(0), None, "it may have been another leader's time already");
+        assert_eq!((pipeline.due_sync(9), pipeline.due_sync(9)), (Some(LinkId(1)), None));
         pipeline.forget(LinkId(2));
         assert!(pipeline.commit_next(Zxid::new(2, 4)).is_some());
-        assert_eq!((pipeline.due_sync(), pipeline.due_sync()), (Some(LinkId(3)), None));
-        assert!(pipeline.sync(LinkId(4)), "nothing is outstanding");
+        assert_eq!((pipeline.due_sync(2), pipeline.due_sync(2)), (Some(LinkId(3)), None));
+        pipeline.sync(LinkId(4), 3);
+        assert_eq!((pipeline.due_sync(2), pipeline.due_sync(3)), (None, Some(LinkId(4))), "nothing is outstanding");
     }
 }

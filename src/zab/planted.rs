@@ -18,6 +18,8 @@ pub enum Bug {
     LogIsCommitted,
     /// L13: a leader trusts its leadership for ever.
     NoDeadline,
+    /// B3: a sync is answered without asking anybody whether somebody else leads.
+    SyncUnconfirmed,
     /// L15: any vote is followed, not only a better one.
     FickleVote,
     /// L19: proposals go only to those who are in service.

@@ -36,6 +36,7 @@ pub enum Kind {
 struct Mark {
     sent: Instant,
     bytes: u64,
+    round: u64,
 }
 
 /// Watches that the oldest acknowledgement does not take too long. Like ZooKeeper, it times one proposal at a time, and then the newest.
@@ -86,8 +87,8 @@ pub struct Progress {
     pub deadline: Option<Instant>,
     /// When UPTODATE went, and then the newest ping it has answered: when *it was sent*.
     pub contact: Option<Instant>,
-    /// Has it answered a ping?
-    pub answered: bool,
+    /// It has answered a ping of this round of confirmation.
+    pub confirmed: u64,
     bytes_sent: u64,
     bytes_arrived: u64,
     bytes_marked: u64,
@@ -109,7 +110,7 @@ impl Progress {
             overdue: AckWatch::default(),
             deadline: Some(deadline),
             contact: None,
-            answered: false,
+            confirmed: 0,
             bytes_sent: 0,
             bytes_arrived: 0,
             bytes_marked: 0,
@@ -138,15 +139,16 @@ impl Progress {
     pub fn bytes_unmarked(&self) -> u64 {
         self.bytes_sent - self.bytes_marked
     }
-    /// Something was sent that will be answered.
-    pub fn mark(&mut self, now: Instant) {
-        self.marks.push_back(Mark { sent: now, bytes: self.bytes_sent });
+    /// Something was sent, in this round of confirmation, that will be answered.
+    pub fn mark(&mut self, now: Instant, round: u64) {
+        self.marks.push_back(Mark { sent: now, bytes: self.bytes_sent, round });
         self.bytes_marked = self.bytes_sent;
     }
     /// The oldest such thing was answered: when it was sent. `None`: nothing was asked.
     pub fn answer(&mut self) -> Option<Instant> {
         let mark = self.marks.pop_front()?;
         self.bytes_arrived = mark.bytes;
+        self.confirmed = mark.round;
         Some(mark.sent)
     }
 }
@@ -178,13 +180,13 @@ mod tests {
     fn an_answer_tells_when_its_question_left_and_what_has_arrived_with_it() {
         let mut progress = Progress::new(at(0));
         progress.count(100);
-        progress.mark(at(5));
+        progress.mark(at(5), 3);
         progress.count(30);
-        progress.mark(at(7));
+        progress.mark(at(7), 4);
         progress.count(1);
         assert_eq!((progress.bytes_unconfirmed(), progress.bytes_unmarked()), (131, 1));
-        assert_eq!((progress.answer(), progress.bytes_unconfirmed()), (Some(at(5)), 31));
-        assert_eq!((progress.answer(), progress.bytes_unconfirmed()), (Some(at(7)), 1));
+        assert_eq!((progress.answer(), progress.bytes_unconfirmed(), progress.confirmed), (Some(at(5)), 31, 3));
+        assert_eq!((progress.answer(), progress.bytes_unconfirmed(), progress.confirmed), (Some(at(7)), 1, 4));
         assert_eq!(progress.answer(), None);
     }
 }

@@ -14,7 +14,7 @@ use zoo::record::TxnHeader;
 use zoo::record::epochs::Epochs;
 use zoo::storage::format::{FileKind, MARK_FILE};
 use zoo::storage::log::{FileId, Log, LogAction, LogConfig, SyncToken};
-use zoo::storage::mark::{MARK_FILE_BYTES, Mark};
+use zoo::storage::mark::Mark;
 use zoo::storage::recover::{LogEnd, LogSource, ReplayPlan, replay};
 use zoo::storage::segment::Record;
 
@@ -62,6 +62,7 @@ impl Server {
             payload_bytes_max: zoo::base::limits::TXN_PAYLOAD_MAX,
             dbid,
             epochs: Epochs::NONE,
+            mark: disk.lookup(MARK_FILE).and_then(|ino| Mark::read(disk.read(ino))).map(|(_, mark)| mark),
         };
         let mark = disk.lookup(MARK_FILE).expect("recovery leaves one");
         let log = Log::new(config, Zxid(history.len() as u64));
@@ -107,7 +108,7 @@ impl Server {
             LogAction::Mark { offset, bytes } => self.disk.write(self.mark, offset as usize, &bytes, rng),
             LogAction::Name { file, first_zxid } => self.jobs.push_back(Job::Name(file, first_zxid)),
             LogAction::Close { file, used_bytes } => self.jobs.push_back(Job::Close(file, used_bytes as usize)),
-            LogAction::Cut { .. } => panic!("nothing is cut here"),
+            LogAction::SyncMark | LogAction::Cut { .. } => panic!("nothing is cut here, and no epoch raised"),
         }
     }
 
@@ -193,11 +194,7 @@ fn repair(disk: &mut Disk, end: &LogEnd, rng: &mut Prng) -> Vec<Disk> {
     for name in disk.names().iter().filter(|n| n.starts_with("zoo-spare.")) {
         disk.remove(name);
     }
-    let mut content = vec![0; MARK_FILE_BYTES];
-    if let Some((at, bytes)) = end.mark.map(|m| m.slot(0)) {
-        content[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
-    }
-    disk.create("zoo-tmp.zoo-mark", content);
+    disk.create("zoo-tmp.zoo-mark", Mark::file(end.mark.as_ref()));
     disk.rename("zoo-tmp.zoo-mark", MARK_FILE);
     step(disk, rng);
     let dir = disk.dir_sync_begin();

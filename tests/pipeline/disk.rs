@@ -6,6 +6,7 @@ use zoo::base::Zxid;
 use zoo::record::epochs::Epochs;
 use zoo::record::txn::decode_payload;
 use zoo::storage::log::{FileId, LogAction, SyncToken};
+use zoo::storage::mark::Mark;
 use zoo::storage::recover::{LogSource, ReplayPlan, plan_cut, replay};
 use zoo::storage::segment::{Record, RecordReader};
 use zoo::tree::Tree;
@@ -26,6 +27,9 @@ pub struct Disk {
     /// It completes nothing for the time being.
     pub is_stalled: bool,
     files: BTreeMap<FileId, LogFile>,
+    mark: Option<Mark>,
+    /// The mark as it was flushed last.
+    pub durable_mark: Option<Mark>,
     /// Logs of earlier lives and from before a cut.
     older: Logs,
 }
@@ -35,6 +39,7 @@ pub enum Completion {
     /// With the file and how much of it the flush covers.
     Synced(SyncToken, FileId, usize),
     Named(FileId),
+    MarkSynced,
     /// Nothing above this is left.
     Cut(Zxid),
 }
@@ -68,7 +73,8 @@ impl Disk {
                     file.bytes.extend_from_slice(&bytes);
                 }
             }
-            LogAction::Mark { .. } => {}
+            LogAction::Mark { bytes, .. } => self.mark = Mark::read(&bytes).map(|(_, mark)| mark),
+            LogAction::SyncMark => self.pending.push_back(Completion::MarkSynced),
             LogAction::Sync { file, token } => {
                 self.syncs += 1;
                 let covers = self.file(file).bytes.len();
@@ -93,7 +99,11 @@ impl Disk {
         let completion = self.pending.pop_front()?;
         match completion {
             Completion::Synced(_, file, covers) => self.file(file).durable = covers,
-            Completion::Named(file) => self.file(file).named = true,
+            Completion::Named(file) => {
+                self.file(file).named = true;
+                self.durable_mark = self.mark;
+            }
+            Completion::MarkSynced => self.durable_mark = self.mark,
             Completion::Cut(above) => self.cut(above),
         }
         Some(completion)

@@ -81,6 +81,7 @@ impl Default for Setup {
                     payload_bytes_max: zoo::base::limits::TXN_PAYLOAD_MAX,
                     dbid: 7,
                     epochs: zoo::record::epochs::Epochs::NONE,
+                    mark: None,
                 },
                 seed: 1,
             },
@@ -418,6 +419,7 @@ impl World {
         let input = match completion {
             Completion::Synced(token, ..) => Input::LogSynced(token),
             Completion::Named(file) => Input::LogOpened(file),
+            Completion::MarkSynced => Input::MarkSynced,
             Completion::Cut(_) => Input::LogCut,
         };
         self.input(input);

@@ -100,7 +100,6 @@ pub fn run(seed: u64, chaos: &Chaos, prints: bool) -> World {
         println!("{chaos:#?}");
     }
     world.back_up_all();
-    world.checks_leases = chaos.crash + chaos.crash_all + chaos.resync + chaos.restore + chaos.wipe + chaos.conditions.flush_failures == 0;
     world.after(chaos.step_ms, Event::Chaos);
     world.after(chaos.client_ms, Event::Client);
     let end = world.now + CHAOS_S * SECOND;
@@ -261,7 +260,7 @@ fn is_whole(world: &mut World, ids: &[PeerId]) -> bool {
     let last = world.checker.last_committed();
     ids.iter().all(|id| {
         world.running(*id).is_some_and(|r| {
-            let is_served = r.role != Role::Looking && r.committed == last && r.applied > 0 && r.syncs.is_empty();
+            let is_served = r.role != Role::Looking && r.committed == last && r.applied > 0 && r.syncs.is_empty() && r.own_syncs.is_empty();
             is_served && r.zab.current_epoch() == last.epoch()
         })
     })

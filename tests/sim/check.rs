@@ -47,10 +47,9 @@ impl Checker {
             assert_eq!(&history[n], known, "leader {who:?} of epoch {epoch} has another history (P3)");
         }
     }
-    /// A leader answers a sync of an own client, if it is certain to lead still (P9, L13).
-    pub fn trusts(&self, who: PeerId, epoch: u32, is_certain: bool) {
-        let newest = self.leaders.keys().next_back();
-        assert!(!is_certain || newest == Some(&epoch), "{who:?} is certain to lead epoch {epoch}, but {newest:?} has begun (L13)");
+    /// Everything committed anywhere when a sync was asked is here when it is answered (P9, B3).
+    pub fn synced(&self, who: PeerId, asked: Option<Zxid>, applied: Zxid) {
+        assert!(asked.is_none_or(|asked| asked <= applied), "server {who:?}: sync answered at {applied} instead of {asked:?} (P9)");
     }
     /// The last of these that is committed.
     pub fn last_in(&self, history: &[Entry]) -> Zxid {

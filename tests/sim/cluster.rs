@@ -70,6 +70,8 @@ pub struct Running {
     installing: Option<(u64, usize, LinkId)>,
     /// What must be committed here before the sync sent as number n is answered.
     pub syncs: VecDeque<Zxid>,
+    /// The same for syncs of a leader's own clients, with the rounds they wait for.
+    pub own_syncs: VecDeque<(u64, Zxid)>,
     /// The last vote given as a candidate: round, then rank.
     voted: Option<(i64, (i64, i64, PeerId))>,
 }
@@ -96,8 +98,6 @@ pub struct World {
     order: u64,
     /// A fingerprint of everything that happened.
     pub trace: u64,
-    /// A follower that starts anew, or leaves of its own accord, does not wait until its old leader has stopped being certain; off where they do.
-    pub checks_leases: bool,
     /// What was done to it, by kind.
     faults: Counts,
     /// What it came to, by kind.
@@ -130,7 +130,6 @@ impl World {
             events: BTreeMap::new(),
             order: 0,
             trace: 0,
-            checks_leases: false,
             faults: Counts::new(),
             reached: Counts::new(),
             prints: false,
@@ -285,6 +284,7 @@ impl World {
             role: Role::Looking,
             installing: None,
             syncs: VecDeque::new(),
+            own_syncs: VecDeque::new(),
             voted: None,
         });
         self.note(id.0 as u64);
@@ -399,6 +399,13 @@ impl World {
         while let Some(output) = self.alive(life).and_then(|r| r.zab.poll_output()) {
             self.obey(life, output);
         }
+        while let Some(running) = self.alive(life)
+            && let confirmed = running.zab.confirmed()
+            && let Some((_, asked)) = running.own_syncs.pop_front_if(|(round, _)| *round <= confirmed)
+        {
+            let applied = running.committed;
+            self.checker.synced(life.0, Some(asked), applied);
+        }
         let Some(running) = self.alive(life) else { return };
         let due = running.zab.poll_timeout().map(|at| at.0);
         let Some(due) = due.filter(|due| running.wake.is_none_or(|wake| *due < wake)) else { return };
@@ -458,9 +465,10 @@ impl World {
                 }
             }
             Output::Synced => {
-                let applied = self.alive(life).map(|r| r.committed);
-                let needed = self.alive(life).and_then(|r| r.syncs.pop_front());
-                assert!(needed <= applied, "server {:?}: sync answered at {applied:?} instead of {needed:?} (P9)", life.0);
+                if let Some(running) = self.alive(life) {
+                    let (asked, applied) = (running.syncs.pop_front(), running.committed);
+                    self.checker.synced(life.0, asked, applied);
+                }
             }
             Output::Fatal(why) => panic!("server {:?}: {why}", life.0),
             Output::Touched { .. } | Output::LearnerGone(_) | Output::Revalidated { .. } | Output::Config(_) => {}
@@ -492,6 +500,7 @@ impl World {
             assert!(running.role == Role::Looking || role == Role::Looking, "{:?} follows {:?}", role, running.role);
             running.role = role;
             running.syncs.clear();
+            running.own_syncs.clear();
         }
         if let Some(server) = self.servers.get_mut(&life.0).filter(|_| role != Role::Looking) {
             server.wiped = None;
@@ -782,36 +791,45 @@ impl World {
 
     /// A client of this server writes, or asks for a sync.
     pub fn client(&mut self, id: PeerId) {
-        let now = self.now;
-        let sync = self.prng.chance(1, 4);
-        let committed = self.checker_committed_by_leader_of(id);
-        let Some(running) = self.running(id).filter(|r| r.paused_until <= now) else { return };
+        if self.prng.chance(1, 4) { self.sync(id) } else { self.write(id) }
+    }
+    /// A client of this server writes.
+    pub fn write(&mut self, id: PeerId) {
+        let Some(running) = self.awake(id) else { return };
         let life = running.life;
         match running.role {
-            Role::Leading { epoch } if sync => {
-                let is_certain = running.zab.quorum_deadline() > Some(Instant(now));
-                self.checker.trusts(id, epoch, is_certain && self.checks_leases);
-            }
             Role::Leading { .. } => self.propose(life),
-            Role::Following { .. } | Role::Observing { .. } => {
-                if sync {
-                    running.syncs.push_back(committed.unwrap_or(Zxid::ZERO).min(Zxid::MAX));
-                }
-                let op = if sync { OP_SYNC } else { OP_CREATE };
-                let request = ForwardedRequest { session: SessionId(1), cxid: Xid(1), op, body: Box::default(), auth: Default::default() };
-                running.zab.forward(request);
+            Role::Following { .. } | Role::Observing { .. } => self.forward(life, OP_CREATE),
+            Role::Looking => {}
+        }
+    }
+    /// A client of this server asks for a sync: all that is committed anywhere must be here when it is answered.
+    pub fn sync(&mut self, id: PeerId) {
+        let committed = self.checker.last_committed();
+        let Some(running) = self.awake(id) else { return };
+        let life = running.life;
+        match running.role {
+            Role::Leading { .. } => {
+                running.own_syncs.push_back((running.zab.confirm(), committed));
                 self.pump(life);
+            }
+            Role::Following { .. } | Role::Observing { .. } => {
+                running.syncs.push_back(committed);
+                self.forward(life, OP_SYNC);
             }
             Role::Looking => {}
         }
     }
-    /// What the leader that this server follows has committed by now.
-    fn checker_committed_by_leader_of(&mut self, id: PeerId) -> Option<Zxid> {
-        let leader = self.running(id).and_then(|r| match r.role {
-            Role::Following { leader } | Role::Observing { leader } => Some(leader),
-            _ => None,
-        })?;
-        self.running(leader).filter(|r| matches!(r.role, Role::Leading { .. })).map(|r| r.committed)
+    fn awake(&mut self, id: PeerId) -> Option<&mut Running> {
+        let now = self.now;
+        self.running(id).filter(|r| r.paused_until <= now)
+    }
+    fn forward(&mut self, life: Life, op: i32) {
+        if let Some(running) = self.alive(life) {
+            let request = ForwardedRequest { session: SessionId(1), cxid: Xid(1), op, body: Box::default(), auth: Default::default() };
+            running.zab.forward(request);
+        }
+        self.pump(life);
     }
     fn propose(&mut self, life: Life) {
         let Some(zxid) = self.alive(life).and_then(|r| r.zab.next_zxid()) else { return };

@@ -15,14 +15,15 @@ pub const ALL: &[super::Named] = crate::named![
     acknowledgements_of_an_older_link_do_not_count,
     a_leader_that_has_lost_its_followers_does_not_wait_for_the_clock,
     observers_are_informed_and_never_counted,
-    a_sync_is_answered_when_everything_before_it_is_committed,
+    a_sync_is_answered_when_everything_before_it_is_committed_and_a_quorum_still_follows_b3,
+    one_round_of_pings_to_voters_confirms_all_syncs_that_came_before_it_b3,
+    who_has_come_while_others_were_asked_confirms_by_its_own_answer_only_b3,
     learners_requests_and_sessions_reach_the_replica,
     hostile_and_mistaken_learners_cost_their_own_link_only_s7,
     strangers_are_few_and_have_little_time,
     learners_that_connect_before_the_election_is_over_are_not_lost,
     a_leader_without_answers_steps_down_and_one_with_answers_does_not,
     after_a_pause_the_clock_comes_first_l13,
-    the_leadership_is_certain_only_from_the_first_answer_on,
     a_follower_whose_log_is_too_slow_is_cut_off,
     a_leader_whose_own_log_is_stuck_gives_up,
     a_learner_that_takes_nothing_is_cut_off_when_its_queue_is_full_l14,
@@ -223,21 +224,62 @@ fn observers_are_informed_and_never_counted() {
     assert_eq!(s.said(), ["102 PROPOSAL 2:2", "104 close", "104 gone"], "observers acknowledge no proposals");
 }
 
-fn a_sync_is_answered_when_everything_before_it_is_committed() {
+fn ping() -> Packet {
+    Packet::Ping { zxid: z(2, 0), touched: Vec::new() }
+}
+
+fn a_sync_is_answered_when_everything_before_it_is_committed_and_a_quorum_still_follows_b3() {
     let mut s = leading();
     s.packet(102, Packet::Request(request(9)));
     assert_eq!(s.said(), ["102 request of 2 op 9"]);
     s.zab.sync_for(LinkId(102));
     s.pump();
-    assert_eq!(s.said(), ["102 SYNC"], "nothing is outstanding");
+    assert_eq!(s.said(), ["102 PING 2:0 0"], "nothing is outstanding, but there may be another leader");
+    s.packet(102, ping());
+    assert_eq!(s.said(), ["102 touched 0", "102 SYNC"]);
     s.propose();
     s.zab.sync_for(LinkId(102));
     s.propose();
     s.zab.sync_for(LinkId(9));
     s.pump();
-    assert_eq!((s.said().len(), s.zab.learner_counts().pending_syncs), (2, 1));
+    assert_eq!(s.said(), ["102 PROPOSAL 2:1", "102 PING 2:1 0", "102 PROPOSAL 2:2"]);
+    s.packet(102, ping());
+    assert_eq!((s.said(), s.zab.learner_counts().pending_syncs), (vec!["102 touched 0".to_owned()], 1));
     s.packet(102, ack(z(2, 1)));
-    assert_eq!(s.said(), ["102 COMMIT 2:1", "102 SYNC", "commit 2:1"]);
+    assert_eq!(s.said(), ["102 COMMIT 2:1", "commit 2:1", "102 SYNC"]);
+}
+
+fn one_round_of_pings_to_voters_confirms_all_syncs_that_came_before_it_b3() {
+    let mut s = leading();
+    s.join(1, 101);
+    s.packet(101, ping());
+    accept(&mut s, 104);
+    s.packet(104, Packet::ObserverInfo { zxid: z(1, 0), info: info(4) }).packet(104, ack_epoch(z(1, 3), Some(1))).packet(104, ack(z(2, 0)));
+    s.said();
+    assert_eq!((s.zab.confirm(), s.zab.confirmed()), (1, 0));
+    s.pump();
+    assert_eq!(s.said(), ["101 PING 2:0 0", "102 PING 2:0 0"], "observers decide nothing");
+    s.packet(104, ping());
+    assert_eq!((s.zab.confirm(), s.zab.confirm(), s.zab.confirmed()), (2, 2, 0));
+    s.said();
+    s.packet(101, ping());
+    assert_eq!(s.zab.confirmed(), 1, "with ourselves a quorum");
+    assert_eq!(s.said(), ["101 touched 0", "101 PING 2:0 0", "102 PING 2:0 0"], "the second round, for both who came during the first");
+    s.packet(102, ping());
+    assert_eq!(s.zab.confirmed(), 1, "an answer to a ping of the first one");
+    s.packet(102, ping());
+    assert_eq!(s.zab.confirmed(), 2);
+    assert_eq!(s.said(), ["102 touched 0", "102 touched 0"], "nobody waits for a third");
+}
+
+fn who_has_come_while_others_were_asked_confirms_by_its_own_answer_only_b3() {
+    let mut s = leading();
+    assert_eq!(s.zab.confirm(), 1);
+    s.join(1, 101);
+    s.give(Input::Disconnected(LinkId(102)));
+    assert_eq!((is_leading(&s), s.zab.confirmed()), (true, 0), "it is just UPTODATE, and has not said a word since");
+    s.packet(101, ping());
+    assert_eq!(s.zab.confirmed(), 1);
 }
 
 fn learners_requests_and_sessions_reach_the_replica() {
@@ -330,13 +372,11 @@ fn a_leader_without_answers_steps_down_and_one_with_answers_does_not() {
         s.run(500).answer_pings(&[102]);
     }
     assert!(is_leading(&s));
-    let deadline = s.zab.quorum_deadline().expect("leading");
-    assert!(deadline > s.now && deadline <= s.now.plus_ms(5_000));
     s.said();
     s.run(5_600);
     let said = s.said();
     assert!(said.contains(&"looking".to_string()) && said.contains(&"102 close".to_string()), "{said:?}");
-    assert_eq!((s.zab.state(), s.zab.quorum_deadline(), s.zab.next_zxid()), (ServerState::Looking, None, None));
+    assert_eq!((s.zab.state(), s.zab.confirmed(), s.zab.next_zxid()), (ServerState::Looking, 0, None));
 }
 
 fn after_a_pause_the_clock_comes_first_l13() {
@@ -347,15 +387,6 @@ fn after_a_pause_the_clock_comes_first_l13() {
     // What was on its way all the time would commit.
     s.packet(102, ack(z(2, 1)));
     assert_eq!(s.said(), ["looking", "102 close"]);
-}
-
-fn the_leadership_is_certain_only_from_the_first_answer_on() {
-    let mut s = three();
-    s.lead();
-    assert_eq!(s.zab.quorum_deadline(), Some(zoo::base::Instant::default()), "no ping was answered yet");
-    let asked = s.now;
-    s.pass(300).answer_pings(&[102]);
-    assert_eq!(s.zab.quorum_deadline(), Some(asked.plus_ms(5_000)), "it counts from when the ping left");
 }
 
 fn a_follower_whose_log_is_too_slow_is_cut_off() {
@@ -431,6 +462,7 @@ fn a_single_voter_elects_itself_and_works_alone() {
     assert_eq!(s.said(), ["write Accepted 4", "write Current 4", "commit 3:1", "leading 4"]);
     s.propose();
     assert_eq!(s.said(), ["commit 4:1"]);
+    assert_eq!((s.zab.confirm(), s.zab.confirmed()), (1, 1));
     s.pass(1_000_000).give(Input::Timeout);
     assert_eq!(s.zab.role(), Role::Leading { epoch: 4 }, "there is nobody to be cut off from");
     assert_eq!(s.zab.leader(), Some(PeerId(5)));

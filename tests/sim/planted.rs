@@ -11,7 +11,7 @@ use zoo::zab::{Bug, Planted};
 /// Seeds tried for each bug.
 const SEEDS: u64 = 400;
 
-const CORE: [Bug; 13] = [
+const CORE: [Bug; 14] = [
     Bug::HoleInTail,
     Bug::AckBeforeHistory,
     Bug::AckBeforeEpoch,
@@ -19,6 +19,7 @@ const CORE: [Bug; 13] = [
     Bug::NoBarrier,
     Bug::LogIsCommitted,
     Bug::NoDeadline,
+    Bug::SyncUnconfirmed,
     Bug::FickleVote,
     Bug::JoinerMissesProposals,
     Bug::WipedServerCounts,

@@ -43,7 +43,7 @@ fn a_member_has_zookeepers_defaults() {
     assert_eq!((io.learner_connect_limit, io.image_silence), (Duration::from_secs(30), Duration::from_secs(30)));
     assert_eq!((io.hello.peer, io.hello.addresses, io.hello.multi_address), (PeerId(1), vec![("a".to_owned(), 3888)], false));
     assert_eq!(
-        config.replica(1, config.log(2, crate::record::epochs::Epochs::NONE)).server_id,
+        config.replica(1, config.log(2, crate::record::epochs::Epochs::NONE, None)).server_id,
         1,
         "session ids begin with the server's number"
     );

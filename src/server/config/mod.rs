@@ -29,6 +29,7 @@ use crate::record::epochs::Epochs;
 use crate::replica::ReplicaConfig;
 use crate::shard::ShardConfig;
 use crate::storage::log::LogConfig;
+use crate::storage::mark::Mark;
 use crate::tree::TreeConfig;
 use crate::zab::ZabConfig;
 use std::net::SocketAddr;
@@ -334,9 +335,10 @@ impl ServerConfig {
         }
     }
 
-    /// What the log needs; `dbid` is the random id of this run's files, `epochs` is what the directory's epoch files say (rule A23).
+    /// What the log needs; `dbid` is the random id of this run's files, `epochs` is what the directory's epoch files say, `mark` what recovery has
+    /// left beside the logs (rule A23).
     #[must_use]
-    pub fn log(&self, dbid: i64, epochs: Epochs) -> LogConfig {
+    pub fn log(&self, dbid: i64, epochs: Epochs, mark: Option<Mark>) -> LogConfig {
         // The largest transaction must fit in what may be unsynced, and one flush's worth in a segment (base::limits).
         let unsynced = limits::UNSYNCED_BYTES_MAX.max(self.storage.payload_bytes_max.saturating_mul(2)) as u64;
         LogConfig {
@@ -347,6 +349,7 @@ impl ServerConfig {
             payload_bytes_max: self.storage.payload_bytes_max,
             dbid,
             epochs,
+            mark,
         }
     }
 

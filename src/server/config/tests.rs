@@ -104,7 +104,7 @@ fn supported_keys_arrive_where_they_belong() {
     assert_eq!((shard.super_digest.as_deref(), shard.skip_acl), (Some("super:D/InIHSb7yEEbrWz8b9l71RjZJU="), true));
     let tree = config.tree(1);
     assert!(tree.extended_types && tree.enforce_quota && tree.skip_acl && tree.digest_enabled && !tree.reconfig_enabled);
-    let replica = config.replica(1, config.log(2, Epochs::NONE));
+    let replica = config.replica(1, config.log(2, Epochs::NONE, None));
     assert_eq!((replica.tick_ms, replica.snap_count, replica.container_check_interval_ms), (500, 10, 11));
     assert!(!replica.log.force_sync && replica.log.dbid == 2);
 }
@@ -113,7 +113,7 @@ fn supported_keys_arrive_where_they_belong() {
 fn the_log_always_has_room_for_the_largest_transaction() {
     for lines in ["preAllocSize=1\n", "jute.maxbuffer=104857600\n", "jute.maxbuffer=1024\n"] {
         let (config, _) = with(lines);
-        let log = config.log(0, Epochs::NONE);
+        let log = config.log(0, Epochs::NONE, None);
         assert!(log.unsynced_bytes_max > config.storage.payload_bytes_max as u64, "{lines}");
         let largest = config.tree(0).payload_bytes_max;
         assert!(

@@ -23,9 +23,6 @@ use zoo::zab::ServerState;
 /// How long things go wrong, and how long they may take to become right again.
 const CHAOS_MS: u64 = 120_000;
 const HEALING_MS: u64 = 60_000;
-/// A sync is answered by a leader that only believes to lead, until leadership has leases.
-const CHECKS_SYNCS: bool = false;
-
 /// What may go wrong: how often in a hundred strikes.
 #[derive(Clone, Debug)]
 struct Faults {
@@ -85,6 +82,7 @@ struct Run {
     order: u64,
     clients: Vec<Client>,
     think_ms: u64,
+    naps: bool,
     records: Records,
     /// Which servers clients go to.
     servers: Vec<usize>,
@@ -145,6 +143,7 @@ impl Run {
             order: 0,
             clients: (0..clients).map(Client::new).collect(),
             think_ms,
+            naps: prng.chance(1, 2),
             records: Records::default(),
             servers: (0..count).collect(),
             voters,
@@ -199,7 +198,9 @@ impl Run {
             match event {
                 Event::Client(which) => {
                     self.clients[which].turn(&mut self.t, &mut self.records, &mut self.prng, &self.servers);
-                    let ms = self.prng.below(2 * self.think_ms);
+                    // Some clients sleep for longer than their sessions live.
+                    let naps = self.naps && self.prng.chance(1, 300);
+                    let ms = self.prng.below(if naps { 2 * TIMEOUT_MS as u64 } else { 2 * self.think_ms });
                     self.after(ms, event);
                 }
                 Event::Strike => {
@@ -429,7 +430,7 @@ impl Run {
         assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "one history, several trees: {states:?} (P1)");
         let history = History::new(&self.t.c.proposed, &self.t.committed, &self.records.requests);
         history.check_once();
-        self.records.stories.iter().for_each(|story| history.check(story, CHECKS_SYNCS));
+        self.records.stories.iter().for_each(|story| history.check(story));
         let expired = history.check_expiry(&self.records.stories, &self.t.committed, TIMEOUT_MS as u64);
         let lost: Vec<&SessionId> = self.records.over.iter().filter(|session| !history.closed.contains_key(session)).collect();
         assert!(lost.is_empty(), "{lost:?} are over, and nobody has ended them (P13)");
