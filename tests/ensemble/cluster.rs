@@ -36,6 +36,8 @@ pub struct Cluster {
     pub notifications: VecDeque<Late<(usize, usize, Notification)>>,
     /// From the first nothing arrives at the second.
     pub apart: BTreeSet<(usize, usize)>,
+    /// What is wrong with what the servers run on.
+    pub bug: Option<FileBug>,
     /// How long things take: nothing takes any time, unless told otherwise.
     pub pace: Pace,
     /// What leaders have proposed, committed or not.
@@ -70,6 +72,15 @@ impl Pace {
     }
 }
 
+/// What a shell may do wrong with its files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileBug {
+    /// D2: a log counts as named before its directory is flushed.
+    NameNotFlushed,
+    /// D4: the torn end of a log is left where it is, and a new file begun behind it.
+    TornTailKept,
+}
+
 /// What a directory holds besides the logs.
 #[derive(Clone, Default)]
 pub struct Files {
@@ -93,6 +104,12 @@ impl Files {
         if self.image.as_ref().is_none_or(|(newest, _)| *newest < zxid) {
             self.image = Some((zxid, bytes));
         }
+    }
+    /// Logs that a newer one follows are not needed below the snapshot (D7).
+    fn purge(&mut self) {
+        let Some((zxid, _)) = self.image else { return };
+        let needed = self.logs.range(..=zxid).next_back().map(|(first, _)| *first);
+        self.logs.retain(|first, _| needed.is_none_or(|needed| *first >= needed));
     }
     /// They show that there is an ensemble with a history.
     pub fn vouch(&self) -> bool {
@@ -168,6 +185,7 @@ impl Cluster {
             accepted: 0,
             notifications: VecDeque::new(),
             apart: BTreeSet::new(),
+            bug: None,
             pace: Pace { packet_us: 0, file_us: 0, prng: Prng::new(0), drift: vec![0; count], full: BTreeSet::new() },
             proposed: BTreeMap::new(),
             openings: Vec::new(),
@@ -190,8 +208,12 @@ impl Cluster {
     /// Starts a server from its disk.
     pub fn start(&mut self, n: usize) {
         let mut logs = std::mem::take(&mut self.nodes[n].files.logs);
+        let found = logs.clone();
         let (tree, zab) = (disk::recover(self.snapshot(n), &mut logs), self.zab_config(n));
         let (records, clock) = (disk::records(&logs), self.clock(n));
+        if self.bug == Some(FileBug::TornTailKept) {
+            logs = found;
+        }
         let recent = records.iter().rev().take(RECENT).rev().map(|(zxid, payload)| (*zxid, payload.as_slice().into())).collect();
         let node = &mut self.nodes[n];
         let stored = Stored {
@@ -240,6 +262,10 @@ impl Cluster {
         let node = &mut self.nodes[n];
         let Some(world) = node.world.take() else { return };
         node.files.logs = world.left_by_crash(survives);
+        if self.bug == Some(FileBug::NameNotFlushed) && self.pace.prng.chance(1, 2) {
+            node.files.logs.pop_last();
+        }
+        node.files.purge();
         // What was being done is done or not.
         let begun = node.work.pop_front().filter(|_| self.pace.prng.chance(1, 2));
         match begun.map(|(_, work)| work) {

@@ -81,7 +81,7 @@ impl Client {
         if r.stories[story].questions.is_empty() && !self.watches.is_empty() && prng.chance(1, 2) {
             return self.set_watches(t, r, story, (node, index));
         }
-        let waiting = r.stories[story].questions.iter().rev().take_while(|q| q.answered.is_none()).count();
+        let waiting = r.stories[story].questions.len() - r.stories[story].answers;
         match prng.below(40) {
             0 if !self.is_quiet => self.walk_away(t, r, prng),
             _ if waiting >= ASKED_MAX => {}
@@ -93,7 +93,7 @@ impl Client {
 
     /// Everything it has asked is answered.
     pub fn is_answered(&self, r: &Records) -> bool {
-        self.at.as_ref().and_then(|place| place.story).is_some_and(|story| r.stories[story].questions.iter().all(|q| q.answered.is_some()))
+        self.at.as_ref().and_then(|place| place.story).is_some_and(|story| r.stories[story].questions.len() == r.stories[story].answers)
     }
 
     fn lost(&mut self) {
@@ -158,7 +158,14 @@ impl Client {
                 Frame::Connected(response) => {
                     place.story = Some(r.stories.len());
                     let session = response.session;
-                    r.stories.push(Story { client: self.me, session, since: self.seen, questions: Vec::new(), told: Vec::new() });
+                    r.stories.push(Story {
+                        client: self.me,
+                        session,
+                        since: self.seen,
+                        questions: Vec::new(),
+                        answers: 0,
+                        told: Vec::new(),
+                    });
                     self.session = Some(response);
                 }
                 Frame::Event { zxid, kind, path } => {
@@ -168,7 +175,8 @@ impl Client {
                 }
                 Frame::Reply { xid, zxid, err, body } => {
                     let story = &mut r.stories[place.story.expect("connected")];
-                    let question = story.questions.iter_mut().find(|q| q.answered.is_none()).expect("an answer to a question");
+                    let question = story.questions.get_mut(story.answers).expect("an answer to a question");
+                    story.answers += 1;
                     question.answered = Some(t.c.now);
                     match &question.asked {
                         Asked::Write => self.written += u64::from(err == 0),

@@ -52,6 +52,8 @@ pub struct Story {
     /// The newest zxid its client had seen before.
     pub since: i64,
     pub questions: Vec<Question>,
+    /// So many of them are answered.
+    pub answers: usize,
     pub told: Vec<Told>,
 }
 

@@ -12,7 +12,7 @@ pub mod timed;
 use crate::driver::{Setup, TIMEOUT_MS};
 use crate::totals::{Counts, Outcome};
 use client::{Client, Records};
-use cluster::{Cluster, Files};
+use cluster::{Cluster, FileBug, Files};
 use history::History;
 use std::collections::BTreeSet;
 use timed::Timed;
@@ -65,6 +65,13 @@ impl Faults {
     }
 }
 
+#[cfg(feature = "planted-bugs")]
+fn plant(bug: Option<MemberBug>, setup: &mut Setup) {
+    setup.tree.forgets_an_ephemeral = bug == Some(MemberBug::ForgottenEphemeral);
+}
+#[cfg(not(feature = "planted-bugs"))]
+fn plant(_: Option<MemberBug>, _: &mut Setup) {}
+
 /// Something that is going to happen.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
@@ -94,9 +101,23 @@ struct Run {
     printed: usize,
 }
 
+/// What is wrong on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(not(feature = "planted-bugs"), allow(dead_code))]
+pub enum MemberBug {
+    Files(FileBug),
+    /// L9: a session ends, and one of its ephemerals stays.
+    ForgottenEphemeral,
+}
+
 /// One seed.
 pub fn run(seed: u64, prints: bool) -> Outcome {
-    let mut run = Run::new(seed, prints);
+    run_with(seed, None, prints)
+}
+
+/// The same, with something wrong.
+pub fn run_with(seed: u64, bug: Option<MemberBug>, prints: bool) -> Outcome {
+    let mut run = Run::new(seed, bug, prints);
     run.begin();
     let end = run.t.c.now.plus_ms(CHAOS_MS);
     run.go_on(end);
@@ -108,14 +129,16 @@ pub fn run(seed: u64, prints: bool) -> Outcome {
 }
 
 impl Run {
-    fn new(seed: u64, prints: bool) -> Run {
+    fn new(seed: u64, bug: Option<MemberBug>, prints: bool) -> Run {
         let mut prng = Prng::new(seed ^ 0x3E3B_E125);
         let (voters, observers) = [(3, 0), (3, 0), (3, 1), (5, 0), (5, 1), (2, 0)][prng.below(6) as usize];
         let mut setup = Setup { shards: 1 + prng.below(2) as usize, ..Setup::default() };
         setup.replica.seed = seed;
         setup.replica.snap_count = 30 + prng.below(400);
         setup.replica.log.segment_bytes = 4096 << prng.below(6);
+        plant(bug, &mut setup);
         let mut c = Cluster::new(setup, voters, observers);
+        c.bug = bug.and_then(|bug| if let MemberBug::Files(bug) = bug { Some(bug) } else { None });
         let mut sometimes = |one_in: u64, max: u64| if prng.chance(1, one_in) { 1 + prng.below(max) } else { 0 };
         c.pace.packet_us = 300 + sometimes(2, 20_000) + sometimes(6, 150_000);
         c.pace.file_us = 500 + sometimes(2, 20_000) + sometimes(6, 500_000);

@@ -16,6 +16,8 @@ pub struct Timed {
     pub flush_failures: u64,
     paused: BTreeMap<usize, Instant>,
     flushes: BTreeMap<usize, Instant>,
+    /// When each server wants to be called, as of the last time something happened to it.
+    timers: Vec<Instant>,
     /// Servers with something to do now.
     touched: BTreeSet<usize>,
     /// Servers whose disk has failed.
@@ -27,12 +29,14 @@ pub struct Timed {
     idle: usize,
 }
 
+const NEVER: Instant = Instant(u64::MAX);
 /// Nothing takes so many steps while time stands still.
 const STEPS_MAX: usize = 10_000;
 
 impl Timed {
     pub fn new(c: Cluster, seed: u64, flush_us: u64) -> Timed {
         Timed {
+            timers: vec![NEVER; c.nodes.len()],
             c,
             prng: Prng::new(seed ^ 0x71AE_D000),
             flush_us,
@@ -51,8 +55,8 @@ impl Timed {
     pub fn runs(&self, n: usize) -> bool {
         self.c.nodes[n].world.is_some() && !self.paused.contains_key(&n)
     }
-    fn running(&self) -> Vec<usize> {
-        (0..self.c.nodes.len()).filter(|n| self.runs(*n)).collect()
+    fn running(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.c.nodes.len()).filter(|n| self.runs(*n))
     }
     pub fn pause(&mut self, n: usize, ms: u64) {
         if self.c.nodes[n].world.is_some() {
@@ -75,7 +79,8 @@ impl Timed {
         self.flushes.remove(&n);
         let prng = &mut self.prng;
         self.c.crash(n, |unflushed| if prng.chance(1, 2) { 0 } else { prng.below(unflushed as u64 + 1) as usize });
-        self.touched.extend(self.running());
+        self.touched.extend(0..self.c.nodes.len());
+        self.touched.remove(&n);
     }
     /// Something was given to this server.
     pub fn touch(&mut self, n: usize) {
@@ -109,7 +114,6 @@ impl Timed {
     fn why(&self) -> String {
         let timers: Vec<_> = self
             .running()
-            .into_iter()
             .filter_map(|n| Some((n, self.c.nodes[n].world.as_ref()?)))
             .map(|(n, w)| (n, self.c.clock(n), w.replica.poll_timeout(), w.shards[0].shard.poll_timeout()))
             .collect();
@@ -122,14 +126,10 @@ impl Timed {
             return self.c.now;
         }
         let c = &self.c;
-        let mut due = Instant(u64::MAX);
+        let mut due = NEVER;
         for n in self.running() {
-            let Some(world) = &c.nodes[n].world else { continue };
-            let timers = world.shards.iter().filter_map(|s| s.shard.poll_timeout()).chain(world.replica.poll_timeout());
-            // A deadline may be the last moment at which something is still in time.
-            let timer = timers.min().map(|at| c.when(n, at).max(Instant(c.now.0 + 1_000)));
             let file = c.nodes[n].work.front().map(|(at, _)| *at);
-            due = [timer, file, self.flushes.get(&n).copied()].into_iter().flatten().fold(due, Instant::min);
+            due = [Some(self.timers[n]), file, self.flushes.get(&n).copied()].into_iter().flatten().fold(due, Instant::min);
         }
         for ((n, _), link) in &c.links {
             let admits = || !link.installing && self.runs(*n) && c.admits(*n);
@@ -145,9 +145,11 @@ impl Timed {
     }
 
     fn set_clocks(&mut self) {
-        for n in self.running() {
-            let now = self.c.clock(n);
-            self.c.world(n).now = now;
+        for n in 0..self.c.nodes.len() {
+            if self.runs(n) {
+                let now = self.c.clock(n);
+                self.c.world(n).now = now;
+            }
         }
     }
 
@@ -179,12 +181,12 @@ impl Timed {
 
     fn clocks_and_disks(&mut self) {
         let now = self.c.now;
-        for n in self.running() {
-            let clock = self.c.clock(n);
-            let world = self.c.world(n);
-            let timers = world.shards.iter().filter_map(|s| s.shard.poll_timeout()).chain(world.replica.poll_timeout());
-            if timers.min().is_some_and(|at| at <= clock) {
-                world.timers();
+        for n in 0..self.c.nodes.len() {
+            if !self.runs(n) {
+                continue;
+            }
+            if self.timers[n] <= now {
+                self.c.world(n).timers();
                 self.touched.insert(n);
             }
             while let Some((_, work)) = self.c.nodes[n].work.pop_front_if(|(due, _)| *due <= now) {
@@ -242,7 +244,11 @@ impl Timed {
         self.trace = (self.trace ^ self.c.now.0 ^ n as u64).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(17);
         let world = self.c.world(n);
         world.taken.clear();
-        if world.disk.has_work() && !self.flushes.contains_key(&n) {
+        let timer = world.shards.iter().filter_map(|s| s.shard.poll_timeout()).chain(world.replica.poll_timeout()).min();
+        let is_busy = world.disk.has_work();
+        // A deadline may be the last moment at which something is still in time, hence later than now.
+        self.timers[n] = timer.map_or(NEVER, |at| self.c.when(n, at).max(Instant(self.c.now.0 + 1_000)));
+        if is_busy && !self.flushes.contains_key(&n) {
             let due = Instant(self.c.now.0 + self.prng.below(self.flush_us * 1000 + 1));
             self.flushes.insert(n, due);
         }
