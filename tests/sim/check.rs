@@ -60,6 +60,11 @@ impl Checker {
     pub fn membership(&self, first: &Membership) -> Membership {
         self.membership.clone().unwrap_or_else(|| first.clone())
     }
+    /// The last of these that is committed.
+    pub fn last_in(&self, history: &[Entry]) -> Zxid {
+        let is_committed = |zxid: &Zxid| self.committed.binary_search_by_key(zxid, |(at, _)| *at).is_ok();
+        history.iter().rev().map(|(zxid, _)| *zxid).find(is_committed).unwrap_or(Zxid::ZERO)
+    }
     /// Epochs that had a leader.
     pub fn epochs(&self) -> usize {
         self.leaders.len()

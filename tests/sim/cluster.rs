@@ -317,12 +317,18 @@ impl World {
         let Some(server) = self.servers.get_mut(&id) else { return };
         let Some(running) = server.running.take() else { return };
         let pending: Vec<Work> = running.work.into_iter().collect();
+        let kept = self.checker.last_in(&server.platter.history);
+        // An image or a cut that was asked for may have come to its end.
+        let ends = pending.iter().filter_map(Work::end).collect::<Vec<_>>();
         server.platter.crash(&pending, &running.memory, &mut self.prng, self.conditions.shell_bug);
         let links: Vec<(u64, usize)> =
             self.network.by_end.iter().filter(|((life, _), _)| *life == running.life).map(|(_, at)| *at).collect();
         for (link, way) in links {
             self.close_end(link, way, silently);
         }
+        let platter = &self.servers[&id].platter;
+        let is_kept = kept == Zxid::ZERO || platter.has(kept) || ends.contains(&platter.last());
+        assert!(is_kept, "a crash of {id:?} has lost {kept}, which is committed (P3, L5)");
         self.check_disks();
     }
     /// Something was done to it.

@@ -30,6 +30,16 @@ pub enum Work {
     Install(Zxid, Vec<Entry>),
 }
 
+impl Work {
+    /// Where the history ends with it, if that is for it to say.
+    pub fn end(&self) -> Option<Zxid> {
+        match self {
+            Work::Truncate(zxid) | Work::Install(zxid, _) => Some(*zxid),
+            Work::Flush(_) | Work::Epoch(..) | Work::Config(..) => None,
+        }
+    }
+}
+
 /// What a shell may do wrong with its disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ShellBug {
