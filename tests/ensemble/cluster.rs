@@ -126,14 +126,16 @@ impl Cluster {
     pub fn start_with(&mut self, n: usize, mut setup: Setup) {
         let mut logs = std::mem::take(&mut self.nodes[n].logs);
         let (tree, zab) = (disk::recover(self.snapshot(n), &mut logs), self.zab_config(n));
-        let records = disk::records(&logs);
+        let snapshot = self.nodes[n].image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
+        // Not what is older than the snapshot: an image that came from a leader may have taken the place of it.
+        let records: Vec<_> = disk::records(&logs).into_iter().filter(|(zxid, _)| *zxid > snapshot).collect();
         let recent = records.iter().rev().take(RECENT).rev().map(|(zxid, payload)| (*zxid, payload.as_slice().into())).collect();
         let node = &mut self.nodes[n];
         let stored = Stored {
             accepted_epoch: node.accepted_epoch,
             current_epoch: node.current_epoch,
             last_logged: tree.head_zxid(),
-            snapshot: node.image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid),
+            snapshot,
             recent,
         };
         setup.replica.server_id = peer(n).0;

@@ -6,9 +6,9 @@ use crate::admin::version;
 use crate::base::{SessionId, WallTime, Zxid};
 use crate::metrics::ReplicaMetrics;
 use crate::replica::report::{LearnerCounts, MemberReport, ProposalBytes, ReplicaReport, ServerState};
-use crate::zab::Membership;
 use crate::shard::{ConnReport, ShardReport};
 use crate::tree::TreeCounts;
+use crate::zab::Membership;
 
 const ALICE: SessionId = SessionId(0x0100_0024_5f1c_0000);
 const BOB: SessionId = SessionId(0x0100_0024_5f1c_0001);
@@ -332,11 +332,7 @@ fn only_exact_lower_case_words_are_words() {
 /// The same server as a member of an ensemble.
 fn member(state: ServerState, is_serving: bool) -> AdminView {
     let mut view = view();
-    view.facts.member = Some(MemberFacts {
-        server_id: 3,
-        init_limit: 10,
-        sync_limit: 5,
-    });
+    view.facts.member = Some(MemberFacts { server_id: 3, init_limit: 10, sync_limit: 5 });
     view.serving = is_serving;
     let membership = Membership::parse("server.3=a:2888:3888:participant\nversion=0").expect("valid");
     view.replica.member = Some(MemberReport {
