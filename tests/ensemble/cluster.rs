@@ -215,7 +215,10 @@ impl Cluster {
         let mut logs = std::mem::take(&mut self.nodes[n].files.logs);
         let found = logs.clone();
         let (tree, zab) = (disk::recover(self.snapshot(n), &mut logs), self.zab_config(n));
-        let (records, clock) = (disk::records(&logs), self.clock(n));
+        let clock = self.clock(n);
+        let snapshot = self.nodes[n].files.image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
+        // Not what is older than the snapshot: an image that came from a leader may have taken the place of it.
+        let records: Vec<_> = disk::records(&logs).into_iter().filter(|(zxid, _)| *zxid > snapshot).collect();
         if self.bug == Some(FileBug::TornTailKept) {
             logs = found;
         }
@@ -225,7 +228,7 @@ impl Cluster {
             accepted_epoch: node.files.accepted_epoch,
             current_epoch: node.files.current_epoch,
             last_logged: tree.head_zxid(),
-            snapshot: node.files.image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid),
+            snapshot,
             recent,
         };
         setup.replica.server_id = peer(n).0;
