@@ -294,6 +294,83 @@ fn an_observer_serves_clients_and_votes_for_nobody() {
     cluster.shows(4, "/observed");
 }
 
+/// The observer learns from a follower, and from the next one when that is gone.
+#[test]
+fn an_observer_learns_from_followers_that_are_its_masters() {
+    let mut cluster = Cluster::prepare(4, &["4lw.commands.whitelist=*"]);
+    (cluster.observers, cluster.is_spread) = (vec![4], true);
+    cluster.settings.push(format!("observerMasterPort={}", support::ports::free_port()));
+    (1..=4).for_each(|id| cluster.run(id));
+    let leader = cluster.settled(&[1, 2, 3, 4]);
+    let master = |cluster: &Cluster| {
+        let said = cluster.word(4, "mntr");
+        said.lines().find_map(|l| l.strip_prefix("zk_observer_master_id\t")).and_then(|id| id.parse::<usize>().ok())
+    };
+    let first = master(&cluster).expect("it observes");
+    assert_ne!(first, leader);
+    assert!(cluster.word(first, "mntr").contains("zk_synced_observers\t1"), "{}", cluster.word(first, "mntr"));
+    let mut client = cluster.client(4);
+    assert_eq!(client.create("/observed", b"", 1).err, 0);
+    (1..=3).for_each(|id| cluster.shows(id, "/observed"));
+    cluster.kill(first);
+    let rest = [leader, 6 - leader - first];
+    wait_until("another master", || cluster.mode(4).is_some() && master(&cluster) == Some(rest[1]));
+    let mut client = RawClient::attach(cluster.address(4), client.session, client.password, 30_000).expect("it goes on");
+    assert_eq!(client.get("/observed", false).err, 0);
+    assert_eq!(client.create("/again", b"", 0).err, 0);
+    cluster.run(first);
+    cluster.settled(&[1, 2, 3, 4]);
+    cluster.shows(first, "/again");
+}
+
+/// All but one have lost their disks: with markers that vouch for them the one goes on with its data, and without them it does not.
+#[test]
+fn an_ensemble_is_restored_from_the_data_of_one_member() {
+    let mut cluster = Cluster::start(3, &[]);
+    let kept = cluster.settled(&[1, 2, 3]);
+    assert_eq!(cluster.client(kept).create("/kept", b"", 0).err, 0);
+    (1..=3).for_each(|id| cluster.kill(id));
+    for id in others(kept) {
+        std::fs::remove_dir_all(cluster.data_dir(id).join("version-2")).expect("removed");
+        std::fs::write(cluster.data_dir(id).join("initialize"), b"").expect("written");
+    }
+    cluster.run(kept);
+    others(kept).into_iter().for_each(|id| cluster.run(id));
+    assert_eq!(cluster.settled(&[1, 2, 3]), kept);
+    (1..=3).for_each(|id| cluster.shows(id, "/kept"));
+    for id in others(kept) {
+        assert!(!cluster.data_dir(id).join("initialize").exists(), "it holds for one start");
+    }
+}
+
+/// A leader that was restarted has little in memory: who was away longer is sent records from its log.
+#[test]
+fn a_member_that_was_away_for_long_is_fed_from_the_log() {
+    let mut cluster = Cluster::start(3, &["snapCount=300", "snapshotSizeFactor=1000", "preAllocSize=256"]);
+    let leader = cluster.settled(&[1, 2, 3]);
+    let late = others(leader)[0];
+    assert_eq!(cluster.client(leader).create("/first", b"", 0).err, 0);
+    cluster.shows(late, "/first");
+    cluster.kill(late);
+    let mut client = cluster.client(leader);
+    for n in 0..1_500 {
+        assert_eq!(client.create(&format!("/n-{n}"), &[b'x'; 2_000], 0).err, 0);
+    }
+    let rest = [leader, 6 - leader - late];
+    rest.into_iter().for_each(|id| cluster.kill(id));
+    rest.into_iter().for_each(|id| cluster.run(id));
+    cluster.settled(&rest);
+    cluster.run(late);
+    cluster.settled(&[1, 2, 3]);
+    cluster.shows(late, "/n-1499");
+    let log = cluster.log(late);
+    assert!(!log.contains("the leader's image"), "{log}");
+    let mut client = cluster.client(late);
+    for n in 0..1_500 {
+        assert_eq!(client.get(&format!("/n-{n}"), false).err, 0, "/n-{n}");
+    }
+}
+
 #[test]
 fn a_taken_election_port_ends_the_start_with_zookeepers_exit_code() {
     let mut cluster = Cluster::prepare(3, &["electionPortBindRetry=1"]);

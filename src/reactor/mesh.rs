@@ -60,8 +60,10 @@ pub enum ToReplicaTask {
         /// False: failed; a warning was logged.
         ok: bool,
     },
-    /// A leader's image is in its temporary file, and this is the tree in it; or why not.
-    ImageReceived(Result<Box<Tree>, String>),
+    /// A leader's image of this zxid is in its temporary file, or why not.
+    ImageReceived(Result<Zxid, String>),
+    /// The tree in it, or why it cannot be loaded.
+    ImageLoaded(Result<Box<Tree>, String>),
     /// That image has the name by which recovery finds it.
     ImageInstalled,
     /// The tree as the log has it now that it was cut.

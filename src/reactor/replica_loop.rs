@@ -9,14 +9,14 @@
 //! 5. A failed flush or a broken invariant ends the process (rules D1, L12); nothing is retried.
 
 use crate::base::limits::SHARD_LAG_MS_MAX;
-use crate::base::{Instant, ShardId};
+use crate::base::{Instant, ShardId, Zxid};
 use crate::handoff::{Batch, Publisher, ToReplica, notify};
 use crate::metrics::ReplicaMetrics;
 use crate::reactor::clock::{self, Alarm};
 use crate::reactor::disk_io::{LogFiles, Snapshots};
 use crate::reactor::lag::LagWatch;
 use crate::reactor::mesh::{Mesh, Report, ToReplicaTask, ToShard};
-use crate::reactor::peer_io::PeerIo;
+use crate::reactor::peer_io::{LogAsk, PeerIo};
 use crate::reactor::way::Way;
 use crate::replica::{Input, Output, Replica};
 use crate::storage::log::LogAction;
@@ -56,6 +56,8 @@ struct State {
     peers: Option<PeerIo>,
     lag: LagWatch,
     metrics: ReplicaMetrics,
+    /// Tells the shards of the newest tree and drops the one before, when that is done for older ones.
+    replacing: Option<glommio::Task<()>>,
     /// The shard whose queue is looked at first; moves on, so that none is favoured.
     first: usize,
     messages: Vec<ToReplica>,
@@ -81,6 +83,7 @@ impl ReplicaLoop {
             peers,
             lag: LagWatch::new(mesh.shards.len(), clock::now()),
             metrics: ReplicaMetrics::default(),
+            replacing: None,
             first: 0,
             messages: Vec::with_capacity(MESSAGES_PER_TURN),
             control: Vec::with_capacity(CONTROL_PER_TURN),
@@ -114,6 +117,10 @@ impl ReplicaLoop {
         let peers = self.state.borrow_mut().peers.take();
         if let Some(peers) = peers {
             peers.stop().await;
+        }
+        let replacing = self.state.borrow_mut().replacing.take();
+        if let Some(told) = replacing {
+            told.await;
         }
         for shard in 0..self.mesh.shards.len() {
             while self.mesh.tell(shard, ToShard::Stop).is_err() {
@@ -198,7 +205,8 @@ impl ReplicaLoop {
                     state.log.segment_taken(file, *segment);
                     continue;
                 }
-                ToReplicaTask::ImageReceived(Ok(tree)) => Input::SnapshotReceived(tree),
+                ToReplicaTask::ImageReceived(Ok(zxid)) => Input::SnapshotReceived(zxid),
+                ToReplicaTask::ImageLoaded(loaded) => Input::SnapshotLoaded(loaded),
                 ToReplicaTask::ImageReceived(Err(why)) => Input::Peer(zab::Input::SnapshotFailed(why)),
                 ToReplicaTask::ImageInstalled => Input::SnapshotInstalled,
                 ToReplicaTask::TreeLoaded(tree) => Input::TreeLoaded(tree),
@@ -209,7 +217,8 @@ impl ReplicaLoop {
                     continue;
                 }
             };
-            let image_done = matches!(input, Input::SnapshotInstalled | Input::Peer(zab::Input::SnapshotFailed(_)));
+            let image_done =
+                matches!(input, Input::SnapshotInstalled | Input::SnapshotLoaded(Err(_)) | Input::Peer(zab::Input::SnapshotFailed(_)));
             state.replica.handle(now, clock::wall(), input);
             if image_done && let Some(peers) = &state.peers {
                 peers.image_done();
@@ -287,6 +296,7 @@ impl ReplicaLoop {
                 Output::Fatal(message) => super::fatal(&message),
                 Output::Stopped => state.stopped = true,
                 Output::TreeReplaced { generation, old } => self.replace_tree(state, generation, old),
+                Output::LoadSnapshot { zxid } => load_image(state, zxid),
                 output => match &state.peers {
                     Some(peers) => tell_peers(peers, output),
                     None => super::fatal("a server that stands alone was told to speak to others"),
@@ -295,12 +305,16 @@ impl ReplicaLoop {
         }
     }
 
-    /// Gives every shard a reader of the tree that has taken the place of `old`.
+    /// Gives every shard a reader of the tree that has taken the place of `old`: one tree after the other, whatever inboxes are full.
     fn replace_tree(&self, state: &mut State, generation: u64, old: Box<Tree>) {
         let readers: Vec<_> = (0..self.mesh.shards.len()).map(|_| Box::new(state.replica.tree_mut().reader())).collect();
         let mesh = self.mesh.clone();
+        let (before, queue) = (state.replacing.take(), glommio::executor().current_task_queue());
         let told = super::spawn_into(
             async move {
+                if let Some(before) = before {
+                    before.await;
+                }
                 for (shard, reader) in readers.into_iter().enumerate() {
                     let mut order = ToShard::ReplaceTree(generation, reader);
                     while let Err(back) = mesh.tell(shard, order) {
@@ -308,15 +322,30 @@ impl ReplicaLoop {
                         glommio::timer::sleep(Duration::from_millis(1)).await;
                     }
                 }
-                // Large, and still read by shards that have not got the order: it is dropped by a thread.
+                // Large, and still read by shards that have not looked at the order: it is dropped by a thread.
                 if let Err(e) = super::on_thread("zoo-old-tree", move || drop(old)).await {
                     tracing::debug!("the old tree was dropped here: {e}");
                 }
             },
-            glommio::executor().current_task_queue(),
+            queue,
         );
-        told.detach();
+        state.replacing = Some(told);
     }
+}
+
+/// Loads a received image when the trees before it are gone.
+fn load_image(state: &mut State, zxid: Zxid) {
+    let Some(load) = state.peers.as_ref().map(|peers| peers.image_loader(zxid)) else {
+        super::fatal("a server that stands alone was told to load an image");
+    };
+    let before = state.replacing.take();
+    let loading = async move {
+        if let Some(before) = before {
+            before.await;
+        }
+        load();
+    };
+    state.replacing = Some(super::spawn_into(loading, glommio::executor().current_task_queue()));
 }
 
 /// Orders that concern other servers.
@@ -324,10 +353,17 @@ fn tell_peers(peers: &PeerIo, output: Output) {
     match output {
         Output::Peer(order) => peers.perform(order),
         Output::SendSnapshot { link, image } => peers.send_image(link, image),
+        Output::ReadLog { link, from, upto, first, newest } => peers.read_log(link, LogAsk { from, upto, first, newest }),
         Output::ReceiveSnapshot { link, zxid } => peers.receive_image(link, zxid),
         Output::InstallSnapshot { zxid } => peers.install_image(zxid),
         Output::LoadTree { zxid } => peers.load_tree(zxid),
-        Output::Log(_) | Output::Publish(_) | Output::Snapshot(_) | Output::Fatal(_) | Output::Stopped | Output::TreeReplaced { .. } => {
+        Output::Log(_)
+        | Output::Publish(_)
+        | Output::Snapshot(_)
+        | Output::Fatal(_)
+        | Output::Stopped
+        | Output::TreeReplaced { .. }
+        | Output::LoadSnapshot { .. } => {
             unreachable!("carried out by the replica's own task")
         }
     }

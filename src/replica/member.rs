@@ -58,7 +58,11 @@ enum Change {
     Truncating(Zxid),
     /// The log is being cut; then the tree is read again from the disk.
     Reloading(Zxid),
-    /// An image has come: the log is being cut, then the image takes the place of the snapshot, then of the tree.
+    /// An image has come and is being loaded; the tree it replaces is gone.
+    Loading,
+    /// It cannot be loaded, for this reason: the tree is read again from the disk, which is what it was.
+    Restoring(String),
+    /// The log is being cut, then the image takes the place of the snapshot, then of the tree.
     Installing(Box<Tree>),
 }
 
@@ -151,8 +155,12 @@ impl Replica {
                 member.images.retain(|image| image.link != link);
                 member.outbox.push_back(Output::Peer(order));
             }
-            Order::Notify { .. } | Order::Connect { .. } | Order::WriteConfig { .. } | Order::Note(_) => {
+            Order::Notify { .. } | Order::Connect { .. } | Order::ConnectToMaster { .. } | Order::WriteConfig { .. } | Order::Note(_) => {
                 member.outbox.push_back(Output::Peer(order));
+            }
+            Order::ReadLog { link, from, upto, first } => {
+                let newest = self.log.newest();
+                member.outbox.push_back(Output::ReadLog { link, from, upto, first, newest });
             }
             Order::WriteEpoch { file, epoch, .. } => {
                 self.log.raise_epochs(file.of(epoch));
@@ -295,13 +303,32 @@ impl Replica {
         self.log.cut(zxid);
     }
 
-    /// An image has come, whole and durable under a temporary name.
-    pub(super) fn snapshot_received(&mut self, tree: Box<Tree>) {
+    /// An image has come, whole and durable under a temporary name. Nobody is served: the tree makes way before the new one is loaded, so that
+    /// memory has to hold one of them only.
+    pub(super) fn snapshot_received(&mut self, zxid: Zxid) {
         let Some(member) = &mut self.member else { return };
-        assert!(member.change.is_none(), "one change of history at a time");
-        let zxid = tree.applied();
-        member.change = Some(Change::Installing(tree));
-        self.log.cut(zxid);
+        assert!(member.change.is_none() && member.role == Role::Looking, "one change of history at a time, while nobody is served");
+        member.change = Some(Change::Loading);
+        self.replace_tree(self.tree.emptied());
+        if let Some(member) = &mut self.member {
+            member.outbox.push_back(Output::LoadSnapshot { zxid });
+        }
+    }
+
+    /// The image's tree; or it is none, and everything on the disk is what it was (L5).
+    pub(super) fn snapshot_loaded(&mut self, loaded: Result<Box<Tree>, String>) {
+        let Some(member) = &mut self.member else { return };
+        assert!(matches!(member.change, Some(Change::Loading)), "a tree was loaded that was not asked for");
+        match loaded {
+            Ok(tree) => {
+                self.log.cut(tree.applied());
+                member.change = Some(Change::Installing(tree));
+            }
+            Err(why) => {
+                member.change = Some(Change::Restoring(format!("it cannot be loaded: {why}")));
+                member.outbox.push_back(Output::LoadTree { zxid: self.log.durable_zxid() });
+            }
+        }
     }
 
     /// The log holds nothing above the zxid of its cut any more.
@@ -318,19 +345,23 @@ impl Replica {
             }
             Some(Change::Reloading(zxid)) => member.outbox.push_back(Output::LoadTree { zxid: *zxid }),
             Some(Change::Installing(tree)) => member.outbox.push_back(Output::InstallSnapshot { zxid: tree.applied() }),
-            None => {}
+            Some(Change::Loading | Change::Restoring(_)) | None => {}
         }
     }
 
-    /// The tree as the disk has it after a cut.
+    /// The tree as the disk has it, after a cut or instead of an image.
     pub(super) fn tree_loaded(&mut self, now: Instant, tree: Box<Tree>) {
-        let Some(Change::Reloading(zxid)) = self.member.as_mut().and_then(|m| m.change.take()) else { return };
+        let (zxid, input) = match self.member.as_mut().and_then(|m| m.change.take()) {
+            Some(Change::Reloading(zxid)) => (zxid, zab::Input::Truncated(zxid)),
+            Some(Change::Restoring(why)) => (self.log.durable_zxid(), zab::Input::SnapshotFailed(why)),
+            _ => return,
+        };
         if tree.head_zxid() != zxid {
             self.fatal = Some(format!("told to go back to {zxid}, but the disk holds a history up to {}", tree.head_zxid()));
             return;
         }
         self.replace_tree(*tree);
-        self.peer(now, zab::Input::Truncated(zxid));
+        self.peer(now, input);
     }
 
     /// The image has the name of a snapshot now.

@@ -89,9 +89,11 @@ pub enum Input {
     MarkSynced,
     /// `LogAction::Cut` is done.
     LogCut,
-    /// Answer to `Output::ReceiveSnapshot`: the file is whole, verified and durable under its temporary name, and this is its tree. (It could
+    /// Answer to `Output::ReceiveSnapshot`: the file of this zxid is whole and durable under its temporary name. (It could
     /// not be had: `Peer` with `SnapshotFailed`.)
-    SnapshotReceived(Box<Tree>),
+    SnapshotReceived(Zxid),
+    /// Answer to `Output::LoadSnapshot`: the tree in that file; or why it cannot be loaded.
+    SnapshotLoaded(Result<Box<Tree>, String>),
     /// Answer to `Output::InstallSnapshot`.
     SnapshotInstalled,
     /// Answer to `Output::LoadTree`.
@@ -120,11 +122,29 @@ pub enum Output {
         /// What.
         image: Image,
     },
-    /// Receive the image that follows on the link into a file under a temporary name, verify and flush it, load it off the reactor.
+    /// Read this server's log for a learner (`zab::Output::ReadLog`); report `LogRead` by `Input::Peer`.
+    ReadLog {
+        /// For whom.
+        link: LinkId,
+        /// The first zxid wanted.
+        from: Zxid,
+        /// The last one.
+        upto: Zxid,
+        /// The first order for this link: refused where the log costs more than an image.
+        first: bool,
+        /// The log that is being written: its name, now or soon, and how much of it is durable.
+        newest: Option<(Zxid, u64)>,
+    },
+    /// Receive the image that follows on the link into a file under a temporary name, and flush it.
     ReceiveSnapshot {
         /// Where it comes from.
         link: LinkId,
         /// What it is as of.
+        zxid: Zxid,
+    },
+    /// Load the tree from the received file, off the reactor, when the trees replaced before are gone: two would need twice the memory.
+    LoadSnapshot {
+        /// The image's zxid.
         zxid: Zxid,
     },
     /// The log holds nothing above its zxid any more and is closed: give the received file its name, durably; a failure stops the process.
@@ -132,8 +152,8 @@ pub enum Output {
         /// The image's zxid.
         zxid: Zxid,
     },
-    /// The log has been cut to this zxid, below what the tree has applied: read snapshot and logs of the directory again, off the reactor
-    /// (spares and locks are in use); a failure stops the process.
+    /// The log ends at this zxid, having been cut below what the tree has applied, or the tree has made way for an image that is none: read snapshot and
+    /// logs of the directory again, off the reactor (spares and locks are in use); a failure stops the process.
     LoadTree {
         /// Where the history on disk ends.
         zxid: Zxid,
@@ -241,7 +261,8 @@ impl Replica {
             Input::Peer(input) => self.peer(now, input),
             Input::MarkSynced => self.mark_synced(),
             Input::LogCut => self.log_cut(now),
-            Input::SnapshotReceived(tree) => self.snapshot_received(tree),
+            Input::SnapshotReceived(zxid) => self.snapshot_received(zxid),
+            Input::SnapshotLoaded(loaded) => self.snapshot_loaded(loaded),
             Input::SnapshotInstalled => self.snapshot_installed(now),
             Input::TreeLoaded(tree) => self.tree_loaded(now, tree),
         }

@@ -67,7 +67,11 @@ pub struct MemberReport {
     pub forwarded: usize,
     /// Learner: sessions of its own clients.
     pub attached: usize,
-    /// Leader: who follows.
+    /// Observer: the server it learns from.
+    pub observer_master: Option<PeerId>,
+    /// A follower that feeds observers.
+    pub feeds_observers: bool,
+    /// Leader, or a follower that feeds observers: who learns from it.
     pub learners: LearnerCounts,
     /// Leader: bytes of the proposals of this run.
     pub proposal_bytes: Option<ProposalBytes>,
@@ -185,6 +189,8 @@ impl Replica {
             forwarded: member.learner.outstanding(),
             attached: member.learner.attached(),
             learners: zab.learner_counts(),
+            observer_master: member.zab.observer_master(),
+            feeds_observers: member.zab.feeds_observers(),
             proposal_bytes: member.proposal_bytes,
         })
     }

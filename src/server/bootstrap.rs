@@ -239,7 +239,7 @@ fn assemble(
         .collect();
     let file_id = file_id().map_err(|error| StartError::System { what: "no random numbers", error })?;
     let log_config = config.log(file_id, epochs, recovered.mark);
-    let log = open_log(config, log_config.segment_bytes, mesh)?;
+    let log = open_log(config, files, log_config.segment_bytes, mesh)?;
     let (settings, now, wall) = (config.replica(seed(), log_config), clock::now(), clock::wall());
     let replica = match (config.zab(seed()), stored) {
         (Some(zab), Some(stored)) => Replica::member(settings, tree, zab, stored, now, wall),
@@ -267,7 +267,7 @@ fn assemble(
     })
 }
 
-fn open_log(config: &ServerConfig, segment_bytes: u64, mesh: &Mesh) -> Result<Disk, StartError> {
+fn open_log(config: &ServerConfig, files: &SnapshotFiles, segment_bytes: u64, mesh: &Mesh) -> Result<Disk, StartError> {
     let failed = |what| move |error| StartError::System { what, error };
     let dir = config.storage.log_version_dir();
     // Where nothing is ever flushed, what a killed process has written has to be in the page cache.
@@ -291,7 +291,8 @@ fn open_log(config: &ServerConfig, segment_bytes: u64, mesh: &Mesh) -> Result<Di
         tracing::info!("{refusal}");
     }
     let dir = config.storage.log_version_dir();
-    Ok(Disk { segments, mark, cut: Arc::new(move |above| recovery::cut_logs(&dir, above)) })
+    let files = files.clone();
+    Ok(Disk { segments, mark, cut: Arc::new(move |above| files.change(|| recovery::cut_logs(&dir, above))) })
 }
 
 /// Removes old snapshots and logs at the intervals of `autopurge.purgeInterval`, the first time at once.

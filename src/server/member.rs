@@ -5,11 +5,12 @@ use super::bootstrap::StartError;
 use super::config::dynamic::DynamicFiles;
 use super::config::{EnsembleConfig, ServerConfig};
 use super::epochs::read_epochs;
+use super::log_feed;
 use super::recovery::{self, Recovered, RecoveryError};
 use super::snapshots::SnapshotFiles;
 use crate::base::Zxid;
 use crate::reactor::accept;
-use crate::reactor::peer_io::{Bind, ConfigFiles, History, ImageStream, PeerParts, resolve_blocking};
+use crate::reactor::peer_io::{Bind, ConfigFiles, History, ImageStream, LogParts, PeerParts, resolve_blocking};
 use crate::tree::{Tree, TreeConfig};
 use crate::zab::Stored;
 use std::io;
@@ -24,11 +25,12 @@ const BIND_PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Ports {
     election: Vec<TcpListener>,
     quorum: Vec<TcpListener>,
+    observers: Vec<TcpListener>,
 }
 
 /// Binds both ports of every address of this server's line.
 pub(super) fn bind_ports(ensemble: &EnsembleConfig) -> Result<Ports, StartError> {
-    let mut ports = Ports { election: Vec::new(), quorum: Vec::new() };
+    let mut ports = Ports { election: Vec::new(), quorum: Vec::new(), observers: Vec::new() };
     for address in &ensemble.own().addresses {
         ports.election.push(
             bind(ensemble, &address.host, address.election_port).map_err(|(address, error)| StartError::Election { address, error })?,
@@ -36,6 +38,9 @@ pub(super) fn bind_ports(ensemble: &EnsembleConfig) -> Result<Ports, StartError>
         ports
             .quorum
             .push(bind(ensemble, &address.host, address.quorum_port).map_err(|(address, error)| StartError::Quorum { address, error })?);
+        if let Some(port) = ensemble.observer_master_port.filter(|_| !ensemble.is_observer()) {
+            ports.observers.push(bind(ensemble, &address.host, port).map_err(|(address, error)| StartError::Quorum { address, error })?);
+        }
     }
     Ok(ports)
 }
@@ -80,6 +85,7 @@ pub(super) fn stored(config: &ServerConfig, recovered: &mut Recovered) -> Result
         current_epoch,
         last_logged: recovered.last_zxid,
         snapshot: recovered.snapshot.unwrap_or(Zxid::ZERO),
+        emptiness: recovered.emptiness,
         recent,
     })
 }
@@ -91,7 +97,16 @@ pub(super) fn peer_parts(config: &ServerConfig, ports: Ports, files: &SnapshotFi
     let bind: Bind = Arc::new(move |host, port| bind_once(on_all, host, port));
     let bind_clients: Bind = Arc::new(move |host, port| bind_once(false, host, port));
     let configs = config_files(config).map(|files| Arc::new(files) as Arc<dyn ConfigFiles>);
-    Some(PeerParts { config: config.peer_io()?, election: ports.election, quorum: ports.quorum, history, configs, bind, bind_clients })
+    Some(PeerParts {
+        config: config.peer_io()?,
+        election: ports.election,
+        quorum: ports.quorum,
+        observers: ports.observers,
+        history,
+        configs,
+        bind,
+        bind_clients,
+    })
 }
 
 /// Where this server keeps a configuration that changes.
@@ -112,11 +127,17 @@ struct Directory {
 }
 
 impl History for Directory {
-    fn receive(&self, zxid: Zxid, image: &ImageStream) -> Result<Tree, String> {
-        self.files.receive(zxid, image, &self.tree)
+    fn receive(&self, image: &ImageStream) -> Result<(), String> {
+        self.files.receive(image)
+    }
+    fn load(&self, zxid: Zxid) -> Result<Tree, String> {
+        self.files.load_received(zxid, &self.tree)
     }
     fn install(&self, zxid: Zxid) -> io::Result<()> {
         self.files.install(zxid)
+    }
+    fn open_log(&self, from: Zxid, newest: Option<(Zxid, u64)>) -> Result<Box<dyn LogParts>, String> {
+        log_feed::open(&self.config.storage, from, newest)
     }
     fn reload(&self) -> Result<Tree, String> {
         recovery::reload(&self.config.storage, &self.tree).map_err(|e| e.to_string())

@@ -3,6 +3,7 @@
 pub mod bootstrap;
 pub mod config;
 pub mod epochs;
+mod log_feed;
 mod member;
 pub mod recovery;
 pub mod shutdown;

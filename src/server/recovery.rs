@@ -15,13 +15,13 @@ use crate::disk::{DirLock, ReadAheadFile, dir};
 use crate::record::TxnDigest;
 use crate::record::epochs::{ACCEPTED_EPOCH_FILE, CURRENT_EPOCH_FILE, Epochs, StoredEpoch};
 use crate::record::txn::decode_payload;
-use crate::storage::format::{Compression, FileKind, INITIALIZE_FILE, LOCK_FILE, MARK_FILE, SPARE_PREFIX, TEMP_PREFIX};
+use crate::storage::format::{Compression, FileKind, INITIALIZE_FILE, LOCK_FILE, MARK_FILE, SPARE_PREFIX, TEMP_PREFIX, VOUCHED_FILE};
 use crate::storage::mark::Mark;
 use crate::storage::recover::{self, Corruption, Damage, LogEnd, LogSource, ReplayError, ReplayPlan};
 use crate::storage::segment::Record;
 use crate::storage::snapshot::{SnapshotDigest, SnapshotReader};
 use crate::tree::{ImageDigest, ImageLoader, Tree, TreeConfig};
-use crate::zab::Payload;
+use crate::zab::{Emptiness, Payload};
 use std::collections::VecDeque;
 use std::fmt;
 use std::fs::{self, File};
@@ -42,6 +42,8 @@ pub struct Recovered {
     pub recent: Vec<(Zxid, Payload)>,
     /// What the epoch files say.
     pub epochs: Epochs,
+    /// What it would mean if there were nothing.
+    pub emptiness: Emptiness,
     /// What the mark beside the logs says now.
     pub mark: Option<Mark>,
     /// What an operator may want to know, one line each.
@@ -154,14 +156,26 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig, purpose: Purpose) -
     let locks = dirs.lock()?;
     dirs.sweep()?;
     let history = dirs.scan()?;
-    let trust_empty = storage.create_database || dirs.initialize_marker().exists();
+    let marked = dirs.initialize_marker().exists();
     let mut start = Start::load(&dirs, &history, config, storage, Recent::new(purpose))?;
-    if start.snapshot.is_none() && history.logs.is_empty() && !trust_empty {
+    if purpose == Purpose::Standalone && start.snapshot.is_none() && history.logs.is_empty() && !(storage.create_database || marked) {
         return Err(RecoveryError::NoDatabase(dirs.snapshots));
     }
     let end = start.replay(&dirs, &history)?;
     dirs.repair(&history, &end)?;
-    dirs.use_up_initialize_marker()?;
+    let is_empty = end.last_zxid == Zxid::ZERO && purpose != Purpose::Standalone && history.epochs.current <= StoredEpoch(0);
+    let is_vouched = dirs.vouch(is_empty, marked)?;
+    let emptiness = match (is_vouched, storage.create_database) {
+        (true, _) => Emptiness::Vouched,
+        (false, true) => Emptiness::Unexplained,
+        (false, false) => Emptiness::Distrusted,
+    };
+    if is_empty && emptiness == Emptiness::Distrusted {
+        start.notes.push(format!(
+            "there is no database and db.autocreate is off: this server takes no part in elections before another one has brought it up to date; \
+             a file named {INITIALIZE_FILE} beside version-2 says that it starts from nothing"
+        ));
+    }
     let mut tree = start.tree;
     if start.snapshot.is_none() && (purpose == Purpose::Standalone || end.last_zxid == Zxid::ZERO) {
         // A first start, or logs alone: from now on there is a snapshot to start from, for this server and for any other. A member does not
@@ -180,6 +194,7 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig, purpose: Purpose) -
         replayed: end.replayed,
         recent: start.recent.entries.into(),
         epochs: history.epochs,
+        emptiness,
         mark: end.mark,
         notes: start.notes,
         locks,
@@ -285,7 +300,20 @@ impl Dirs {
         self.marker_parent.join(INITIALIZE_FILE)
     }
 
-    /// The operator's marker holds for one start, whatever it was needed for.
+    /// The operator's marker holds for one start, whatever it was needed for; where it was needed to vouch for an empty member, that goes on
+    /// until there is a history. It lies with the history then, so that what wipes the one wipes the other.
+    fn vouch(&self, is_empty: bool, marked: bool) -> Result<bool, RecoveryError> {
+        let written = || format!("writing {VOUCHED_FILE} in {}", self.snapshots.display());
+        if !is_empty {
+            dir::remove(&self.snapshots, [VOUCHED_FILE]).map_err(io_error(written))?;
+        } else if marked {
+            let temp = format!("{TEMP_PREFIX}{VOUCHED_FILE}");
+            dir::replace_file(&self.snapshots, &temp, VOUCHED_FILE, |_| Ok::<_, io::Error>(())).map_err(io_error(written))?;
+        }
+        self.use_up_initialize_marker()?;
+        Ok(is_empty && self.snapshots.join(VOUCHED_FILE).exists())
+    }
+
     fn use_up_initialize_marker(&self) -> Result<(), RecoveryError> {
         let removed = dir::remove(&self.marker_parent, [INITIALIZE_FILE]);
         removed.map_err(io_error(|| format!("removing {}", self.initialize_marker().display())))
@@ -543,10 +571,17 @@ fn apply_record(tree: &mut Tree, digests: &mut Digests, log: Zxid, record: &Reco
 /// Logs of a real directory.
 pub struct LogDir<'a>(pub &'a Path);
 
+impl LogDir<'_> {
+    /// Where a log is.
+    pub fn path(&self, log: Zxid) -> PathBuf {
+        self.0.join(FileKind::Log(log).name())
+    }
+}
+
 impl LogSource for LogDir<'_> {
     type File = ReadAheadFile;
     fn open(&mut self, log: Zxid) -> io::Result<ReadAheadFile> {
-        ReadAheadFile::start(File::open(self.0.join(FileKind::Log(log).name()))?)
+        ReadAheadFile::start(File::open(self.path(log))?)
     }
 }
 

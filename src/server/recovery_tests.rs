@@ -112,6 +112,30 @@ fn an_empty_directory_is_refused_without_autocreate_unless_the_marker_is_there()
 }
 
 #[test]
+fn a_member_that_is_empty_counts_as_its_marker_says_until_it_has_a_history_l21() {
+    let mut f = Fixture::empty();
+    let member = |f: &Fixture| recover(&f.storage, &f.tree, Purpose::Member { recent_max: 1 }).unwrap_or_else(|e| panic!("{e}"));
+    let marker = f.dir.path().join(INITIALIZE_FILE);
+    assert_eq!(member(&f).emptiness, Emptiness::Unexplained);
+    f.storage.create_database = false;
+    let distrusted = member(&f);
+    assert_eq!((distrusted.emptiness, distrusted.notes.len()), (Emptiness::Distrusted, 1), "it starts, for others to bring it up to date");
+    drop(distrusted);
+    fs::write(&marker, b"").expect("written");
+    assert_eq!(member(&f).emptiness, Emptiness::Vouched);
+    assert!(!marker.exists());
+    assert_eq!(member(&f).emptiness, Emptiness::Vouched, "a crash before it was brought up to date changes nothing");
+    f.put(CURRENT_EPOCH_FILE, b"1");
+    assert_ne!(member(&f).emptiness, Emptiness::Vouched);
+    fs::remove_file(f.history().join(CURRENT_EPOCH_FILE)).expect("removed");
+    assert_ne!(member(&f).emptiness, Emptiness::Vouched, "what was vouched for has come to an end");
+    fs::write(&marker, b"").expect("written");
+    drop(member(&f));
+    fs::remove_dir_all(f.history()).expect("wiped");
+    assert_ne!(member(&f).emptiness, Emptiness::Vouched, "a wipe takes it away");
+}
+
+#[test]
 fn a_missing_directory_is_refused_when_directories_are_not_created() {
     let mut f = Fixture::empty();
     f.storage.create_dirs = false;

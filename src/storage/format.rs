@@ -36,6 +36,8 @@ pub const TEMP_PREFIX: &str = "zoo-tmp.";
 pub const KEPT_PREFIX: &str = "zoo-kept.";
 /// Marker file an operator creates beside `version-2` to allow a start from an empty directory.
 pub const INITIALIZE_FILE: &str = "initialize";
+/// What `initialize` becomes in the directory of a member that is empty: an operator vouches that it always was, until there is something.
+pub const VOUCHED_FILE: &str = "zoo-vouched";
 /// The directory inside dataDir and dataLogDir.
 pub const VERSION_DIR: &str = "version-2";
 
@@ -189,7 +191,7 @@ mod tests {
 
     #[test]
     fn our_own_files_are_never_taken_for_history() {
-        for name in [MARK_FILE, LOCK_FILE, SPARE_PREFIX, TEMP_PREFIX, KEPT_PREFIX] {
+        for name in [MARK_FILE, LOCK_FILE, VOUCHED_FILE, SPARE_PREFIX, TEMP_PREFIX, KEPT_PREFIX] {
             assert!(!name.starts_with("log.") && !name.starts_with("snapshot."), "{name}");
         }
     }

@@ -380,6 +380,11 @@ impl Log {
     pub fn durable_position(&self) -> Option<(FileId, u64)> {
         self.files.back().map(|f| (f.id, f.synced.offset))
     }
+    /// The name the current file has or will have, and its size up to the last durable record.
+    #[must_use]
+    pub fn newest(&self) -> Option<(Zxid, u64)> {
+        self.files.back().map(|f| (f.first_zxid, f.synced.offset))
+    }
     /// The bound on unsynced bytes that holds, which may be above the configured one.
     #[must_use]
     pub const fn unsynced_limit(&self) -> u64 {

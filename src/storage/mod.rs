@@ -5,6 +5,7 @@
 pub mod format;
 pub mod group_commit;
 pub mod log;
+pub mod log_feed;
 pub mod mark;
 pub mod recover;
 pub mod retention;

@@ -188,6 +188,12 @@ impl Tree {
         tree
     }
 
+    /// A fresh tree with the settings of this one.
+    #[must_use]
+    pub fn emptied(&self) -> Self {
+        Tree::new(self.config.clone())
+    }
+
     /// Validates `request` (a write) on the newest state, appends the transaction payload (header + body + digest) to `payload`, applies
     /// it uncommitted, and appends the *body* of the client's reply to `reply` (nothing when err != Ok). Always consumes the zxid.
     pub fn prepare(&mut self, p: &Prepare<'_>, request: &Request<'_>, payload: &mut Vec<u8>, reply: &mut Vec<u8>) -> Prepared {

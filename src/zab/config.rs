@@ -35,6 +35,8 @@ pub struct ZabConfig {
     /// Bytes on their way to one learner, not known to have arrived, beyond which it is cut off, to come back by a synchronisation (L14);
     /// a learner that lacks more than half of it is sent an image.
     pub learner_bytes_max: usize,
+    /// `observerMasterPort` is set: followers feed observers, and observers learn from followers.
+    pub observer_masters: bool,
     /// Jitter.
     pub seed: u64,
     /// A bug for the simulation to find; none in a server.
@@ -66,6 +68,20 @@ pub struct Stored {
     /// The newest snapshot, or `Zxid::ZERO`: the log cannot be cut below it. It need not be committed: it may be an image from a leader
     /// that was never established.
     pub snapshot: Zxid,
+    /// What it means that there is nothing, where there is nothing.
+    pub emptiness: Emptiness,
     /// The end of the log without a gap, oldest first.
     pub recent: Vec<(Zxid, Payload)>,
+}
+
+/// What it means that a disk holds no history (L21).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Emptiness {
+    /// Nobody says: it was wiped, if there is an ensemble that has a history.
+    #[default]
+    Unexplained,
+    /// The operator vouches that it has never held any (`initialize`): this server has forgotten nothing, and counts.
+    Vouched,
+    /// It is not to be taken for an empty database (`db.autocreate=false`): this server takes no part in elections before it has a history.
+    Distrusted,
 }

@@ -8,7 +8,7 @@ use super::message::{LearnerInfo, Packet};
 use super::output::EpochFile;
 use super::pipeline::Pipeline;
 use super::planted::Bug;
-use super::progress::{Kind, Step};
+use super::progress::{Kind, Progress, Step};
 use super::vote::ZXID_UNKNOWN;
 use crate::base::Zxid;
 
@@ -17,14 +17,10 @@ const EPOCH_MAX: u32 = i32::MAX as u32 - 1;
 
 impl Leader {
     /// A learner says who it is.
-    pub(super) fn greeted(
-        &mut self,
-        core: &mut Core,
-        link: LinkId,
-        accepted_epoch: u32,
-        info: LearnerInfo,
-        kind: Kind,
-    ) -> Result<(), Refusal> {
+    pub(super) fn greeted(&mut self, core: &mut Core, link: LinkId, told: Zxid, info: LearnerInfo, kind: Kind) -> Result<(), Refusal> {
+        if self.relays && kind == Kind::Follower {
+            return Err("observers are fed here, and followers only by the leader");
+        }
         let peer = info
             .id
             .filter(|id| core.config.reconfig.enabled || core.config.membership.members.contains_key(id))
@@ -38,6 +34,7 @@ impl Leader {
         if info.config_version > core.config.membership.version {
             return Err("it knows a newer configuration");
         }
+        let (accepted_epoch, is_vouched) = (told.epoch(), told.counter() == 1);
         if accepted_epoch > EPOCH_MAX {
             return Err("its epoch is beyond all bounds");
         }
@@ -48,6 +45,7 @@ impl Leader {
         let votes = kind == Kind::Follower && core.is_voter(peer);
         let learner = self.learners.get_mut(&link).ok_or("unknown link")?;
         learner.greeted(peer, kind, votes, accepted_epoch);
+        learner.is_vouched = is_vouched;
         self.superseded |= votes && self.stage > Stage::Gathering && accepted_epoch > self.epoch;
         if self.stage >= Stage::Promising {
             self.tell(core, link);
@@ -58,7 +56,7 @@ impl Leader {
     /// Chooses the epoch once a quorum is here.
     pub(super) fn gather(&mut self, core: &mut Core) {
         let me = core.me();
-        let counts = |id| id == me || self.member(id).is_some_and(|l| !may_have_forgotten(core, l.accepted_epoch));
+        let counts = |id| id == me || self.member(id).is_some_and(|l| !may_have_forgotten(core, l));
         if !core.quorum.reached(counts) {
             return;
         }
@@ -113,9 +111,8 @@ impl Leader {
                     let tells_history = l.promise.1.is_some() && l.promise.0 != ZXID_UNKNOWN;
                     // Wiped, it may have promised an epoch since, and stopped before it was brought up to date: nothing is what it has,
                     // and nothing is what it may have had only where no ensemble has logged anything.
-                    let has_nothing = l.promise == (Zxid::ZERO, Some(0)) && self.rank.1.epoch() > 0;
-                    let forgot =
-                        may_have_forgotten(core, l.accepted_epoch) || has_nothing && !core.config.planted.has(Bug::WipedServerCounts);
+                    let has_nothing = l.promise == (Zxid::ZERO, Some(0)) && !l.is_vouched && self.rank.1.epoch() > 0;
+                    let forgot = may_have_forgotten(core, l) || has_nothing && !core.config.planted.has(Bug::WipedServerCounts);
                     l.step >= Step::Promised && tells_history && !forgot
                 })
         };
@@ -127,7 +124,8 @@ impl Leader {
 }
 
 /// A voter that has never promised anything, in an ensemble that has had a leader: as far as we can know its disk was wiped, and with it
-/// what it had acknowledged. It is brought up to date like everybody, but does not help to decide what the history is (L21).
-fn may_have_forgotten(core: &Core, accepted_epoch: u32) -> bool {
-    accepted_epoch == 0 && core.local.current_epoch() > 0 && !core.config.planted.has(Bug::WipedServerCounts)
+/// what it had acknowledged. It is brought up to date like everybody, but does not help to decide what the history is (L21), unless its operator
+/// vouches that there was nothing.
+fn may_have_forgotten(core: &Core, learner: &Progress) -> bool {
+    learner.accepted_epoch == 0 && !learner.is_vouched && core.local.current_epoch() > 0 && !core.config.planted.has(Bug::WipedServerCounts)
 }

@@ -447,4 +447,4 @@ fn is_history_of_an_ensemble(vote: &Vote) -> bool {
 
 #[cfg(test)]
 #[path = "election_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -14,7 +14,7 @@ fn at(ms: u64) -> Instant {
     T0.plus_ms(ms)
 }
 
-pub(super) fn config(me: i64, text: &str) -> ZabConfig {
+pub(in crate::zab) fn config(me: i64, text: &str) -> ZabConfig {
     let membership = Membership::parse(text).expect("valid");
     ZabConfig {
         me: PeerId(me),
@@ -30,6 +30,7 @@ pub(super) fn config(me: i64, text: &str) -> ZabConfig {
         tail_count_min: 500,
         tail_bytes_max: 1 << 20,
         learner_bytes_max: 1 << 20,
+        observer_masters: false,
         seed: 1,
         planted: Default::default(),
         reconfig: Default::default(),

@@ -4,11 +4,11 @@
 use super::core::{Core, PACKET_BYTES};
 use super::input::LinkId;
 use super::leader::{Leader, Refusal, Stage};
-use super::message::Packet;
+use super::message::{Packet, Payload};
 use super::output::{Output, Role};
 use super::progress::{Kind, Progress, Step};
 use super::sync::{self, Leading, Opening};
-use crate::base::Zxid;
+use crate::base::{Instant, Zxid};
 
 /// A learner is pinged besides when so large a part of its queue's limit was sent since the last ping: its answer says what has arrived.
 const PING_PER_QUEUE: u64 = 8;
@@ -23,6 +23,15 @@ pub(super) fn send(core: &mut Core, link: LinkId, learner: &mut Progress, packet
     core.send(link, packet);
 }
 
+/// When a learner that takes its history must have said or taken something.
+pub(super) fn patience(core: &Core) -> Instant {
+    core.now.plus_ms(core.init_ms() + core.sync_ms())
+}
+/// Bytes of history that may be queued for a learner at once.
+pub(super) fn queue_max(core: &Core) -> u64 {
+    core.config.learner_bytes_max as u64 / 2
+}
+
 impl Leader {
     /// Begins to feed everybody who has promised.
     pub(super) fn feed_promised(&mut self, core: &mut Core) {
@@ -32,26 +41,42 @@ impl Leader {
         }
     }
 
-    /// Cuts the stream of one learner: history, then what is outstanding, then NEWLEADER; whatever is proposed later goes behind it.
+    /// Begins the stream of one learner.
     pub(super) fn feed(&mut self, core: &mut Core, link: LinkId) {
         let (Some(learner), Some(pipeline)) = (self.learners.get_mut(&link), &self.pipeline) else { return };
-        let end = pipeline.committed();
-        let leading = Leading { end, epoch: self.epoch };
-        let stream = sync::decide(&core.local.tail, leading, learner.promise.0, core.config.learner_bytes_max as u64 / 2);
-        let patience = core.init_ms() + core.sync_ms();
-        learner.deadline = Some(core.now.plus_ms(patience));
+        let leading = Leading { end: pipeline.committed(), epoch: self.epoch };
+        let (last, _) = learner.promise;
+        if self.relays && last > leading.end && last.epoch() == self.epoch {
+            // What it has is committed: this server has only not heard of it yet.
+            return self.refuse(core, link, "it is ahead of us");
+        }
+        let stream = sync::decide(&core.local.tail, leading, last, queue_max(core));
+        learner.deadline = Some(patience(core));
         match stream.opening {
             Opening::Diff(zxid) => send(core, link, learner, Packet::Diff { zxid }),
             Opening::Trunc(zxid) => send(core, link, learner, Packet::Trunc { zxid }),
-            Opening::Snap(zxid) => {
-                core.put(Output::SendSnapshot { link, zxid });
-                learner.deadline = None; // as long as the image takes; then `snapshot_sent`
-            }
+            Opening::Log if !self.needs_image.contains(&learner.peer) => return self.begin_log(core, link),
+            Opening::Log | Opening::Snap => return self.feed_image(core, link),
         }
-        for (zxid, payload) in stream.history {
+        self.cut_stream(core, link, stream.history);
+    }
+    /// The stream begins with an image of everything.
+    pub(super) fn feed_image(&mut self, core: &mut Core, link: LinkId) {
+        let (Some(learner), Some(pipeline)) = (self.learners.get_mut(&link), &self.pipeline) else { return };
+        self.needs_image.remove(&learner.peer);
+        core.put(Output::SendSnapshot { link, zxid: pipeline.committed() });
+        learner.deadline = None; // as long as the image takes; then `snapshot_sent`
+        self.cut_stream(core, link, Vec::new());
+    }
+    /// Cuts the stream of one learner: the rest of the history, then what is outstanding, then NEWLEADER; whatever is proposed later goes
+    /// behind it.
+    pub(super) fn cut_stream(&mut self, core: &mut Core, link: LinkId, history: Vec<(Zxid, Payload)>) {
+        let (Some(learner), Some(pipeline)) = (self.learners.get_mut(&link), &self.pipeline) else { return };
+        for (zxid, payload) in history {
             send(core, link, learner, Packet::Proposal { zxid, payload });
             send(core, link, learner, Packet::Commit { zxid });
         }
+        let end = pipeline.committed();
         learner.sent = end;
         learner.acked = end; // counts from the ACK of NEWLEADER on
         // What a new leader finds proposed is completed with its history; what is proposed later takes effect by its own commit. A learner
@@ -73,7 +98,7 @@ impl Leader {
         if let Some(learner) = self.learners.get_mut(&link)
             && learner.step == Step::Syncing
         {
-            learner.deadline = Some(core.now.plus_ms(core.init_ms() + core.sync_ms()));
+            learner.deadline = Some(patience(core));
         }
     }
 

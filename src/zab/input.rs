@@ -1,6 +1,6 @@
 //! Everything that can happen to this server's part in the ensemble.
 
-use super::message::{Notification, Packet};
+use super::message::{Notification, Packet, Payload};
 use crate::base::{PeerId, Zxid};
 
 /// A connection of the quorum port, never reused while the process lives. Links this server asked for (`Output::Connect`) have the odd
@@ -28,7 +28,9 @@ pub enum Input {
     },
     /// A learner has connected to our quorum port.
     Accepted(LinkId),
-    /// The link asked for with `Output::Connect` is up.
+    /// An observer has connected to our port for observers.
+    ObserverAccepted(LinkId),
+    /// The link asked for with `Output::Connect` or `ConnectToMaster` is up.
     Connected(LinkId),
     /// A link is gone, or could not be made. Nothing more comes from it.
     Disconnected(LinkId),
@@ -50,6 +52,8 @@ pub enum Input {
     SnapshotFailed(String),
     /// The stream to this learner has been handed to the network; the packets queued behind it follow.
     SnapshotSent(LinkId),
+    /// What the log on the disk holds (answer to `Output::ReadLog`); an error says why it is not to be had from there.
+    LogRead(LinkId, Result<Vec<(Zxid, Payload)>, String>),
     /// `poll_timeout` has passed.
     Timeout,
 }

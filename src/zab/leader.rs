@@ -10,7 +10,7 @@ use super::planted::Bug;
 use super::progress::{AckWatch, Kind, Progress, Step};
 use super::rounds::Rounds;
 use crate::base::{Instant, PeerId, Zxid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is being waited for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -50,6 +50,10 @@ pub struct Leader {
     next_tick: Instant,
     /// A voter has promised a newer epoch than ours and cannot come back to it.
     pub(super) superseded: bool,
+    /// Whom the log on the disk did not bring to its end: an image does, the next time (L1).
+    pub(super) needs_image: BTreeSet<PeerId>,
+    /// A follower that feeds observers: nothing is decided here.
+    pub(super) relays: bool,
     /// A configuration is in force in which another server leads: nothing is proposed or committed any more, and the role ends when the
     /// followers have left.
     pub(super) successor: Option<PeerId>,
@@ -78,7 +82,17 @@ const STRANGERS_SPARE: usize = 16;
 impl Leader {
     /// Elected just now, with a log that is durable whole.
     pub fn new(core: &mut Core) -> Leader {
-        let mut leader = Leader {
+        let mut leader = Leader::begin(core);
+        leader.gather(core);
+        leader
+    }
+    /// What of a leader a follower has that feeds observers with what is committed.
+    pub(super) fn of_observers(core: &Core, epoch: u32, committed: Zxid) -> Leader {
+        let pipeline = Some(Pipeline::relayed(epoch, committed));
+        Leader { stage: Stage::Serving, epoch, pipeline, relays: true, ..Leader::begin(core) }
+    }
+    fn begin(core: &Core) -> Leader {
+        Leader {
             stage: Stage::Gathering,
             deadline: core.now.plus_ms(core.init_ms()),
             epoch: 0,
@@ -89,11 +103,11 @@ impl Leader {
             overdue: AckWatch::default(),
             next_tick: core.now.plus_ms(core.config.tick_ms / 2),
             superseded: false,
+            needs_image: BTreeSet::new(),
+            relays: false,
             successor: None,
             strangers_max: core.config.membership.members.len() + STRANGERS_SPARE,
-        };
-        leader.gather(core);
-        leader
+        }
     }
     /// When the next turn is due.
     pub fn poll_timeout(&self) -> Instant {
@@ -191,25 +205,29 @@ impl Leader {
         core.put(Output::Close(link));
         self.disconnected(core, link);
     }
-    /// A packet. What is out of place costs its link, nothing else (S7).
+    /// A packet.
     pub fn packet(&mut self, core: &mut Core, link: LinkId, packet: Packet) -> Result<(), Leave> {
-        let Some(learner) = self.learners.get_mut(&link) else { return Ok(()) };
+        self.handshake(core, link, packet);
+        self.advance(core)
+    }
+    /// What is out of place costs its link, nothing else (S7).
+    pub(super) fn handshake(&mut self, core: &mut Core, link: LinkId, packet: Packet) {
+        let Some(learner) = self.learners.get_mut(&link) else { return };
         if learner.step == Step::Serving {
             learner.deadline = Some(core.now.plus_ms(core.sync_ms()));
         }
         let step = learner.step;
         let done = match packet {
-            Packet::FollowerInfo { zxid, info } if step == Step::Unknown => self.greeted(core, link, zxid.epoch(), info, Kind::Follower),
-            Packet::ObserverInfo { zxid, info } if step == Step::Unknown => self.greeted(core, link, zxid.epoch(), info, Kind::Observer),
+            Packet::FollowerInfo { zxid, info } if step == Step::Unknown => self.greeted(core, link, zxid, info, Kind::Follower),
+            Packet::ObserverInfo { zxid, info } if step == Step::Unknown => self.greeted(core, link, zxid, info, Kind::Observer),
             Packet::AckEpoch { zxid, current_epoch } if step == Step::Told => self.promised(core, link, zxid, current_epoch),
             Packet::Ack { zxid } if step >= Step::Syncing => self.acked(core, link, zxid),
-            packet if step == Step::Serving => self.served(core, link, packet),
+            packet if step == Step::Serving && !self.relays => self.served(core, link, packet),
             _ => Err("a packet out of place"),
         };
         if let Err(why) = done {
             self.refuse(core, link, why);
         }
-        self.advance(core)
     }
     /// A packet of a learner that takes part.
     fn served(&mut self, core: &mut Core, link: LinkId, packet: Packet) -> Result<(), Refusal> {
@@ -273,6 +291,22 @@ impl Leader {
         if core.now < self.next_tick {
             return Ok(());
         }
+        self.tend(core);
+        if self.overdue.is_overdue(core.now, core.sync_ms()) {
+            return Leave::because("our own log has not answered within syncLimit");
+        }
+        if self.stage == Stage::Serving && self.pipeline.as_ref().is_some_and(|p| p.next().is_none()) {
+            return Leave::because("the counter of the epoch is used up");
+        }
+        core.local.trim(core.config.tail_count_min, core.config.tail_bytes_max);
+        self.check_retired()?;
+        self.check_time(core)
+    }
+    /// What is due for the learners.
+    pub(super) fn tend(&mut self, core: &mut Core) {
+        if core.now < self.next_tick {
+            return;
+        }
         self.next_tick = core.now.plus_ms(core.config.tick_ms / 2);
         let sync_ms = core.sync_ms();
         let late = |l: &Progress| l.deadline.is_some_and(|deadline| core.now > deadline);
@@ -285,19 +319,10 @@ impl Leader {
         for link in behind {
             self.refuse(core, link, "its log is too slow");
         }
-        if self.overdue.is_overdue(core.now, sync_ms) {
-            return Leave::because("our own log has not answered within syncLimit");
-        }
-        if self.stage == Stage::Serving && self.pipeline.as_ref().is_some_and(|p| p.next().is_none()) {
-            return Leave::because("the counter of the epoch is used up");
-        }
         let pinged: Vec<LinkId> = self.learners.iter().filter(|(_, l)| l.step >= Step::Synced).map(|(link, _)| *link).collect();
         for link in pinged {
             self.ping(core, link);
         }
-        core.local.trim(core.config.tail_count_min, core.config.tail_bytes_max);
-        self.check_retired()?;
-        self.check_time(core)
     }
     /// Closes every link.
     pub fn leave(&mut self, core: &mut Core) {
@@ -329,6 +354,7 @@ mod tests {
             tail_count_min: 1,
             tail_bytes_max: 0,
             learner_bytes_max: 1,
+            observer_masters: false,
             seed: 1,
             planted: Default::default(),
             reconfig: Default::default(),

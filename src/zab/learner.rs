@@ -1,8 +1,11 @@
 //! Following and observing: from the election on until this server leaves its leader. Any packet that is not what the protocol has at this
 //! point ends the role (L3): nothing is guessed, the next synchronisation sets things right.
 
+use super::config::Emptiness;
 use super::core::{Core, Leave, PROTOCOL_VERSION};
 use super::input::LinkId;
+use super::leader::LearnerCounts;
+use super::master::{Master, Wish};
 use super::membership::Membership;
 use super::message::{ForwardedRequest, LearnerInfo, Packet, Payload};
 use super::output::{EpochFile, Output, Role};
@@ -12,8 +15,10 @@ use super::tail::follows;
 use crate::base::{Instant, PeerId, SessionId, Zxid};
 use std::collections::VecDeque;
 
-/// How often a learner dials before it asks for another leader.
+/// How often a learner dials its leader before it asks for another one.
 const DIALS_MAX: u32 = 5;
+/// How often it dials masters before: after an election they need some time until they serve.
+const MASTER_DIALS: u32 = 20;
 /// The op code of a sync, the only request that is no transaction.
 const OP_SYNC: i32 = 9;
 
@@ -68,7 +73,14 @@ pub struct Learner {
     waiting: VecDeque<Packet>,
     waiting_bytes: usize,
     pings: u32,
-    syncs: u32,
+    /// Who asked for the syncs under way, oldest first: a client here, or an observer.
+    syncs: VecDeque<Option<LinkId>>,
+    /// Who asked about which session.
+    revalidations: VecDeque<(SessionId, i32, Option<LinkId>)>,
+    /// Of whom to learn, in this order, instead of the leader; empty where that is not wanted.
+    masters: Vec<PeerId>,
+    /// The observers that learn from this server.
+    host: Option<Master>,
     /// The configuration of NEWLEADER: in force from UPTODATE on.
     config: Option<Membership>,
     /// A configuration is in force in which another server leads, or this one has another role: who leads.
@@ -77,14 +89,13 @@ pub struct Learner {
 
 impl Learner {
     /// After an election that this leader won.
-    pub fn new(core: &mut Core, leader: PeerId, observes: bool, wants_all: bool, link: LinkId) -> Learner {
-        core.put(Output::Connect { link, peer: leader });
-        Learner {
+    pub fn new(core: &mut Core, leader: PeerId, observes: bool, wants_all: bool, link: LinkId, masters: Vec<PeerId>) -> Learner {
+        let mut learner = Learner {
             leader,
             observes,
             wants_all,
             link,
-            dials: 1,
+            dials: 0,
             state: State::Dialing,
             deadline: Some(core.now.plus_ms(core.init_ms())),
             epoch: 0,
@@ -94,10 +105,47 @@ impl Learner {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             pings: 0,
-            syncs: 0,
+            syncs: VecDeque::new(),
+            revalidations: VecDeque::new(),
+            masters,
+            host: None,
             config: None,
             successor: None,
-        }
+        };
+        learner.dial(core, link);
+        learner
+    }
+    fn dial(&mut self, core: &mut Core, link: LinkId) {
+        (self.state, self.link, self.dials) = (State::Dialing, link, self.dials + 1);
+        core.put(match self.master() {
+            Some(peer) => Output::ConnectToMaster { link, peer },
+            None => Output::Connect { link, peer: self.leader },
+        });
+    }
+    /// The master it learns from, where that is not the leader itself, which is dialed when no master takes it.
+    pub fn master(&self) -> Option<PeerId> {
+        let dialed = self.dials.checked_sub(1).filter(|dialed| *dialed < MASTER_DIALS)?;
+        self.masters.get(dialed as usize % self.masters.len().max(1)).copied()
+    }
+    /// It has no vote, and learns what is committed.
+    pub fn observes(&self) -> bool {
+        self.observes
+    }
+    /// It feeds observers.
+    pub fn feeds_observers(&self) -> bool {
+        self.host.is_some()
+    }
+    /// Links that were dialed.
+    pub fn dials(&self) -> u32 {
+        self.dials
+    }
+    /// Counts of its own observers.
+    pub fn counts(&self) -> LearnerCounts {
+        self.host.as_ref().map(Master::counts).unwrap_or_default()
+    }
+    /// Its own observers, while it feeds any.
+    pub fn host(&mut self) -> Option<&mut Master> {
+        self.host.as_mut()
     }
     /// Whom it follows.
     pub fn leader(&self) -> PeerId {
@@ -120,10 +168,11 @@ impl Learner {
         if self.successor.is_some() {
             return Some(Instant::default());
         }
-        match self.state {
+        let own = match self.state {
             State::Pausing(until) => Some(until),
             _ => self.deadline,
-        }
+        };
+        [own, self.host.as_ref().map(Master::poll_timeout)].into_iter().flatten().min()
     }
     /// Dials again, or gives up. `next` is the link to dial with.
     pub fn timeout(&mut self, core: &mut Core, next: impl FnOnce() -> LinkId) -> Result<(), Leave> {
@@ -136,8 +185,10 @@ impl Learner {
         if let State::Pausing(until) = self.state
             && core.now >= until
         {
-            (self.state, self.link, self.dials) = (State::Dialing, next(), self.dials + 1);
-            core.put(Output::Connect { link: self.link, peer: self.leader });
+            self.dial(core, next());
+        }
+        if let Some(host) = &mut self.host {
+            host.timeout(core);
         }
         Ok(())
     }
@@ -149,18 +200,26 @@ impl Learner {
         }
         self.state = State::Greeting;
         self.await_leader(core, core.init_ms());
-        let zxid = Zxid::new(core.local.accepted_epoch(), 0);
+        // Of the zxid a leader looks at the epoch only. Ours hear in the counter that the operator vouches for an empty disk.
+        let vouched = core.local.emptiness() == Some(Emptiness::Vouched);
+        let zxid = Zxid::new(core.local.accepted_epoch(), u32::from(vouched));
         let info = LearnerInfo { id: Some(core.me()), protocol_version: PROTOCOL_VERSION, config_version: core.config.membership.version };
         let greeting = if self.observes { Packet::ObserverInfo { zxid, info } } else { Packet::FollowerInfo { zxid, info } };
         core.send(self.link, greeting);
         Ok(())
     }
     /// The link is gone, or could not be made.
-    pub fn disconnected(&mut self, core: &Core, link: LinkId) -> Result<(), Leave> {
+    pub fn disconnected(&mut self, core: &mut Core, link: LinkId) -> Result<(), Leave> {
         if link != self.link {
+            if let Some(host) = &mut self.host {
+                host.disconnected(core, link);
+            }
             return Ok(());
         }
-        if self.state != State::Dialing || self.dials >= DIALS_MAX {
+        // A server that is no master hangs up.
+        let is_refused = self.state == State::Dialing || self.state == State::Greeting && self.master().is_some();
+        let dials_max = if self.masters.is_empty() { DIALS_MAX } else { MASTER_DIALS + DIALS_MAX };
+        if !is_refused || self.dials >= dials_max {
             return Leave::because(format!("the link to the leader is gone ({:?})", self.state));
         }
         self.state = State::Pausing(core.now.plus_ms(core.config.connect_retry_ms));
@@ -172,7 +231,11 @@ impl Learner {
 
     /// The leader says something.
     pub fn packet(&mut self, core: &mut Core, link: LinkId, packet: Packet) -> Result<(), Leave> {
-        if link != self.link || self.successor.is_some() {
+        if self.successor.is_some() {
+            return Ok(());
+        }
+        if link != self.link {
+            self.hear_observer(core, link, packet);
             return Ok(());
         }
         if matches!(self.state, State::Cutting(_)) {
@@ -194,12 +257,12 @@ impl Learner {
                 self.committed(core, zxid)
             }
             (Packet::CommitAndActivate { zxid, leader }, _) if self.takes_history() && !self.is_observing() => {
-                self.committed(core, zxid)?;
+                self.committed_with(core, zxid, Some(leader))?;
                 self.activate(core, zxid, leader)
             }
             (Packet::InformAndActivate { zxid, leader, payload }, _) if self.takes_history() && self.observes => {
                 self.append(core, zxid, payload)?;
-                self.committed(core, zxid)?;
+                self.committed_with(core, zxid, Some(leader))?;
                 self.activate(core, zxid, leader)
             }
             (Packet::NewLeader { zxid, config }, State::Syncing) => {
@@ -214,12 +277,14 @@ impl Learner {
             }
             (Packet::Ping { .. }, _) if self.takes_history() => Ok(()), // it only keeps the link alive
             (Packet::Revalidated { session, valid }, State::Serving) => {
-                core.put(Output::Revalidated { session, valid });
+                self.revalidated(core, session, valid);
                 Ok(())
             }
-            (Packet::Sync, State::Serving) if self.syncs > 0 => {
-                self.syncs -= 1;
-                core.put(Output::Synced);
+            (Packet::Sync, State::Serving) if !self.syncs.is_empty() => {
+                match self.syncs.pop_front().flatten() {
+                    Some(observer) => core.send(observer, Packet::Sync),
+                    None => core.put(Output::Synced),
+                }
                 Ok(())
             }
             (packet, state) => Leave::because(format!("the leader sent {} out of place ({state:?})", name(&packet))),
@@ -294,6 +359,9 @@ impl Learner {
     }
     fn cut(&mut self, core: &mut Core, zxid: Zxid) -> Result<(), Leave> {
         if zxid < core.local.known_committed() {
+            if self.master().is_some() {
+                return Leave::because(format!("the master has committed up to {zxid} only, and this server more"));
+            }
             core.put(Output::Fatal(format!("told to cut the log to {zxid}, below {} which is committed", core.local.known_committed())));
             return Leave::because("the leader would remove what is committed");
         }
@@ -368,6 +436,10 @@ impl Learner {
         Ok(())
     }
     fn committed(&mut self, core: &mut Core, zxid: Zxid) -> Result<(), Leave> {
+        self.committed_with(core, zxid, None)
+    }
+    /// With a configuration in which this server leads, if there is one.
+    fn committed_with(&mut self, core: &mut Core, zxid: Zxid, leader: Option<PeerId>) -> Result<(), Leave> {
         if self.uncommitted.front() != Some(&zxid) {
             let expected = self.uncommitted.front();
             return Leave::because(format!("the leader committed {zxid} where {expected:?} is next"));
@@ -376,6 +448,9 @@ impl Learner {
         self.committed = zxid;
         if self.state == State::Serving {
             core.commit(zxid);
+            if let Some(host) = &mut self.host {
+                host.committed(core, zxid, leader);
+            }
             core.local.trim(core.config.tail_count_min, core.config.tail_bytes_max);
         }
         Ok(())
@@ -466,6 +541,9 @@ impl Learner {
     fn serve(&mut self, core: &mut Core) -> Result<(), Leave> {
         if self.committed < core.local.known_committed() {
             let known = core.local.known_committed();
+            if self.master().is_some() {
+                return Leave::because(format!("the master's history ends at {}, before {known} which is committed", self.committed));
+            }
             core.put(Output::Fatal(format!("the leader's history ends at {}, before {known} which is committed", self.committed)));
             return Leave::because("the leader lacks what is committed");
         }
@@ -474,32 +552,77 @@ impl Learner {
         self.state = State::Serving;
         core.commit(self.committed);
         core.put(Output::Role(self.role()));
+        if !self.observes && core.config.observer_masters {
+            self.host = Some(Master::new(core, self.epoch, self.committed));
+        }
         self.acknowledge_flushed(core);
         Ok(())
     }
 
     /// Sends a client's write or sync on.
     pub fn forward(&mut self, core: &mut Core, request: ForwardedRequest) {
+        self.pass_on(core, request, None);
+    }
+    fn pass_on(&mut self, core: &mut Core, request: ForwardedRequest, from: Option<LinkId>) {
         if self.state == State::Serving {
-            self.syncs += u32::from(request.op == OP_SYNC);
+            if request.op == OP_SYNC {
+                self.syncs.push_back(from);
+            }
             core.send(self.link, Packet::Request(request));
         }
     }
     /// Asks about a session.
-    pub fn revalidate(&self, core: &mut Core, session: SessionId, timeout_ms: i32) {
+    pub fn revalidate(&mut self, core: &mut Core, session: SessionId, timeout_ms: i32) {
+        self.ask_about(core, session, timeout_ms, None);
+    }
+    fn ask_about(&mut self, core: &mut Core, session: SessionId, timeout_ms: i32, from: Option<LinkId>) {
         if self.state == State::Serving {
+            self.revalidations.push_back((session, timeout_ms, from));
             core.send(self.link, Packet::Revalidate { session, timeout_ms });
         }
     }
+    /// The leader's answer goes to whoever asked first about the session.
+    fn revalidated(&mut self, core: &mut Core, session: SessionId, valid: bool) {
+        let asked = self.revalidations.iter().position(|(about, ..)| *about == session).and_then(|at| self.revalidations.remove(at));
+        match (asked, &mut self.host) {
+            (Some((_, timeout_ms, Some(observer))), Some(host)) => {
+                if valid {
+                    host.touch(session, timeout_ms);
+                }
+                core.send(observer, Packet::Revalidated { session, valid });
+            }
+            _ => core.put(Output::Revalidated { session, valid }),
+        }
+    }
     /// Answers a ping.
-    pub fn pinged(&mut self, core: &mut Core, zxid: Zxid, touched: Vec<(SessionId, i32)>) {
+    pub fn pinged(&mut self, core: &mut Core, zxid: Zxid, mut touched: Vec<(SessionId, i32)>) {
         if self.state == State::Serving && self.pings > 0 {
             self.pings -= 1;
+            touched.extend(self.host.as_mut().map(Master::take_touched).unwrap_or_default());
             core.send(self.link, Packet::Ping { zxid, touched });
         }
     }
-    /// Closes the link. `true`: the next synchronisation is to ask for everything.
-    pub fn leave(&self, core: &mut Core) -> bool {
+    /// An observer has connected.
+    pub fn observer_accepted(&mut self, core: &mut Core, link: LinkId) {
+        match &mut self.host {
+            Some(host) => host.accepted(core, link),
+            None => core.put(Output::Close(link)),
+        }
+    }
+    fn hear_observer(&mut self, core: &mut Core, link: LinkId, packet: Packet) {
+        let Some(host) = &mut self.host else { return };
+        match host.packet(core, link, packet) {
+            Some(Wish::Request(request)) => self.pass_on(core, request, Some(link)),
+            Some(Wish::Revalidate(session, timeout_ms)) => self.ask_about(core, session, timeout_ms, Some(link)),
+            None => {}
+        }
+    }
+
+    /// Closes the links. `true`: the next synchronisation is to ask for everything.
+    pub fn leave(&mut self, core: &mut Core) -> bool {
+        if let Some(host) = &mut self.host {
+            host.leave(core);
+        }
         core.put(Output::Close(self.link));
         self.wants_all
     }

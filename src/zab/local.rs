@@ -1,7 +1,7 @@
 //! What this server has: its epochs and history, in memory and on its disk, and which of its disk's work is under way.
 //! A role is entered only when nothing is under way (L4).
 
-use super::config::Stored;
+use super::config::{Emptiness, Stored};
 use super::input::EpochToken;
 use super::message::Payload;
 use super::output::EpochFile;
@@ -23,6 +23,7 @@ pub struct Local {
     current_epoch: u32,
     last: Zxid,
     durable: Zxid,
+    emptiness: Emptiness,
     /// The log cannot be cut below it.
     snapshot: Zxid,
     /// Committed for certain, as far as heard since the start: no leader may take that away (L6).
@@ -45,6 +46,7 @@ impl Local {
             current_epoch: stored.current_epoch,
             last,
             durable: last,
+            emptiness: stored.emptiness,
             snapshot: stored.snapshot,
             known: Zxid::ZERO,
             committed: Zxid::ZERO,
@@ -72,6 +74,10 @@ impl Local {
     /// The end of the history as peers are told: what is durable, committed or not (A1).
     pub fn told(&self, planted: Planted) -> Zxid {
         if planted.has(Bug::VoteOfCommitted) { self.known } else { self.durable }
+    }
+    /// What it means that there is no history here; `None` where there is one, if only of an epoch.
+    pub fn emptiness(&self) -> Option<Emptiness> {
+        (self.last == Zxid::ZERO && self.current_epoch == 0).then_some(self.emptiness)
     }
     /// What stands before it can be had only as an image.
     pub fn snapshot(&self) -> Zxid {

@@ -18,6 +18,7 @@ pub mod vote;
 pub mod wire;
 
 mod broadcast;
+mod catch_up;
 mod core;
 mod discovery;
 mod feed;
@@ -25,6 +26,7 @@ mod handover;
 mod leader;
 mod learner;
 mod local;
+mod master;
 mod pipeline;
 mod progress;
 mod rounds;
@@ -37,9 +39,10 @@ use crate::base::prng::Prng;
 use crate::base::{Instant, PeerId, SessionId, Zxid};
 use leader::Leader;
 use learner::Learner;
+use vote::ZXID_UNKNOWN;
 use waiting::WaitingRoom;
 
-pub use config::{Reconfig, Stored, ZabConfig};
+pub use config::{Emptiness, Reconfig, Stored, ZabConfig};
 pub use election::{Elected, Election, History, View};
 pub use input::{ConfigToken, EpochToken, Input, LinkId};
 pub use leader::LearnerCounts;
@@ -55,6 +58,9 @@ const OBSERVER_DELAY_MS: u64 = 200;
 
 /// How long a server waits when a role ended before it served: at first, and at most when that happens again and again.
 const PAUSE_MS: std::ops::RangeInclusive<u64> = 100..=1_000;
+
+/// Bytes of log records read at a time for a learner that is fed from the disk: what one holds of this server's memory, beside its link.
+pub const LOG_PART_BYTES: usize = 1 << 20;
 
 /// Roles in vain after which a server that asks for an image tells its history again: those who ask count for no quorum, and when too many
 /// ask at once, nobody could ever answer.
@@ -72,6 +78,8 @@ pub struct Zab {
     /// Roles that ended before they served, since one did.
     in_vain: u32,
     links: u64,
+    /// Masters this observer has dialed, from a random one on.
+    masters_dialed: u32,
     prng: Prng,
 }
 
@@ -104,7 +112,11 @@ impl Zab {
             wants_all: false,
             in_vain: 0,
             links: 1,
+            masters_dialed: 0,
         };
+        if zab.core.config.is_observer {
+            zab.masters_dialed = zab.prng.below(zab.core.config.membership.members.len().max(1) as u64) as u32;
+        }
         if zab.core.config.planted.has(Bug::LogIsCommitted) {
             zab.core.commit(zab.core.local.last());
         }
@@ -162,6 +174,13 @@ impl Zab {
                 self.accepted(link);
                 Ok(())
             }
+            Input::ObserverAccepted(link) => {
+                match &mut self.place {
+                    Place::Learning(learner) => learner.observer_accepted(&mut self.core, link),
+                    _ => self.core.put(Output::Close(link)),
+                }
+                Ok(())
+            }
             Input::Connected(link) => match &mut self.place {
                 Place::Learning(learner) => learner.connected(&mut self.core, link),
                 _ => Ok(()),
@@ -169,8 +188,26 @@ impl Zab {
             Input::Disconnected(link) => self.disconnected(link),
             Input::Packet(link, packet) => self.packet(link, packet),
             Input::SnapshotSent(link) => {
-                if let Place::Leading(leader) = &mut self.place {
-                    leader.snapshot_sent(&self.core, link);
+                match &mut self.place {
+                    Place::Leading(leader) => leader.snapshot_sent(&self.core, link),
+                    Place::Learning(learner) => {
+                        if let Some(host) = learner.host() {
+                            host.snapshot_sent(&self.core, link);
+                        }
+                    }
+                    Place::Settling { .. } | Place::Electing => {}
+                }
+                Ok(())
+            }
+            Input::LogRead(link, part) => {
+                match &mut self.place {
+                    Place::Leading(leader) => leader.log_read(&mut self.core, link, part),
+                    Place::Learning(learner) => {
+                        if let Some(host) = learner.host() {
+                            host.log_read(&mut self.core, link, part);
+                        }
+                    }
+                    Place::Settling { .. } | Place::Electing => {}
                 }
                 Ok(())
             }
@@ -259,7 +296,7 @@ impl Zab {
                 leader.disconnected(&mut self.core, link);
                 return leader.check_retired();
             }
-            Place::Learning(learner) => return learner.disconnected(&self.core, link),
+            Place::Learning(learner) => return learner.disconnected(&mut self.core, link),
             Place::Settling { .. } | Place::Electing => {}
         }
         Ok(())
@@ -321,6 +358,7 @@ impl Zab {
                     self.core.put(Output::Role(Role::Looking));
                 }
                 self.wants_all = learner.leave(&mut self.core);
+                self.masters_dialed = self.masters_dialed.wrapping_add(learner.dials());
                 if self.core.config.is_observer {
                     not_before = not_before.plus_ms(self.prng.below(OBSERVER_DELAY_MS));
                 }
@@ -354,8 +392,9 @@ impl Zab {
             return;
         }
         let local = &self.core.local;
-        let is_empty = local.accepted_epoch() == 0 && local.durable() == Zxid::ZERO;
-        let last_logged = local.told(planted);
+        let emptiness = local.emptiness();
+        let is_empty = local.accepted_epoch() == 0 && local.durable() == Zxid::ZERO && emptiness != Some(Emptiness::Vouched);
+        let last_logged = if emptiness == Some(Emptiness::Distrusted) { ZXID_UNKNOWN } else { local.told(planted) };
         let history = History { last_logged, current_epoch: local.current_epoch(), may_have_forgotten: is_empty };
         let mut out = Vec::new();
         self.election.begin(self.core.now, history, &mut out);
@@ -374,7 +413,8 @@ impl Zab {
             for link in self.waiting.close() {
                 self.core.put(Output::Close(link));
             }
-            self.place = Place::Learning(Learner::new(&mut self.core, vote.leader, observes, self.wants_all, link));
+            let masters = if observes { self.masters(vote.leader) } else { Vec::new() };
+            self.place = Place::Learning(Learner::new(&mut self.core, vote.leader, observes, self.wants_all, link, masters));
             return Ok(());
         }
         self.wants_all = false;
@@ -386,6 +426,14 @@ impl Zab {
             }
         }
         Ok(())
+    }
+    /// Every voter but the leader may be a master; the next one to dial first.
+    fn masters(&self, leader: PeerId) -> Vec<PeerId> {
+        let is_master = |id: &PeerId| self.core.config.observer_masters && *id != leader;
+        let mut masters: Vec<PeerId> = self.core.config.membership.voters().filter(is_master).collect();
+        let next = self.masters_dialed as usize % masters.len().max(1);
+        masters.rotate_left(next);
+        masters
     }
     /// A member with a vote; this server only if it does not observe.
     fn may_be_led_by(&self, id: PeerId) -> bool {
@@ -467,12 +515,26 @@ impl Zab {
     pub fn membership(&self) -> &Membership {
         &self.core.config.membership
     }
-    /// Leading: its learners, counted.
+    /// Observing: whom it learns from, a follower or the leader.
+    #[must_use]
+    pub fn observer_master(&self) -> Option<PeerId> {
+        match &self.place {
+            Place::Learning(learner) if learner.observes() => Some(learner.master().unwrap_or(learner.leader())),
+            _ => None,
+        }
+    }
+    /// Following: it feeds observers.
+    #[must_use]
+    pub fn feeds_observers(&self) -> bool {
+        matches!(&self.place, Place::Learning(learner) if learner.feeds_observers())
+    }
+    /// Leading, or a master of observers: its learners, counted.
     #[must_use]
     pub fn learner_counts(&self) -> LearnerCounts {
         match &self.place {
             Place::Leading(leader) => leader.counts(),
-            _ => LearnerCounts::default(),
+            Place::Learning(learner) => learner.counts(),
+            Place::Settling { .. } | Place::Electing => LearnerCounts::default(),
         }
     }
     /// Leading: a sync of an own client has come. It may be answered when `confirmed` has reached this, and everything proposed so far is

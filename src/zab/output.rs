@@ -83,6 +83,13 @@ pub enum Output {
         /// To whom.
         peer: PeerId,
     },
+    /// Observing: the same, to its port for observers.
+    ConnectToMaster {
+        /// Names the link.
+        link: LinkId,
+        /// To whom.
+        peer: PeerId,
+    },
     /// Send, in order; a link that is gone swallows it.
     Send {
         /// Where.
@@ -98,6 +105,19 @@ pub enum Output {
         link: LinkId,
         /// The image's zxid.
         zxid: Zxid,
+    },
+    /// Leader: read records from this server's own log on the disk, once what the link was sent before is on its way: those at or above `from`,
+    /// up to `upto`, in order, about `zab::LOG_PART_BYTES` of them. Report `LogRead`. An order that begins (`first`) is refused where the log
+    /// costs more than an image. One at a time per link; nothing is reported for a link that was closed.
+    ReadLog {
+        /// For whom.
+        link: LinkId,
+        /// The first zxid wanted.
+        from: Zxid,
+        /// The last one; durable here.
+        upto: Zxid,
+        /// The first order for this link.
+        first: bool,
     },
     /// Close the link; it is not reported.
     Close(LinkId),

@@ -27,6 +27,16 @@ impl Pipeline {
         assert!(end < Zxid::new(epoch, 1), "history up to {end} in epoch {epoch}");
         Pipeline { committed: end, last: Zxid::new(epoch, 0), outstanding: VecDeque::new(), syncs: VecDeque::new() }
     }
+    /// Of a follower that hands on what its leader has committed: up to here.
+    pub fn relayed(epoch: u32, committed: Zxid) -> Pipeline {
+        let last = committed.max(Zxid::new(epoch, 0));
+        Pipeline { committed, last, outstanding: VecDeque::new(), syncs: VecDeque::new() }
+    }
+    /// The same, further on.
+    pub fn relay_to(&mut self, zxid: Zxid) {
+        assert!(zxid > self.committed, "commit of {zxid} after {}", self.committed);
+        (self.last, self.committed) = (zxid, zxid);
+    }
     /// Committed up to here.
     pub fn committed(&self) -> Zxid {
         self.committed

@@ -14,6 +14,8 @@ pub enum Step {
     Told,
     /// It has promised; it waits until a quorum has.
     Promised,
+    /// What it lacks is read from the log on the disk, a part at a time; `Progress::sent` is where it is.
+    Reading,
     /// The stream of history and NEWLEADER are on the way; proposals follow as they are made (L19).
     Syncing,
     /// It has the history; it waits until a quorum has.
@@ -75,6 +77,8 @@ pub struct Progress {
     pub votes: bool,
     /// The epoch it had promised before.
     pub accepted_epoch: u32,
+    /// It has nothing, and its operator vouches that it never had.
+    pub is_vouched: bool,
     /// Its promise: the end of its log, and the epoch of its history unless it had promised this epoch before.
     pub promise: (Zxid, Option<i32>),
     /// It has everything up to here on stable storage.
@@ -104,6 +108,7 @@ impl Progress {
             kind: Kind::Observer,
             votes: false,
             accepted_epoch: 0,
+            is_vouched: false,
             promise: (Zxid::ZERO, None),
             acked: Zxid::ZERO,
             sent: Zxid::ZERO,

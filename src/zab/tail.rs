@@ -79,6 +79,11 @@ impl Tail {
     fn joins(&self, previous: Zxid, next: Zxid) -> bool {
         follows(previous, next) || self.planted.has(Bug::HoleInTail)
     }
+    /// The bytes of this transaction.
+    pub fn payload(&self, zxid: Zxid) -> Option<Payload> {
+        let at = self.entries.binary_search_by_key(&zxid, |(at, _)| *at).ok()?;
+        self.entries.get(at).map(|(_, payload)| payload.clone())
+    }
     /// The first transaction after this zxid.
     pub fn first_after(&self, zxid: Zxid) -> Option<Zxid> {
         self.entries.get(self.entries.partition_point(|(at, _)| *at <= zxid)).map(|(at, _)| *at)

@@ -5,13 +5,17 @@
 use crate::driver::disk::{self, Disk, Logs};
 use crate::driver::{self, Frame, Setup, World, new_session};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io::{self, Cursor};
+use std::ops::RangeInclusive;
 use zoo::base::prng::Prng;
 use zoo::base::{Instant, PeerId, SessionId, Zxid};
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
 use zoo::replica::{Input, MemberReport, Output};
+use zoo::storage::log_feed::{LogFeed, LogStore};
+use zoo::storage::recover::LogSource;
 use zoo::tree::{Image, Tree, TreeConfig, load_image};
 use zoo::zab::membership::{Member, MemberAddress, MemberKind};
-use zoo::zab::{self, EpochFile, EpochToken, LinkId, Membership, Notification, Packet, Payload, ServerState, Stored, ZabConfig};
+use zoo::zab::{self, Emptiness, EpochFile, EpochToken, LinkId, Membership, Notification, Packet, Payload, ServerState, Stored, ZabConfig};
 
 /// Time goes on in steps of this.
 const STEP_MS: u64 = 50;
@@ -23,7 +27,7 @@ const ROUNDS_MAX: usize = 10_000;
 const TRIES_MAX: usize = 100;
 /// When everything begins.
 const BEGAN_NS: u64 = 1_000_000_000_000;
-/// Transactions a server that starts keeps in memory.
+/// How many at most, where a test does not say otherwise.
 const RECENT: usize = 500;
 
 pub struct Cluster {
@@ -46,8 +50,16 @@ pub struct Cluster {
     pub openings: Vec<(usize, &'static str)>,
     /// The digest of the next proposal to this server is changed on the way.
     pub tamper: Option<usize>,
+    /// The next image that this server receives cannot be loaded.
+    pub unusable: Option<usize>,
     /// What servers have said about roles and links.
     pub notes: Vec<(usize, String)>,
+    /// Parts of logs behind the first that learners were fed.
+    pub log_parts: u64,
+    /// Transactions a server that starts keeps in memory.
+    pub recent: usize,
+    /// Followers feed observers.
+    pub observer_masters: bool,
     /// Servers that take no packets for the time being.
     pub deaf: BTreeSet<usize>,
 }
@@ -88,6 +100,8 @@ pub struct Files {
     pub current_epoch: u32,
     /// Its newest snapshot.
     image: Option<(Zxid, Vec<u8>)>,
+    /// All it has had since its logs were purged.
+    snapshots: BTreeSet<Zxid>,
     /// Its logs, as of its last crash.
     pub logs: Logs,
 }
@@ -99,7 +113,14 @@ impl Files {
             EpochFile::Current => self.current_epoch = epoch,
         }
     }
+    /// A leader's image takes the place of everything newer.
+    fn install(&mut self, zxid: Zxid, bytes: Vec<u8>) {
+        self.snapshots.retain(|older| *older < zxid);
+        self.snapshots.insert(zxid);
+        self.image = Some((zxid, bytes));
+    }
     fn snapshot(&mut self, zxid: Zxid, bytes: Vec<u8>) {
+        self.snapshots.insert(zxid);
         // One that was received meanwhile may be newer.
         if self.image.as_ref().is_none_or(|(newest, _)| *newest < zxid) {
             self.image = Some((zxid, bytes));
@@ -110,6 +131,7 @@ impl Files {
         let Some((zxid, _)) = self.image else { return };
         let needed = self.logs.range(..=zxid).next_back().map(|(first, _)| *first);
         self.logs.retain(|first, _| needed.is_none_or(|needed| *first >= needed));
+        self.snapshots = BTreeSet::from([zxid]);
     }
     /// They show that there is an ensemble with a history.
     pub fn vouch(&self) -> bool {
@@ -137,6 +159,8 @@ pub enum Work {
     Snapshot(Zxid, Vec<u8>),
     /// What came on a link is written under a temporary name.
     Receive(LinkId, Zxid, Vec<u8>),
+    /// ... and loaded ...
+    LoadImage(Zxid),
     /// ... and gets its name.
     Install(Zxid),
     /// Snapshot and logs are read again.
@@ -190,7 +214,11 @@ impl Cluster {
             proposed: BTreeMap::new(),
             openings: Vec::new(),
             tamper: None,
+            unusable: None,
             notes: Vec::new(),
+            log_parts: 0,
+            recent: RECENT,
+            observer_masters: false,
             deaf: BTreeSet::new(),
         }
     }
@@ -222,13 +250,14 @@ impl Cluster {
         if self.bug == Some(FileBug::TornTailKept) {
             logs = found;
         }
-        let recent = records.iter().rev().take(RECENT).rev().map(|(zxid, payload)| (*zxid, payload.as_slice().into())).collect();
+        let recent = records.iter().rev().take(self.recent).rev().map(|(zxid, payload)| (*zxid, payload.as_slice().into())).collect();
         let node = &mut self.nodes[n];
         let stored = Stored {
             accepted_epoch: node.files.accepted_epoch,
             current_epoch: node.files.current_epoch,
             last_logged: tree.head_zxid(),
             snapshot,
+            emptiness: Emptiness::default(),
             recent,
         };
         setup.replica.server_id = peer(n).0;
@@ -254,6 +283,7 @@ impl Cluster {
             tail_count_min: 500,
             tail_bytes_max: 1 << 20,
             learner_bytes_max: 64 << 20,
+            observer_masters: self.observer_masters,
             seed: n as u64 + 1,
             planted: Default::default(),
             reconfig: Default::default(),
@@ -279,8 +309,8 @@ impl Cluster {
         match begun.map(|(_, work)| work) {
             Some(Work::Epoch(_, file, epoch)) => node.files.epoch(file, epoch),
             Some(Work::Snapshot(zxid, bytes)) => node.files.snapshot(zxid, bytes),
-            Some(Work::Install(zxid)) => node.files.image = node.received.take().map(|bytes| (zxid, bytes)),
-            Some(Work::Receive(..) | Work::Load(_)) | None => {}
+            Some(Work::Install(zxid)) => node.files.install(zxid, node.received.take().expect("it was received")),
+            Some(Work::Receive(..) | Work::LoadImage(_) | Work::Load(_)) | None => {}
         }
         (node.received, node.work) = (None, VecDeque::new());
         self.links.retain(|(owner, _), _| *owner != n);
@@ -555,7 +585,9 @@ impl Cluster {
                     self.put(n, link, Item::Image(bytes_of(image)));
                     self.tell(n, zab::Input::SnapshotSent(link));
                 }
+                Output::ReadLog { link, from, upto, first, newest } => self.read_log(n, link, from..=upto, first, newest),
                 Output::ReceiveSnapshot { link, zxid } => self.receive_image(n, link, zxid),
+                Output::LoadSnapshot { zxid } => self.work(n, Work::LoadImage(zxid)),
                 Output::InstallSnapshot { zxid } => self.work(n, Work::Install(zxid)),
                 Output::LoadTree { zxid } => self.work(n, Work::Load(zxid)),
                 Output::TreeReplaced { generation, old } => {
@@ -603,15 +635,27 @@ impl Cluster {
                 if !self.links.contains_key(&(n, link)) {
                     return self.tell(n, zab::Input::SnapshotFailed("the link is gone".into()));
                 }
-                let tree = load(&self.setup.tree, zxid, &bytes);
                 self.nodes[n].received = Some(bytes);
-                self.world(n).input(Input::SnapshotReceived(Box::new(tree)));
+                self.world(n).input(Input::SnapshotReceived(zxid));
+            }
+            Work::LoadImage(zxid) => {
+                let loaded = if self.unusable.take_if(|who| *who == n).is_some() {
+                    Err("it does not make sense".into())
+                } else {
+                    let image = self.nodes[n].received.as_ref().expect("it was received");
+                    Ok(Box::new(load(&self.setup.tree, zxid, image)))
+                };
+                let failed = loaded.is_err();
+                self.world(n).input(Input::SnapshotLoaded(loaded));
+                if failed {
+                    self.image_done(n);
+                }
             }
             Work::Install(zxid) => {
                 let received = self.nodes[n].received.take().expect("it was received");
-                self.nodes[n].files.image = Some((zxid, received));
+                self.nodes[n].files.install(zxid, received);
                 self.world(n).input(Input::SnapshotInstalled);
-                self.links.iter_mut().filter(|((owner, _), _)| *owner == n).for_each(|(_, link)| link.installing = false);
+                self.image_done(n);
             }
             Work::Load(zxid) => {
                 let mut logs = self.world(n).left_by_crash(|_| 0);
@@ -620,6 +664,11 @@ impl Cluster {
                 self.world(n).input(Input::TreeLoaded(Box::new(tree)));
             }
         }
+    }
+
+    /// An image has been installed, or is not going to be.
+    fn image_done(&mut self, n: usize) {
+        self.links.iter_mut().filter(|((owner, _), _)| *owner == n).for_each(|(_, link)| link.installing = false);
     }
 
     fn peer_order(&mut self, n: usize, order: zab::Output) {
@@ -631,18 +680,8 @@ impl Cluster {
                     self.notifications.push_back((due, (n, to, message)));
                 }
             }
-            zab::Output::Connect { link, peer } => {
-                let to = index(peer);
-                if !self.reaches(n, to) {
-                    return self.tell(n, zab::Input::Disconnected(link));
-                }
-                self.accepted += 2;
-                let theirs = LinkId(self.accepted);
-                self.links.insert((n, link), Link { peer: (to, theirs), incoming: VecDeque::new(), installing: false });
-                self.links.insert((to, theirs), Link { peer: (n, link), incoming: VecDeque::new(), installing: false });
-                self.tell(to, zab::Input::Accepted(theirs));
-                self.tell(n, zab::Input::Connected(link));
-            }
+            zab::Output::Connect { link, peer } => self.dial(n, link, index(peer), zab::Input::Accepted),
+            zab::Output::ConnectToMaster { link, peer } => self.dial(n, link, index(peer), zab::Input::ObserverAccepted),
             zab::Output::Send { link, packet } => {
                 let opening = match &packet {
                     Packet::Diff { .. } => Some("DIFF"),
@@ -670,6 +709,18 @@ impl Cluster {
             zab::Output::Note(note) => self.notes.push((n, note)),
             other => panic!("the replica carries out {other:?}"),
         }
+    }
+
+    fn dial(&mut self, n: usize, link: LinkId, to: usize, accepted: fn(LinkId) -> zab::Input) {
+        if !self.reaches(n, to) {
+            return self.tell(n, zab::Input::Disconnected(link));
+        }
+        self.accepted += 2;
+        let theirs = LinkId(self.accepted);
+        self.links.insert((n, link), Link { peer: (to, theirs), incoming: VecDeque::new(), installing: false });
+        self.links.insert((to, theirs), Link { peer: (n, link), incoming: VecDeque::new(), installing: false });
+        self.tell(to, accepted(theirs));
+        self.tell(n, zab::Input::Connected(link));
     }
 
     pub fn reaches(&self, from: usize, to: usize) -> bool {
@@ -741,11 +792,41 @@ impl Cluster {
         true
     }
 
+    /// From the files as they are on the disk, in parts of two or three records.
+    fn read_log(&mut self, n: usize, link: LinkId, wanted: RangeInclusive<Zxid>, first: bool, newest: Option<(Zxid, u64)>) {
+        let logs = LogFiles(self.world(n).left_by_crash(|_| 0));
+        assert!(newest.is_none_or(|(name, used)| logs.0.get(&name).is_none_or(|bytes| bytes.len() as u64 >= used)), "{newest:?}");
+        let snapshots: Vec<Zxid> = self.nodes[n].files.snapshots.iter().copied().collect();
+        let feed = |snapshots| LogFeed::new(LogFiles(logs.0.clone()), snapshots);
+        if first && !feed(snapshots.clone()).leads_through_snapshots(*wanted.start()).expect("memory is readable") {
+            return self.tell(n, zab::Input::LogRead(link, Err("an image has taken its place".into())));
+        }
+        let part: Vec<(Zxid, Payload)> = feed(snapshots).read(*wanted.start(), *wanted.end(), 200).expect("memory is readable");
+        self.log_parts += u64::from(!first && !part.is_empty());
+        self.tell(n, zab::Input::LogRead(link, Ok(part)));
+    }
+
     fn receive_image(&mut self, n: usize, link: LinkId, zxid: Zxid) {
         match self.links.get_mut(&(n, link)).and_then(|l| l.incoming.pop_front()) {
             Some((_, Item::Image(bytes))) => self.work(n, Work::Receive(link, zxid, bytes)),
             _ => self.tell(n, zab::Input::SnapshotFailed("the link is gone".into())),
         }
+    }
+}
+
+/// Log files of a server that goes on.
+struct LogFiles(Logs);
+
+impl LogSource for LogFiles {
+    type File = Cursor<Vec<u8>>;
+    fn open(&mut self, log: Zxid) -> io::Result<Self::File> {
+        self.0.get(&log).cloned().map(Cursor::new).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl LogStore for LogFiles {
+    fn logs(&mut self) -> io::Result<Vec<Zxid>> {
+        Ok(self.0.keys().copied().collect())
     }
 }
 

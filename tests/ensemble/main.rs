@@ -305,6 +305,33 @@ fn a_follower_that_was_down_gets_what_it_missed_as_a_difference() {
     c.assert_same();
 }
 
+/// Neither a leader that was just started nor its follower has what the third server lacks in memory: it is in log files only.
+#[test]
+fn a_follower_behind_what_is_in_memory_is_fed_from_the_log_of_a_leader_that_was_restarted() {
+    let mut c = three();
+    let (late, leader) = (c.followers()[0], c.leader().expect("a leader"));
+    let client = c.connect(leader);
+    c.ok(&client, |w, i| w.create(i, "/a", "0", 0));
+    c.kill(late);
+    for n in 0..40 {
+        c.ok(&client, |w, i| w.set(i, "/a", &n.to_string()));
+    }
+    let rest: Vec<usize> = c.up();
+    rest.iter().for_each(|n| c.kill(*n));
+    c.recent = 3;
+    rest.iter().for_each(|n| c.start(*n));
+    c.until_all_serve();
+    c.openings.clear();
+    c.start(late);
+    c.until_all_serve();
+    assert_eq!(c.openings, [(late, "DIFF")]);
+    assert!(c.log_parts >= 3, "{} parts", c.log_parts);
+    let reader = c.connect(late);
+    assert_eq!(get(&mut c, &reader, "/a"), "39");
+    c.ok(&reader, |w, i| w.set(i, "/a", "40"));
+    c.assert_same();
+}
+
 #[test]
 fn a_follower_with_an_empty_disk_gets_an_image_and_snapshots_it_again() {
     let mut c = three();
@@ -395,6 +422,27 @@ fn a_history_that_ended_in_an_epoch_that_went_on_elsewhere_is_replaced_by_an_ima
     c.heal();
     c.until_all_serve();
     assert_eq!(c.openings, [(leader, "SNAP")]);
+    let reader = c.connect(leader);
+    assert_eq!(get(&mut c, &reader, "/a"), "newer");
+    c.assert_same();
+}
+
+/// The tree has made way for the image's when that turns out to be none: it is read again from the disk, and the image asked for again.
+#[test]
+fn a_server_goes_back_to_its_disk_when_an_image_cannot_be_loaded_l5() {
+    let mut c = three();
+    let leader = c.leader().expect("one");
+    write_that_is_lost(&mut c, leader);
+    c.until("it steps down", |c| !c.report(leader).is_serving);
+    let others: Vec<usize> = c.up().into_iter().filter(|n| *n != leader).collect();
+    c.until("the others serve", |c| others.iter().all(|n| c.report(*n).is_serving));
+    let client = c.connect(others[0]);
+    c.ok(&client, |w, i| w.set(i, "/a", "newer"));
+    c.openings.clear();
+    c.unusable = Some(leader);
+    c.heal();
+    c.until_all_serve();
+    assert_eq!(c.openings, [(leader, "SNAP"), (leader, "SNAP")]);
     let reader = c.connect(leader);
     assert_eq!(get(&mut c, &reader, "/a"), "newer");
     c.assert_same();
@@ -566,6 +614,109 @@ fn an_observer_serves_without_a_vote_and_is_not_needed() {
     c.until_all_serve();
     let client = c.connect_again(observer, &client.session);
     assert_eq!(get(&mut c, &client, "/a"), "2");
+    c.assert_same();
+}
+
+/// Three voters and two observers that learn from followers.
+fn with_masters() -> Cluster {
+    let mut c = Cluster::new(Setup::default(), 3, 2);
+    c.observer_masters = true;
+    (0..5).for_each(|n| c.start(n));
+    c.until_all_serve();
+    c
+}
+
+/// The follower this observer learns from.
+fn master_of(c: &Cluster, observer: usize) -> usize {
+    (c.report(observer).observer_master.expect("it observes").0 - 1) as usize
+}
+
+#[test]
+fn observers_are_fed_by_followers_and_their_clients_served_through_them() {
+    let mut c = with_masters();
+    let leader = c.leader().expect("a leader");
+    for observer in [3, 4] {
+        let master = master_of(&c, observer);
+        assert_ne!(master, leader);
+        assert!(c.report(master).feeds_observers && c.report(master).learners.synced_observers > 0);
+    }
+    assert_eq!(c.report(leader).learners.synced_observers, 0);
+    let (a, b) = (c.connect(3), c.connect(4));
+    c.ok(&a, |w, i| w.create(i, "/a", "0", 0));
+    let own = c.connect(master_of(&c, 3));
+    for n in 0..10 {
+        c.ok(&a, |w, i| w.set(i, "/a", &n.to_string()));
+        c.ok(&own, |w, i| w.set(i, "/a", &format!("{n} again")));
+        c.ok(&b, |w, i| w.request(i, OpCode::Sync, |b| b.put_string("/a")));
+        c.ok(&own, |w, i| w.request(i, OpCode::Sync, |b| b.put_string("/a")));
+        assert_eq!(get(&mut c, &b, "/a"), format!("{n} again"));
+    }
+    assert_eq!(errors(&c.ask(&a, |w, i| w.create(i, "/a", "0", 0))), [-110], "what fails fails here as well");
+    c.assert_same();
+}
+
+#[test]
+fn sessions_at_observers_behind_a_master_live_move_and_expire_p13() {
+    let mut c = with_masters();
+    let (a, b) = (c.connect(3), c.connect(4));
+    c.ok(&a, |w, i| w.create(i, "/eph", "", 1));
+    c.ok(&b, |w, i| w.create(i, "/other", "", 1));
+    for _ in 0..10 {
+        c.pass(TIMEOUT_MS as u64 / 3);
+        c.world(a.node).request_as(a.index, -2, OpCode::Ping as i32, |_| ());
+    }
+    c.settle();
+    c.world(a.node).take(a.index);
+    let reader = c.connect(c.leader().expect("a leader"));
+    assert_eq!(get(&mut c, &reader, "/eph"), "", "its master tells the leader that it is heard");
+    assert_eq!(errors(&c.ask(&reader, |w, i| w.get(i, "/other", false))), [-101], "and that the silent one is not");
+    let moved = c.connect_again(4, &a.session);
+    c.ok(&moved, |w, i| w.create(i, "/eph2", "", 1));
+    assert_eq!(moved.session.session, a.session.session);
+    c.assert_same();
+}
+
+#[test]
+fn an_observer_finds_another_master_when_its_own_is_gone_and_follows_a_new_leader() {
+    let mut c = with_masters();
+    let client = c.connect(3);
+    c.ok(&client, |w, i| w.create(i, "/a", "0", 0));
+    let gone = master_of(&c, 3);
+    c.kill(gone);
+    c.until_all_serve();
+    assert_ne!(master_of(&c, 3), gone);
+    let client = c.connect_again(3, &client.session);
+    c.ok(&client, |w, i| w.set(i, "/a", "1"));
+    c.start(gone);
+    c.until_all_serve();
+    let leader = c.leader().expect("a leader");
+    c.kill(leader);
+    c.until_all_serve();
+    let client = c.connect_again(3, &client.session);
+    c.ok(&client, |w, i| w.set(i, "/a", "2"));
+    c.start(leader);
+    c.until_all_serve();
+    c.assert_same();
+}
+
+#[test]
+fn a_master_brings_observers_up_to_date_in_every_way() {
+    let mut c = with_masters();
+    let client = c.connect(0);
+    c.ok(&client, |w, i| w.create(i, "/a", "0", 0));
+    c.kill(3);
+    c.kill(4);
+    c.wipe(4);
+    for n in 0..30 {
+        c.ok(&client, |w, i| w.set(i, "/a", &n.to_string()));
+    }
+    c.openings.clear();
+    c.start(3);
+    c.start(4);
+    c.until_all_serve();
+    assert!(c.openings.contains(&(3, "DIFF")) && c.openings.contains(&(4, "SNAP")), "{:?}", c.openings);
+    let leader = c.leader().expect("a leader");
+    assert!(master_of(&c, 3) != leader && master_of(&c, 4) != leader);
     c.assert_same();
 }
 

@@ -25,6 +25,13 @@ impl Mixed {
         Self::with(kinds, &[])
     }
 
+    /// Member 3 observes, and learns from the follower among the others. Each has a loopback address of its own, since the port is one.
+    pub fn with_master(kinds: [Kind; 3]) -> Self {
+        let mut members = Self::spread(kinds, &[3], |id| format!("127.0.0.{id}"));
+        members.settings.config.push(("observerMasterPort".to_owned(), free_port().to_string()));
+        members
+    }
+
     /// Members that may change.
     pub fn changing(kinds: [Kind; 3]) -> Self {
         let mut members = Self::prepare(kinds);
@@ -42,6 +49,10 @@ impl Mixed {
 
     /// `observers` have no vote.
     pub fn with(kinds: [Kind; 3], observers: &[usize]) -> Self {
+        Self::spread(kinds, observers, |_| "127.0.0.1".to_owned())
+    }
+
+    fn spread(kinds: [Kind; 3], observers: &[usize], host: impl Fn(usize) -> String) -> Self {
         let mut settings = Settings::new(&[
             ("tickTime", "500"),
             ("initLimit", "60"),
@@ -58,7 +69,7 @@ impl Mixed {
         ]);
         for id in 1..=3 {
             let role = if observers.contains(&id) { ":observer" } else { "" };
-            settings.config.push((format!("server.{id}"), format!("127.0.0.1:{}:{}{role}", free_port(), free_port())));
+            settings.config.push((format!("server.{id}"), format!("{}:{}:{}{role}", host(id), free_port(), free_port())));
         }
         let ports = [(); 3].map(|()| free_port());
         Mixed { dir: tempfile::tempdir().unwrap(), kinds, ports, settings, servers: [None, None, None] }

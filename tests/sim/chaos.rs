@@ -67,6 +67,7 @@ impl Chaos {
     }
     fn among(seed: u64, voters: i64, observers: i64) -> Chaos {
         let mut prng = Prng::new(seed ^ 0xC4A0_5EED);
+        let mut logs = Prng::new(seed ^ 0x1065_5EED);
         let mut sometimes = |one_in: u64, max: u64| if prng.chance(1, one_in) { 1 + prng.below(max) } else { 0 };
         let conditions = Conditions {
             delay_ms: 1 + sometimes(2, 30) + sometimes(6, 150),
@@ -75,7 +76,10 @@ impl Chaos {
             tail_bytes_max: sometimes(2, 2_000) as usize,
             recent_max: 1 + sometimes(2, 60) as usize,
             learner_bytes_max: if sometimes(5, 1) == 1 { 3_000 } else { 1 << 20 },
+            observer_masters: observers > 0 && logs.chance(1, 2),
             image_failures: sometimes(3, 60),
+            log_refusals: if logs.chance(1, 3) { logs.below(60) } else { 0 },
+            log_holes: if logs.chance(1, 3) { logs.below(30) } else { 0 },
             flush_failures: sometimes(4, 8),
             repeats: sometimes(3, 50),
             reconfigures: false,

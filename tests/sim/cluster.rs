@@ -11,19 +11,22 @@ use zoo::base::{Instant, PeerId, SessionId, Xid, Zxid};
 use zoo::record::{Txn, TxnHeader, TxnType};
 use zoo::zab::membership::{Member, MemberAddress, MemberKind};
 use zoo::zab::{
-    ForwardedRequest, Input, LinkId, Membership, Notification, Output, Packet, Payload, Planted, Reconfig, ReconfigRequest, Role,
-    ServerState, Zab, ZabConfig,
+    Emptiness, ForwardedRequest, Input, LinkId, Membership, Notification, Output, Packet, Payload, Planted, Reconfig, ReconfigRequest,
+    Role, ServerState, Zab, ZabConfig,
 };
 
 const OP_CREATE: i32 = 1;
 const OP_SYNC: i32 = 9;
 pub const TICK_MS: u64 = 200;
 
+/// What is dialed: the input it makes of a link.
+pub type Port = fn(LinkId) -> Input;
+
 /// Something that is going to happen.
 pub enum Event {
     Wake(Life),
     /// The link named by the output is up, or is not to be had.
-    Dialed(Life, LinkId, PeerId),
+    Dialed(Life, LinkId, PeerId, Port),
     Deliver(u64, usize),
     Notified(PeerId, PeerId),
     /// A notification comes once more, late: sent again on a new connection.
@@ -31,6 +34,13 @@ pub enum Event {
     DiskDone(Life),
     SnapshotSent(Life, LinkId),
     SnapshotFailed(Life, LinkId),
+    LogRead {
+        life: Life,
+        link: LinkId,
+        from: Zxid,
+        upto: Zxid,
+        first: bool,
+    },
     Start(PeerId),
     Chaos,
     Client,
@@ -45,8 +55,14 @@ pub struct Conditions {
     pub tail_bytes_max: usize,
     pub recent_max: usize,
     pub learner_bytes_max: usize,
+    /// Followers feed observers.
+    pub observer_masters: bool,
     /// Of a hundred images sent, so many do not arrive.
     pub image_failures: u64,
+    /// Of a hundred reads of a log, so many are refused.
+    pub log_refusals: u64,
+    /// Of a hundred parts of a log, so many have a hole.
+    pub log_holes: u64,
     /// Of a thousand flushes, so many fail.
     pub flush_failures: u64,
     /// Of a hundred notifications, so many come a second time.
@@ -229,9 +245,9 @@ impl World {
                     }
                 }
             }
-            Event::Dialed(life, link, to) => {
-                if !self.paused(life.0, || Event::Dialed(life, link, to)) {
-                    self.dialed(life, link, to);
+            Event::Dialed(life, link, to, port) => {
+                if !self.paused(life.0, || Event::Dialed(life, link, to, port)) {
+                    self.dialed(life, link, to, port);
                 }
             }
             Event::Deliver(link, way) => self.deliver(link, way),
@@ -251,6 +267,11 @@ impl World {
             Event::SnapshotSent(life, link) => {
                 if !self.paused(life.0, || Event::SnapshotSent(life, link)) {
                     self.input(life, Input::SnapshotSent(link));
+                }
+            }
+            Event::LogRead { life, link, from, upto, first } => {
+                if !self.paused(life.0, || Event::LogRead { life, link, from, upto, first }) {
+                    self.read_log(life, link, from, upto, first);
                 }
             }
             Event::SnapshotFailed(life, link) => {
@@ -288,6 +309,7 @@ impl World {
             tail_count_min: conditions.tail_count_min,
             tail_bytes_max: conditions.tail_bytes_max,
             learner_bytes_max: conditions.learner_bytes_max,
+            observer_masters: conditions.observer_masters,
             seed,
             planted: conditions.planted,
             reconfig: Reconfig { enabled: conditions.reconfigures, voters_min: 1, proposed },
@@ -340,6 +362,10 @@ impl World {
     fn reach(&mut self, what: &'static str) {
         *self.reached.entry(what).or_default() += 1;
     }
+    /// How often that was.
+    pub fn times(&self, what: &'static str) -> u64 {
+        self.reached.get(what).copied().unwrap_or_default()
+    }
     fn say(&self, what: std::fmt::Arguments<'_>) {
         if self.prints {
             println!("{:>12} {what}", self.now / 1_000);
@@ -385,13 +411,17 @@ impl World {
         if !is_safe {
             return false;
         }
+        self.lose(id, Emptiness::default());
+        self.count("disks wiped");
+        true
+    }
+    /// Its disk is new, whatever that does to the others.
+    pub fn lose(&mut self, id: PeerId, emptiness: Emptiness) {
         self.crash(id, false);
         if let Some(server) = self.servers.get_mut(&id) {
             server.wiped = Some(server.platter.last().max(server.wiped.unwrap_or(Zxid::ZERO)));
-            server.platter = Platter::default();
+            server.platter = Platter { emptiness, ..Platter::default() };
         }
-        self.count("disks wiped");
-        true
     }
     /// Its replica doubts its state.
     pub fn resync(&mut self, id: PeerId) {
@@ -449,7 +479,11 @@ impl World {
             }
             Output::Connect { link, peer } => {
                 let delay = self.prng.below(self.conditions.delay_ms + 1);
-                self.after(delay, Event::Dialed(life, link, peer));
+                self.after(delay, Event::Dialed(life, link, peer, Input::Accepted));
+            }
+            Output::ConnectToMaster { link, peer } => {
+                let delay = self.prng.below(self.conditions.delay_ms + 1);
+                self.after(delay, Event::Dialed(life, link, peer, Input::ObserverAccepted));
             }
             Output::Send { link, packet } => {
                 match packet {
@@ -460,6 +494,13 @@ impl World {
                 self.send(life, link, Message::Packet(packet));
             }
             Output::SendSnapshot { link, zxid } => self.send_image(life, link, zxid),
+            Output::ReadLog { link, from, upto, first } => {
+                let server = &self.servers[&life.0];
+                let may_be_sent = server.running.as_ref().is_some_and(|r| r.role == Role::Looking || upto <= r.committed);
+                assert!(may_be_sent && upto <= server.platter.last(), "{upto} is read for a learner, and is not committed or not durable");
+                let delay = self.prng.below(self.conditions.flush_ms + 1);
+                self.after(delay, Event::LogRead { life, link, from, upto, first });
+            }
             Output::Close(link) => {
                 if let Some((link, way)) = self.network.find(life, link) {
                     self.close_end(link, way, false);
@@ -675,6 +716,25 @@ impl World {
         }
     }
 
+    /// A part of the log on the disk, which old files may be purged from and which ends where an image has taken its place.
+    fn read_log(&mut self, life: Life, link: LinkId, from: Zxid, upto: Zxid, first: bool) {
+        if self.prng.chance(self.conditions.log_refusals, 100) {
+            return self.input(life, Input::LogRead(link, Err("purged".into())));
+        }
+        let Some(server) = self.servers.get(&life.0).filter(|s| s.running.as_ref().is_some_and(|r| r.life == life)) else { return };
+        let count = 2 + self.prng.below(60) as usize;
+        let log = server.platter.log().iter();
+        let mut part: Vec<Entry> = log.filter(|(zxid, _)| (from..=upto).contains(zxid)).take(count).cloned().collect();
+        if part.len() > 1 && self.prng.chance(self.conditions.log_holes, 100) {
+            part.remove(1);
+            self.count("holes in logs");
+        }
+        if !first && !part.is_empty() {
+            self.reach("parts of logs sent");
+        }
+        self.input(life, Input::LogRead(link, Ok(part)));
+    }
+
     // ---- images
 
     fn send_image(&mut self, life: Life, link: LinkId, zxid: Zxid) {
@@ -759,7 +819,7 @@ impl World {
             link.ends[way].is_open = false;
         }
     }
-    fn dialed(&mut self, life: Life, link: LinkId, to: PeerId) {
+    fn dialed(&mut self, life: Life, link: LinkId, to: PeerId, port: Port) {
         if self.alive(life).is_none() {
             return;
         }
@@ -769,7 +829,7 @@ impl World {
         };
         let at = self.network.link(life, link, other);
         let accepted = self.network.links[&at].ends[1].link;
-        self.input(other, Input::Accepted(accepted));
+        self.input(other, port(accepted));
         self.input(life, Input::Connected(link));
     }
     fn deliver(&mut self, at: u64, way: usize) {

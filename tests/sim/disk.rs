@@ -2,7 +2,7 @@
 
 use zoo::base::Zxid;
 use zoo::base::prng::Prng;
-use zoo::zab::{ConfigToken, ConfigWrite, EpochFile, EpochToken, Membership, Payload, Stored};
+use zoo::zab::{ConfigToken, ConfigWrite, Emptiness, EpochFile, EpochToken, Membership, Payload, Stored};
 
 /// A transaction in a log.
 pub type Entry = (Zxid, Payload);
@@ -14,6 +14,8 @@ pub struct Platter {
     pub current_epoch: u32,
     pub history: Vec<Entry>,
     pub imaged: usize,
+    /// What is said of it where it is empty.
+    pub emptiness: Emptiness,
     /// The configuration in force, as far as it was written.
     pub active: Option<Membership>,
     pub proposed: Option<Membership>,
@@ -115,6 +117,10 @@ impl Platter {
             self.history.extend_from_slice(&memory[durable..kept]);
         }
     }
+    /// What is in log files: everything behind the image that was installed last.
+    pub fn log(&self) -> &[Entry] {
+        &self.history[self.imaged..]
+    }
     /// What a starting server finds.
     pub fn stored(&self, recent_max: usize) -> Stored {
         let from = self.imaged.max(self.history.len().saturating_sub(recent_max));
@@ -124,6 +130,7 @@ impl Platter {
             current_epoch: self.current_epoch,
             last_logged: self.last(),
             snapshot,
+            emptiness: self.emptiness,
             recent: self.history[from..].to_vec(),
         }
     }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use zoo::base::{Instant, PeerId, SessionId, Xid, Zxid};
 use zoo::zab::{
-    EpochFile, EpochToken, ForwardedRequest, Input, LearnerInfo, LinkId, Membership, Notification, Output, Packet, Payload, Role,
-    ServerState, Stored, Vote, Zab, ZabConfig,
+    Emptiness, EpochFile, EpochToken, ForwardedRequest, Input, LearnerInfo, LinkId, Membership, Notification, Output, Packet, Payload,
+    Role, ServerState, Stored, Vote, Zab, ZabConfig,
 };
 
 pub const TICK_MS: u64 = 1_000;
@@ -37,7 +37,7 @@ pub fn request(op: i32) -> ForwardedRequest {
 pub fn stored(accepted_epoch: u32, current_epoch: u32, log: &[Zxid]) -> Stored {
     let recent: Vec<_> = log.iter().map(|zxid| (*zxid, payload(*zxid))).collect();
     let last_logged = log.last().copied().unwrap_or(Zxid::ZERO);
-    Stored { accepted_epoch, current_epoch, last_logged, snapshot: Zxid::ZERO, recent }
+    Stored { accepted_epoch, current_epoch, last_logged, snapshot: Zxid::ZERO, emptiness: Emptiness::default(), recent }
 }
 pub fn follower_info(id: i64, accepted_epoch: u32) -> Packet {
     Packet::FollowerInfo { zxid: z(accepted_epoch, 0), info: info(id) }
@@ -83,6 +83,7 @@ impl Script {
             tail_count_min: 500,
             tail_bytes_max: 0,
             learner_bytes_max: 10_000,
+            observer_masters: false,
             seed: 1,
             planted: Default::default(),
             reconfig: Default::default(),
@@ -180,11 +181,16 @@ impl Script {
                 self.dialed = Some(link);
                 format!("connect {}", peer.0)
             }
+            Output::ConnectToMaster { link, peer } => {
+                self.dialed = Some(link);
+                format!("connect to master {}", peer.0)
+            }
             Output::Send { link, packet } => {
                 self.sent.push((link, packet.clone()));
                 format!("{} {}", link.0, show(&packet))
             }
             Output::SendSnapshot { link, zxid } => format!("{} image {}", link.0, show_zxid(zxid)),
+            Output::ReadLog { link, from, upto, .. } => format!("{} read log {} to {}", link.0, show_zxid(from), show_zxid(upto)),
             Output::Close(link) => format!("{} close", link.0),
             Output::WriteEpoch { token, file, epoch } => {
                 self.epochs.push_back(token);

@@ -27,9 +27,11 @@ pub struct Cluster {
     pub members: Vec<Place>,
     /// Members without a vote.
     pub observers: Vec<usize>,
+    /// Each has a loopback address of its own for the other members.
+    pub is_spread: bool,
     /// The quorum and election ports by which one member reaches another, where these are not the other's own.
     pub routes: BTreeMap<(usize, usize), (u16, u16)>,
-    settings: Vec<String>,
+    pub settings: Vec<String>,
     /// One at a time: many servers on few cores would be a test of the machine.
     _turn: MutexGuard<'static, ()>,
 }
@@ -49,6 +51,7 @@ impl Cluster {
             dir: temp_dir(),
             members: (0..count).map(place).collect(),
             observers: Vec::new(),
+            is_spread: false,
             routes: BTreeMap::new(),
             settings: TIMES.iter().chain(settings).map(|s| (*s).to_owned()).collect(),
             _turn: turn,
@@ -78,7 +81,8 @@ impl Cluster {
         let kind = |id| if self.observers.contains(&id) { "observer" } else { "participant" };
         let line = |m: &Place| {
             let (quorum_port, election_port) = self.routes.get(&(of, m.id)).copied().unwrap_or((m.quorum_port, m.election_port));
-            format!("server.{}=127.0.0.1:{quorum_port}:{election_port}:{}", m.id, kind(m.id))
+            let host = if self.is_spread { m.id } else { 1 };
+            format!("server.{}=127.0.0.{host}:{quorum_port}:{election_port}:{}", m.id, kind(m.id))
         };
         self.members.iter().map(line).collect()
     }

@@ -29,10 +29,16 @@ fn member(out: &mut Lines, view: &AdminView) {
     let Some(member) = view.replica.member.as_ref().filter(|member| !member.is_read_only) else { return };
     out.line("peer_state", member.peer_state());
     out.line("quorum_size", member.quorum_size);
+    let counts = member.learners;
+    if member.feeds_observers {
+        out.line("synced_observers", counts.synced_observers);
+    }
+    if let Some(master) = member.observer_master {
+        out.line("observer_master_id", master.0);
+    }
     if !member.leads() {
         return;
     }
-    let counts = member.learners;
     out.line("learners", counts.learners);
     out.line("synced_followers", counts.synced_followers);
     out.line("synced_observers", counts.synced_observers);

@@ -350,6 +350,8 @@ fn member(state: ServerState, is_serving: bool) -> AdminView {
         forwarded: 0,
         attached: 0,
         learners: LearnerCounts { learners: 3, synced_followers: 2, synced_observers: 1, ..LearnerCounts::default() },
+        observer_master: None,
+        feeds_observers: false,
         proposal_bytes: Some(ProposalBytes { last: 48, min: 32, max: 99 }),
     });
     view

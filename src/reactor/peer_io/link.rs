@@ -7,6 +7,7 @@
 //! 3. After a `Packet::Snap` nothing of the link is handed on before its image has been installed, or could not be.
 
 use super::Events;
+use super::log_out::LogParts;
 use super::pipe::TaskEnd;
 use super::snapshot_in::Receiving;
 use super::socket::{PeerSocket, within};
@@ -36,6 +37,10 @@ pub struct Link {
     image_in: RefCell<ImageIn>,
     /// The reader, while it waits for what becomes of an image.
     reader: Cell<Option<Waker>>,
+    /// Where this server's log is read for the learner.
+    pub log: RefCell<Option<Box<dyn LogParts>>>,
+    /// Whoever waits until there is room for more of it.
+    drained: Cell<Option<Waker>>,
 }
 
 /// Bounds of one link's buffers.
@@ -83,8 +88,17 @@ enum ImageIn {
 impl Link {
     /// Over a socket that is up.
     pub fn new(id: LinkId, socket: PeerSocket, limits: LinkLimits) -> Rc<Self> {
-        let (out, closed) = (RefCell::default(), Cell::new(false));
-        Rc::new(Link { id, socket, out, limits, closed, image_in: RefCell::new(ImageIn::None), reader: Cell::new(None) })
+        Rc::new(Link {
+            id,
+            socket,
+            out: RefCell::default(),
+            limits,
+            closed: Cell::new(false),
+            image_in: RefCell::new(ImageIn::None),
+            reader: Cell::new(None),
+            log: RefCell::default(),
+            drained: Cell::new(None),
+        })
     }
 
     fn own_side(&self) -> Side {
@@ -112,6 +126,12 @@ impl Link {
         drop(out);
         self.socket.shut();
         self.wake_reader();
+        self.wake_drained();
+    }
+
+    /// It is: nothing comes or goes any more.
+    pub fn is_closed(&self) -> bool {
+        self.closed.get()
     }
 
     // ---- out ----
@@ -135,11 +155,11 @@ impl Link {
 
     /// Sends what is queued as far as the socket takes it; `Ok(true)`: a task has to go on with `write`.
     pub fn flush(&self) -> io::Result<bool> {
-        let mut out = self.out.borrow_mut();
-        if out.busy {
+        if self.out.borrow().busy {
             return Ok(false);
         }
-        let all = out.send_now(&self.socket)?;
+        let all = self.send_some()?;
+        let mut out = self.out.borrow_mut();
         out.busy = !all || matches!(out.image, ImageOut::Next(_));
         Ok(out.busy)
     }
@@ -147,7 +167,7 @@ impl Link {
     /// Sends until everything is sent, waiting where the socket is full or an image is not ready.
     pub async fn write(&self, events: &Events) -> io::Result<()> {
         loop {
-            while !self.out.borrow_mut().send_now(&self.socket)? && !self.closed.get() {
+            while !self.send_some()? && !self.closed.get() {
                 self.socket.writable().await?;
             }
             let image = {
@@ -171,6 +191,31 @@ impl Link {
                 events.links.push(Input::SnapshotSent(self.id));
             }
         }
+    }
+
+    fn send_some(&self) -> io::Result<bool> {
+        let all = self.out.borrow_mut().send_now(&self.socket)?;
+        self.wake_drained();
+        Ok(all)
+    }
+
+    fn wake_drained(&self) {
+        if let Some(waker) = self.drained.take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits until the peer has taken all but so much of what was queued. `false`: the link is closed.
+    pub async fn has_taken(&self, all_but: usize) -> bool {
+        poll_fn(|cx| {
+            if self.closed.get() || self.out.borrow().waiting() <= all_but {
+                return Poll::Ready(());
+            }
+            self.drained.set(Some(cx.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+        !self.closed.get()
     }
 
     async fn send_image(&self, image: TaskEnd) -> io::Result<()> {

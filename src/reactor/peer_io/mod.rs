@@ -9,6 +9,7 @@ mod configs;
 mod election;
 mod epochs;
 mod link;
+mod log_out;
 mod pipe;
 mod ports;
 mod queue;
@@ -19,6 +20,7 @@ mod socket;
 
 pub use configs::ConfigFiles;
 pub use epochs::write_epoch;
+pub use log_out::{LogAsk, LogParts};
 pub use ports::{Bind, ClientMoves, bind_in_time};
 pub use snapshot_in::{History, ImageStream};
 pub use socket::{resolve_blocking, within};
@@ -73,6 +75,8 @@ pub struct PeerIoConfig {
     pub link_bytes_max: usize,
     /// Data of the largest packet accepted.
     pub packet_bytes_max: usize,
+    /// `observerMasterPort`, of every server.
+    pub observer_master_port: Option<u16>,
     /// `tcpKeepAlive`.
     pub tcp_keep_alive: bool,
     /// Where clients connect in the beginning.
@@ -91,6 +95,8 @@ pub struct PeerParts {
     pub election: Vec<TcpListener>,
     /// Bound to the quorum port.
     pub quorum: Vec<TcpListener>,
+    /// Bound to the port for observers, where there is one.
+    pub observers: Vec<TcpListener>,
     /// How a leader's image gets to the disk.
     pub history: Arc<dyn History>,
     /// Where configurations are kept, if anywhere.
@@ -136,7 +142,16 @@ pub struct PeerIo {
 impl PeerIo {
     /// Begins to listen, in this task queue. `control` is told what threads have done.
     pub fn start(parts: PeerParts, control: Arc<Inbox<ToReplicaTask>>, queue: TaskQueueHandle) -> Self {
-        let PeerParts { config, election: election_ports, quorum: quorum_ports, history, configs: files, bind, bind_clients: _ } = parts;
+        let PeerParts {
+            config,
+            election: election_ports,
+            quorum: quorum_ports,
+            observers: observer_ports,
+            history,
+            configs: files,
+            bind,
+            bind_clients: _,
+        } = parts;
         let config = Rc::new(config);
         let events: Rc<Events> = Rc::default();
         let (election, quorum) = (ElectionIo::new(config.clone(), events.clone()), QuorumIo::new(config.clone(), events.clone()));
@@ -148,8 +163,9 @@ impl PeerIo {
         let (takes_votes, takes_learners) = (election.clone(), quorum.clone());
         let listening = [
             Listening::new(queue, Rc::new(move |port| Box::pin(takes_votes.clone().listen(port)))),
-            Listening::new(queue, Rc::new(move |port| Box::pin(takes_learners.clone().listen(port)))),
+            Listening::new(queue, Rc::new(move |port| Box::pin(takes_learners.clone().listen(port, Input::Accepted)))),
         ];
+        tasks.extend(observer_ports.into_iter().map(|port| spawn(Box::pin(quorum.clone().listen(port, Input::ObserverAccepted)))));
         let own = config.membership.members.get(&config.me);
         for (at, (election, quorum)) in own.iter().flat_map(|own| &own.addresses).zip(election_ports.into_iter().zip(quorum_ports)) {
             listening[0].open((at.host.clone(), at.election_port), election);
@@ -184,7 +200,9 @@ impl PeerIo {
     pub fn perform(&self, order: Output) {
         match order {
             Output::Notify { to, message } => self.election.notify(to, message),
-            Output::Connect { link, peer } => self.quorum.connect(link, peer),
+            Output::Connect { link, peer } => self.quorum.connect(link, peer, |_, address| address.quorum_port),
+            // An observer that is not told the port dials none.
+            Output::ConnectToMaster { link, peer } => self.quorum.connect(link, peer, |config, _| config.observer_master_port.unwrap_or(0)),
             Output::Send { link, packet } => self.quorum.send(link, &packet),
             Output::Close(link) => self.quorum.close(link),
             Output::WriteEpoch { token, file, epoch } => self.epochs.push(EpochWrite { token, file, epoch }),
@@ -212,6 +230,11 @@ impl PeerIo {
         }
     }
 
+    /// Reads a part of this server's log for a learner; ends in `zab::Input::LogRead`.
+    pub fn read_log(&self, link: LinkId, ask: LogAsk) {
+        self.quorum.read_log(link, ask, self.history.clone());
+    }
+
     /// Receives the image announced on a link; ends in `ToReplicaTask::ImageReceived`.
     pub fn receive_image(&self, link: LinkId, zxid: Zxid) {
         self.installing.set(Some(link));
@@ -225,6 +248,12 @@ impl PeerIo {
                 }
             }
         }
+    }
+
+    /// Loads the tree in the image received last, when called; ends in `ToReplicaTask::ImageLoaded`.
+    pub fn image_loader(&self, zxid: Zxid) -> impl FnOnce() + 'static {
+        let (history, control) = (self.history.clone(), self.control.clone());
+        move || snapshot_in::load(zxid, history, control)
     }
 
     /// Puts the image in place; ends in `ToReplicaTask::ImageInstalled`.

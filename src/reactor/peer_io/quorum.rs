@@ -4,16 +4,19 @@
 //! that it leads. The end of a link is reported once, and not at all when the order to close it came from inside.
 
 use super::link::{Link, LinkLimits};
-use super::snapshot_in::Receiving;
+use super::log_out::{self, LogAsk};
+use super::snapshot_in::{History, Receiving};
 use super::socket::{PeerSocket, accept_all, connect_to_any};
 use super::{Events, Members, PeerIoConfig, pipe, spawn};
 use crate::base::PeerId;
+use crate::zab::membership::MemberAddress;
 use crate::zab::{Input, LinkId, Packet};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Links of the quorum port: every learner has one. More are closed as they come.
 const LINKS_MAX: usize = 256;
@@ -50,39 +53,39 @@ impl QuorumIo {
         self.members.replace(members);
     }
 
-    /// Accepts learners until the task is dropped.
-    pub async fn listen(self: Rc<Self>, listener: TcpListener) {
+    /// Accepts learners until the task is dropped; `accepted` tells the core of one.
+    pub async fn listen(self: Rc<Self>, listener: TcpListener, accepted: fn(LinkId) -> Input) {
         let keep_alive = self.config.tcp_keep_alive;
-        accept_all(listener, keep_alive, |socket| self.admit(socket)).await;
+        accept_all(listener, keep_alive, |socket| self.admit(socket, accepted)).await;
     }
 
-    fn admit(self: &Rc<Self>, socket: PeerSocket) {
+    fn admit(self: &Rc<Self>, socket: PeerSocket, accepted: fn(LinkId) -> Input) {
         if self.links.borrow().len() >= LINKS_MAX {
             return self.events.say(|| tracing::warn!("too many connections to the quorum port; closed the one from {}", socket.peer));
         }
         // Even names are those of accepted links.
         self.accepted.set(self.accepted.get() + 2);
         let id = LinkId(self.accepted.get());
-        self.events.links.push(Input::Accepted(id));
+        self.events.links.push(accepted(id));
         self.up(id, socket);
     }
 
-    /// Connects to a peer's quorum port.
-    pub fn connect(self: &Rc<Self>, id: LinkId, peer: PeerId) {
+    /// Connects to a peer's quorum port, or to its port for observers.
+    pub fn connect(self: &Rc<Self>, id: LinkId, peer: PeerId, port: fn(&PeerIoConfig, &MemberAddress) -> u16) {
         let quorum = self.clone();
         let task = spawn(async move {
             // A new task is polled at once: its slot must be there first.
             glommio::executor().yield_now().await;
             let config = &quorum.config;
             let addresses = quorum.members.borrow().get(&peer).map_or_else(Vec::new, |member| member.addresses.clone());
-            let connected = connect_to_any(&addresses, |a| a.quorum_port, config.learner_connect_limit, config.tcp_keep_alive).await;
+            let connected = connect_to_any(&addresses, |a| port(config, a), config.learner_connect_limit, config.tcp_keep_alive).await;
             match connected {
                 Ok(socket) => {
                     quorum.events.links.push(Input::Connected(id));
                     quorum.up(id, socket);
                 }
                 Err(e) => {
-                    tracing::debug!("cannot connect to the quorum port of server {}: {e}", peer.0);
+                    tracing::debug!("cannot connect to server {} to learn from it: {e}", peer.0);
                     quorum.gone(id);
                 }
             }
@@ -129,6 +132,13 @@ impl QuorumIo {
         let Some(link) = self.link(id) else { return };
         link.queue_image(packet, image);
         self.touch(link);
+    }
+
+    /// Reads a part of the log for a learner, when it has taken what it was sent before.
+    pub fn read_log(&self, id: LinkId, ask: LogAsk, history: Arc<dyn History>) {
+        let Some(link) = self.link(id) else { return };
+        let events = self.events.clone();
+        spawn(async move { log_out::read_part(&link, ask, history, &events).await }).detach();
     }
 
     fn touch(&self, link: Rc<Link>) {

@@ -1,5 +1,6 @@
 //! An image of the leader's tree on its way to the disk: the link's task finds its end, a thread writes, verifies and loads it.
 
+use super::log_out::LogParts;
 use super::pipe::{TaskEnd, ThreadEnd, pipe};
 use crate::base::Zxid;
 use crate::handoff::Inbox;
@@ -12,10 +13,14 @@ use std::sync::Arc;
 
 /// What happens on the disk when this server's history is replaced; blocking.
 pub trait History: Send + Sync {
-    /// Writes an image to a temporary file, durably, and loads it.
-    fn receive(&self, zxid: Zxid, image: &ImageStream) -> Result<Tree, String>;
+    /// Writes an image to a temporary file, durably.
+    fn receive(&self, image: &ImageStream) -> Result<(), String>;
+    /// Loads the tree from that file, verifying it.
+    fn load(&self, zxid: Zxid) -> Result<Tree, String>;
     /// Puts the image received last in place of what the snapshots said before.
     fn install(&self, zxid: Zxid) -> io::Result<()>;
+    /// Goes to the first record of this server's log, which goes on meanwhile, that a learner is asked for; `Err` says why an image is better.
+    fn open_log(&self, from: Zxid, newest: Option<(Zxid, u64)>) -> Result<Box<dyn LogParts>, String>;
     /// Reads the tree from snapshot and logs again.
     fn reload(&self) -> Result<Tree, String>;
 }
@@ -40,7 +45,7 @@ impl ImageStream {
 pub fn receive(zxid: Zxid, history: Arc<dyn History>, control: Arc<Inbox<ToReplicaTask>>) -> io::Result<Receiving> {
     let (task, thread) = pipe();
     in_background(control, move || {
-        let result = history.receive(zxid, &ImageStream(thread)).map(Box::new);
+        let result = history.receive(&ImageStream(thread)).map(|()| zxid);
         match &result {
             Ok(_) => tracing::info!("received the leader's image at {zxid}"),
             Err(why) => tracing::warn!("the leader's image at {zxid} could not be received: {why}"),
@@ -48,6 +53,18 @@ pub fn receive(zxid: Zxid, history: Arc<dyn History>, control: Arc<Inbox<ToRepli
         ToReplicaTask::ImageReceived(result)
     })?;
     Ok(Receiving { scanner: StreamScanner::default(), to: task })
+}
+
+/// Loads what has been received.
+pub fn load(zxid: Zxid, history: Arc<dyn History>, control: Arc<Inbox<ToReplicaTask>>) {
+    let done = in_background(control, move || {
+        let result = history.load(zxid).map(Box::new);
+        if let Err(why) = &result {
+            tracing::warn!("the leader's image at {zxid} cannot be used: {why}; going back to what the disk holds");
+        }
+        ToReplicaTask::ImageLoaded(result)
+    });
+    done.unwrap_or_else(|e| fatal(&format!("no thread to load an image: {e}")));
 }
 
 /// Puts what has been received in place. A failure ends the process: the log has made way already.

@@ -28,15 +28,30 @@ struct Side {
 #[derive(Default)]
 struct Received(Mutex<Vec<u8>>);
 
+/// A log whose parts are of one record.
+struct OneByOne;
+
+impl LogParts for OneByOne {
+    fn read(&mut self, from: Zxid, _: Zxid) -> Result<Vec<(Zxid, crate::zab::Payload)>, String> {
+        Ok(vec![(from, Vec::new().into())])
+    }
+}
+
 impl History for Received {
-    fn receive(&self, _: Zxid, image: &ImageStream) -> Result<Tree, String> {
+    fn receive(&self, image: &ImageStream) -> Result<(), String> {
         while let Some(piece) = image.next().map_err(|e| e.to_string())? {
             self.0.lock().expect("not poisoned").extend(piece);
         }
+        Ok(())
+    }
+    fn load(&self, _: Zxid) -> Result<Tree, String> {
         Ok(Tree::new(TreeConfig::default()))
     }
     fn install(&self, _: Zxid) -> io::Result<()> {
         Ok(())
+    }
+    fn open_log(&self, from: Zxid, _: Option<(Zxid, u64)>) -> Result<Box<dyn LogParts>, String> {
+        if from == Zxid::ZERO { Err("an image is better".to_owned()) } else { Ok(Box::new(OneByOne)) }
     }
     fn reload(&self) -> Result<Tree, String> {
         Err("not wanted".to_owned())
@@ -75,6 +90,7 @@ fn servers(count: i64, link_bytes_max: usize) -> Vec<Side> {
             image_silence: PATIENCE,
             link_bytes_max,
             packet_bytes_max: 1 << 20,
+            observer_master_port: None,
             tcp_keep_alive: false,
             client_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             admits_strangers: false,
@@ -86,6 +102,7 @@ fn servers(count: i64, link_bytes_max: usize) -> Vec<Side> {
             config,
             election: vec![election],
             quorum: vec![quorum],
+            observers: Vec::new(),
             history: history.clone(),
             configs: None,
             bind: bind.clone(),
@@ -322,6 +339,37 @@ fn a_learner_that_takes_nothing_is_cut_off_at_the_bound_and_others_go_on() {
     });
 }
 
+/// What is read of the log waits until the learner has taken what came before, and is not reported for a link that is closed.
+#[test]
+fn the_log_is_read_for_a_learner_as_it_takes_what_it_is_sent_l14() {
+    run(|| async {
+        let sides = servers(2, 64 << 20);
+        let (here, there) = sides[0].connect(1, (&sides[1], 2)).await;
+        let ask = LogAsk { from: Zxid::new(1, 1), upto: Zxid::new(1, 9), first: true, newest: None };
+        sides[1].io.read_log(there, ask);
+        assert!(matches!(sides[1].of_links().await, Input::LogRead(link, Ok(part)) if link == there && part.len() == 1));
+        let payload: crate::zab::Payload = vec![0; 500_000].into();
+        let count = 60;
+        for counter in 1..=count {
+            sides[1].send(there, Packet::Proposal { zxid: Zxid::new(1, counter), payload: payload.clone() });
+        }
+        sides[1].io.read_log(there, LogAsk { first: false, ..ask });
+        // Its socket is full, and it stays so while nobody takes what has come: 30 MB are more than sockets hold.
+        assert!(matches!(sides[0].packet(here).await, Packet::Proposal { .. }));
+        assert!(sides[1].io.events.links.is_empty());
+        for _ in 2..=count {
+            sides[0].packet(here).await;
+        }
+        assert!(matches!(sides[1].of_links().await, Input::LogRead(link, Ok(_)) if link == there));
+        sides[1].io.read_log(there, LogAsk { from: Zxid::ZERO, ..ask });
+        assert!(matches!(sides[1].of_links().await, Input::LogRead(link, Err(_)) if link == there), "refused");
+        sides[1].io.read_log(there, ask);
+        sides[1].io.perform(Output::Close(there));
+        assert!(matches!(sides[0].of_links().await, Input::Disconnected(link) if link == here));
+        assert!(sides[1].io.events.links.is_empty());
+    });
+}
+
 /// C3: an image goes between the packets before and behind it, and what is behind it is handed on when it has been installed.
 #[test]
 fn an_image_arrives_whole_between_the_packets_around_it() {
@@ -341,6 +389,8 @@ fn an_image_arrives_whole_between_the_packets_around_it() {
         assert_eq!(*sides[0].history.0.lock().expect("not poisoned"), body);
         assert!(matches!(sides[1].of_links().await, Input::SnapshotSent(link) if link == there));
         assert!(sides[0].io.events.links.is_empty(), "what is behind the image waits for its installation");
+        sides[0].io.image_loader(tree.applied())();
+        assert!(matches!(sides[0].told().await, ToReplicaTask::ImageLoaded(Ok(_))));
         sides[0].io.install_image(tree.applied());
         assert!(matches!(sides[0].told().await, ToReplicaTask::ImageInstalled));
         sides[0].io.image_done();

@@ -42,6 +42,8 @@ pub struct EnsembleConfig {
     pub bind_retries: Option<u32>,
     /// `commitLogCount`.
     pub tail_count_min: usize,
+    /// `observerMasterPort`: followers feed observers there.
+    pub observer_master_port: Option<u16>,
     /// `tcpKeepAlive`.
     pub tcp_keep_alive: bool,
     /// `multiAddress.enabled`.
@@ -111,6 +113,7 @@ impl EnsembleConfig {
             tail_count_min: self.tail_count_min,
             tail_bytes_max: limits::TAIL_BYTES_MAX,
             learner_bytes_max: limits::LEARNER_BYTES_MAX,
+            observer_masters: self.observer_master_port.is_some(),
             seed,
             planted: Default::default(),
             reconfig: self.reconfig.clone(),
@@ -132,6 +135,7 @@ impl EnsembleConfig {
             image_silence: ticks(times.init_limit),
             link_bytes_max: limits::LEARNER_BYTES_MAX,
             packet_bytes_max: packet_bytes_max + PING_TABLE_BYTES,
+            observer_master_port: self.observer_master_port,
             tcp_keep_alive: self.tcp_keep_alive,
             client_listen,
             admits_strangers: self.reconfig.enabled,
@@ -214,6 +218,13 @@ pub(super) fn ensemble(
     let (listen_on_all, tcp_keep_alive) = (boolean(settings, "quorumListenOnAllIPs", false)?, boolean(settings, "tcpKeepAlive", false)?);
     let multi_address = boolean(settings, "multiAddress.enabled", false)?;
     let tail_count_min = number(settings, "commitLogCount", COMMIT_LOG_COUNT, COMMIT_LOG_COUNT..=INT_MAX)? as usize;
+    let observer_master_port = number(settings, "observerMasterPort", 0, 0..=i64::from(u16::MAX))?;
+    let observer_master_port = u16::try_from(observer_master_port).ok().filter(|port| *port > 0);
+    for key in ["syncEnabled", "observer.syncEnabled"] {
+        if !boolean(settings, key, true)? {
+            warnings.push(format!("{key}=false has no effect: observers log what they are told, as other members do"));
+        }
+    }
     let kinds = [("participant", MemberKind::Participant), ("observer", MemberKind::Observer)];
     let kind = choice(settings, "peerType", MemberKind::Participant, &kinds)?;
     let modes = modes(settings, tick_ms)?;
@@ -244,6 +255,7 @@ pub(super) fn ensemble(
         listen_on_all,
         bind_retries,
         tail_count_min,
+        observer_master_port,
         tcp_keep_alive,
         multi_address,
         reconfig,
@@ -303,8 +315,6 @@ fn warn_of_what_is_missing(settings: &Settings, warnings: &mut Vec<String>) {
             warnings.push(format!("{}: {key} is not supported yet: {instead}", setting.origin));
         }
     }
-    let port = settings.get("observerMasterPort").filter(|s| s.value != "0");
-    warnings.extend(port.map(|s| format!("{}: observerMasterPort is not supported yet; the port is not opened", s.origin)));
     let oracle = settings.get("oraclePath");
     warnings.extend(oracle.map(|s| format!("{}: oraclePath is not supported yet: a majority is needed", s.origin)));
 }

@@ -98,7 +98,7 @@ fn what_a_member_needs_must_be_there() {
 #[test]
 fn what_the_other_members_would_rely_on_is_refused_and_the_rest_is_said() {
     assert!(refusal(&format!("{FOUR}{LIMITS}sslQuorum=true\n"), Some("1")).contains("less secure"));
-    let lines = "observerMasterPort=2191\nportUnification=true\nforceSnapshotSync=true\noraclePath=/x\npeerType=observer\n";
+    let lines = "syncEnabled=false\nportUnification=true\nforceSnapshotSync=true\noraclePath=/x\npeerType=observer\n";
     let (_, _, warnings) = member(&format!("{FOUR}{LIMITS}{lines}"), "1");
     for key in lines.lines().filter_map(|line| line.split('=').next()) {
         assert!(warnings.iter().any(|warning| warning.contains(key)), "{key}: {warnings:?}");

@@ -128,6 +128,8 @@ pub struct StorageConfig {
     pub snap_log_bytes: Option<u64>,
     /// `autopurge.*`; `None` is off.
     pub purge: Option<PurgeConfig>,
+    /// `snapshotSizeFactor`: learners are fed from the log where that is no longer than this part of a snapshot; `None` is off.
+    pub snapshot_size_factor: Option<f64>,
     /// Longest transaction that is logged: `jute.maxbuffer` and its extra, which is what a ZooKeeper with the same settings can read.
     pub payload_bytes_max: usize,
 }
@@ -229,6 +231,8 @@ pub struct FourLetterConfig {
 const STANDALONE_SESSION_SERVER_ID: i64 = 1;
 /// ZooKeeper's default step of log preallocation.
 const PRE_ALLOC_BYTES: u64 = 65_536 << 10;
+/// ZooKeeper's part of a snapshot's size that is still sent as log instead.
+const SNAPSHOT_SIZE_FACTOR: f64 = 0.33;
 /// The tick of a server that is started without a file.
 const DEVELOPMENT_TICK_MS: u64 = 2_000;
 
@@ -263,6 +267,7 @@ impl ServerConfig {
                 snap_count: 100_000,
                 snap_log_bytes: Some(4_194_304 << 10),
                 purge: None,
+                snapshot_size_factor: Some(SNAPSHOT_SIZE_FACTOR),
                 payload_bytes_max: limits::TXN_PAYLOAD_MAX,
             },
             sessions: SessionsConfig {

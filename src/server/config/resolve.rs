@@ -4,7 +4,7 @@ use super::ensemble::{self, Listed};
 use super::error::{ConfigError, printable};
 use super::keys::{self, Kind};
 use super::settings::{Setting, Settings};
-use super::values::{auto_or_number, boolean, bytes, choice, number, number_of, yes_no};
+use super::values::{auto_or_number, boolean, bytes, choice, decimal, number, number_of, yes_no};
 use super::*;
 use crate::admin::four_letter::Word;
 use crate::zab::membership::Member;
@@ -197,6 +197,7 @@ fn storage(settings: &Settings, warnings: &mut Vec<String>) -> Result<StorageCon
         snap_count: number(settings, "snapCount", 100_000, 2..=INT_MAX)?.unsigned_abs(),
         snap_log_bytes: kib(number(settings, "snapSizeLimitInKb", 4_194_304, -1..=KIB_MAX)?),
         purge: purge(settings, warnings)?,
+        snapshot_size_factor: Some(decimal(settings, "snapshotSizeFactor", SNAPSHOT_SIZE_FACTOR)?).filter(|factor| *factor >= 0.0),
         payload_bytes_max: frame + extra,
     })
 }

@@ -26,6 +26,13 @@ pub fn number(settings: &Settings, key: &str, default: i64, range: RangeInclusiv
     settings.get(key).map_or(Ok(default), |setting| number_of(setting, range))
 }
 
+/// A decimal number.
+pub fn decimal(settings: &Settings, key: &str, default: f64) -> Result<f64, ConfigError> {
+    let Some(setting) = settings.get(key) else { return Ok(default) };
+    let number = setting.value.parse::<f64>().ok().filter(|n| n.is_finite());
+    number.ok_or_else(|| ConfigError::value(setting, "a number"))
+}
+
 /// Like `number`, or the word `auto` for `None`.
 pub fn auto_or_number(settings: &Settings, key: &str, range: RangeInclusive<i64>) -> Result<Option<i64>, ConfigError> {
     let Some(setting) = settings.get(key).filter(|s| s.value != "auto") else { return Ok(None) };
