@@ -71,7 +71,9 @@ impl Core {
         let config_text = config.membership.to_text().into();
         let local = Local::new(stored, config.planted);
         let nothing = (ConfigToken(0), ConfigToken(0));
-        let newer = |proposed: &Membership| config.reconfig.enabled && proposed.version > config.membership.version;
+        let newer = |proposed: &Membership| {
+            config.reconfig.enabled && proposed.version > config.membership.version && was_acknowledged(proposed, &local)
+        };
         let proposed = config.reconfig.proposed.clone().filter(newer);
         let mut core = Core {
             config,
@@ -205,6 +207,13 @@ impl Core {
         self.local.commit(zxid);
         self.put(Output::Commit(zxid));
     }
+}
+
+/// One whose transaction is of the epoch of our history, and not in it, was never said to be here: its file was quicker than the log. It must
+/// not be asked for, or those who have it, and more history than we have, could never follow us.
+fn was_acknowledged(proposed: &Membership, local: &Local) -> bool {
+    let zxid = Zxid::from_i64(proposed.version);
+    zxid <= local.last() || zxid.counter() == 0 || zxid.epoch() != local.current_epoch()
 }
 
 /// The zxid in front of a configuration's own.

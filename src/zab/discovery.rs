@@ -86,8 +86,11 @@ impl Leader {
     pub(super) fn promised(&mut self, core: &mut Core, link: LinkId, last: Zxid, current_epoch: Option<i32>) -> Result<(), Refusal> {
         let established = self.stage > Stage::Promising;
         let learner = self.learners.get_mut(&link).ok_or("unknown link")?;
+        // A follower without a vote may have what was proposed to make it a voter and is lost: no quorum has it.
+        let has_a_say = learner.votes || learner.kind == Kind::Observer;
         if let Some(epoch) = current_epoch
             && !established
+            && has_a_say
             && last != ZXID_UNKNOWN
             && (i64::from(epoch), last) > (i64::from(self.rank.0), self.rank.1)
         {

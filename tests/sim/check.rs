@@ -14,8 +14,8 @@ pub struct Checker {
     leaders: BTreeMap<u32, PeerId>,
     proposed: BTreeMap<Zxid, u64>,
     proposals: u64,
-    /// The last configuration that was committed.
-    membership: Option<Membership>,
+    /// A configuration that has just been committed.
+    pub membership: Option<Membership>,
 }
 
 impl Checker {
@@ -55,10 +55,6 @@ impl Checker {
     /// Everything committed anywhere when a sync was asked is here when it is answered (P9, B3).
     pub fn synced(&self, who: PeerId, asked: Option<Zxid>, applied: Zxid) {
         assert!(asked.is_none_or(|asked| asked <= applied), "server {who:?}: sync answered at {applied} instead of {asked:?} (P9)");
-    }
-    /// The configuration in force, if it is another one than at first.
-    pub fn membership(&self, first: &Membership) -> Membership {
-        self.membership.clone().unwrap_or_else(|| first.clone())
     }
     /// The last of these that is committed.
     pub fn last_in(&self, history: &[Entry]) -> Zxid {

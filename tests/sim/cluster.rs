@@ -468,9 +468,6 @@ impl World {
     fn obey(&mut self, life: Life, output: Output) {
         match output {
             Output::Notify { to, message } => {
-                if std::env::var("DBGV").is_ok() {
-                    self.say(format_args!("{:?} -> {to:?}: {:?} {:?}", life.0, message.state, message.vote));
-                }
                 self.voted(life, &message);
                 if self.network.notifications.insert((life.0, to), message).is_none() {
                     let delay = self.prng.below(self.conditions.delay_ms + 1);
@@ -540,7 +537,9 @@ impl World {
                 }
             }
             Output::Fatal(why) => panic!("server {:?}: {why}", life.0),
-            Output::Touched { .. } | Output::LearnerGone(_) | Output::Revalidated { .. } | Output::Config { .. } => {}
+            Output::Touched { .. } | Output::LearnerGone(_) | Output::Revalidated { .. } => {}
+            // What is in force anywhere is in force; a transaction of it there need not be.
+            Output::Config { active, .. } => self.in_force(active),
             Output::WriteConfig { token, write } => self.work(life, Work::Config(token, write)),
             Output::Note(text) => self.say(format_args!("{:?}: {text}", life.0)),
         }
@@ -702,7 +701,9 @@ impl World {
         if count > running.applied || running.committed > Zxid::ZERO && count > 0 {
             running.applied = running.applied.max(count);
             self.checker.published(life.0, &running.memory, count);
-            self.membership = self.checker.membership(&self.membership);
+            if let Some(next) = self.checker.membership.take() {
+                self.in_force(next);
+            }
             self.trace = self.trace.rotate_left(5) ^ upto.0;
         }
     }
@@ -946,6 +947,12 @@ impl World {
     }
 
     // ---- configurations
+
+    fn in_force(&mut self, membership: Membership) {
+        if membership.version > self.membership.version {
+            self.membership = membership;
+        }
+    }
 
     /// What a server's file says, and what it has of a proposed one. Those that are to join know the first members and themselves.
     fn platter_config(&self, id: PeerId) -> (Membership, Option<Membership>) {
