@@ -207,10 +207,18 @@ impl Cluster {
 
     /// Starts a server from its disk.
     pub fn start(&mut self, n: usize) {
+        self.start_with(n, self.setup.clone());
+    }
+
+    /// The same with settings of its own.
+    pub fn start_with(&mut self, n: usize, mut setup: Setup) {
         let mut logs = std::mem::take(&mut self.nodes[n].files.logs);
         let found = logs.clone();
         let (tree, zab) = (disk::recover(self.snapshot(n), &mut logs), self.zab_config(n));
-        let (records, clock) = (disk::records(&logs), self.clock(n));
+        let clock = self.clock(n);
+        let snapshot = self.nodes[n].files.image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
+        // Not what is older than the snapshot: an image that came from a leader may have taken the place of it.
+        let records: Vec<_> = disk::records(&logs).into_iter().filter(|(zxid, _)| *zxid > snapshot).collect();
         if self.bug == Some(FileBug::TornTailKept) {
             logs = found;
         }
@@ -220,10 +228,9 @@ impl Cluster {
             accepted_epoch: node.files.accepted_epoch,
             current_epoch: node.files.current_epoch,
             last_logged: tree.head_zxid(),
-            snapshot: node.files.image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid),
+            snapshot,
             recent,
         };
-        let mut setup = self.setup.clone();
         setup.replica.server_id = peer(n).0;
         setup.member = Some((zab, stored));
         let mut world = World::over_at(setup, tree, clock);
@@ -249,6 +256,7 @@ impl Cluster {
             learner_bytes_max: 64 << 20,
             seed: n as u64 + 1,
             planted: Default::default(),
+            reconfig: Default::default(),
         }
     }
 
@@ -657,6 +665,8 @@ impl Cluster {
                 assert!(mark.is_none_or(|mark| file.of(epoch).within(&mark.epochs)), "{file:?} says {epoch}, {mark:?} does not (A23)");
                 self.work(n, Work::Epoch(token, file, epoch));
             }
+            zab::Output::WriteConfig { token, .. } => self.tell(n, zab::Input::ConfigWritten(token)),
+            zab::Output::Config { .. } => {}
             zab::Output::Note(note) => self.notes.push((n, note)),
             other => panic!("the replica carries out {other:?}"),
         }

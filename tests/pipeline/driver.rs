@@ -73,6 +73,7 @@ impl Default for Setup {
                 container_max_per_minute: 10_000,
                 container_max_never_used_ms: 0,
                 global_outstanding_limit: 1000,
+                modes: zoo::replica::ClientModes::default(),
                 log: LogConfig {
                     segment_bytes: 64 << 20,
                     unsynced_bytes_max: 16 << 20,

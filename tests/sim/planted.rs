@@ -13,7 +13,7 @@ use zoo::zab::{Bug, Planted};
 /// Seeds tried for each bug.
 const SEEDS: u64 = 400;
 
-const CORE: [Bug; 14] = [
+const CORE: [Bug; 15] = [
     Bug::HoleInTail,
     Bug::AckBeforeHistory,
     Bug::AckBeforeEpoch,
@@ -28,6 +28,7 @@ const CORE: [Bug; 14] = [
     Bug::MemoryAheadOfLog,
     Bug::VoteOfCommitted,
     Bug::CommitWithoutQuorum,
+    Bug::ProposedConfigIgnored,
 ];
 const SHELL: [ShellBug; 4] = [ShellBug::HalfImage, ShellBug::CutsOneMore, ShellBug::ImageBehindItsLabel, ShellBug::SwallowedError];
 
@@ -45,7 +46,8 @@ enum Any {
 impl Any {
     /// A run of this seed with the bug, or without.
     fn run(self, seed: u64, is_planted: bool) {
-        let mut chaos = Chaos::of(seed);
+        let is_of_changes = matches!(self, Any::Core(Bug::ProposedConfigIgnored));
+        let mut chaos = if is_of_changes { Chaos::with_changes(seed) } else { Chaos::of(seed) };
         match self {
             Any::Core(bug) if is_planted => chaos.conditions.planted = Planted::with(bug),
             Any::Shell(bug) if is_planted => chaos.conditions.shell_bug = Some(bug),
