@@ -44,8 +44,8 @@ pub struct Cluster {
     pub bug: Option<FileBug>,
     /// How long things take: nothing takes any time, unless told otherwise.
     pub pace: Pace,
-    /// What leaders have proposed, committed or not.
-    pub proposed: BTreeMap<Zxid, Payload>,
+    /// What leaders have proposed, committed or not, and when.
+    pub proposed: BTreeMap<Zxid, Late<Payload>>,
     /// How synchronisations began, to whom.
     pub openings: Vec<(usize, &'static str)>,
     /// The digest of the next proposal to this server is changed on the way.
@@ -64,7 +64,7 @@ pub struct Cluster {
     pub deaf: BTreeSet<usize>,
 }
 
-/// What is due at a time.
+/// What is due, or happened, at a time.
 pub type Late<T> = (Instant, T);
 
 /// How long things take at most; how long each time, dice say.
@@ -690,7 +690,7 @@ impl Cluster {
                 };
                 self.openings.extend(opening.and_then(|o| self.links.get(&(n, link)).map(|l| (l.peer.0, o))));
                 if let Packet::Proposal { zxid, payload } | Packet::Inform { zxid, payload } = &packet {
-                    let first = self.proposed.entry(*zxid).or_insert_with(|| payload.clone());
+                    let (_, first) = self.proposed.entry(*zxid).or_insert_with(|| (self.now, payload.clone()));
                     assert!(first == payload, "{zxid} is proposed twice (A15)");
                 }
                 self.put(n, link, Item::Packet(packet));
