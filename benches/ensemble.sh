@@ -24,6 +24,7 @@ Options:
   --servers N         servers of each ensemble (default: 3)
   --zoo FILE          the server's binary (default: target/release/zoo)
   --zoo-line LINE     a line for zoo's zoo.cfg alone; may be given again
+  --no-build          measure programs that are built already
   --dir DIR           where data goes; its disk is what is measured (default: target/ensemble)
   --alternations N    turns each ensemble gets (default: 5)
   --duration S        measured seconds of each turn (default: 10)
@@ -55,7 +56,7 @@ esac
 choose_kinds
 
 # Of each server, by KIND-N: its client port; its process id is in its directory, whoever started it. Of each kind's proxy: where it takes commands.
-declare -A port=() proxy_of=()
+declare -A port=() proxy_of=() through=()
 durability='fdatasync on a quorum before every acknowledgement (forceSync=yes)'
 conditions=(--data-dir "$dir" --durability "$durability")
 
@@ -136,7 +137,7 @@ launch() { # KIND N
 
 mode_of() { # KIND N
     local answer
-    answer=$(exec 3<>"/dev/tcp/127.0.0.1/${port[$1-$2]}" && printf srvr >&3 && timeout 5 cat <&3) 2>/dev/null || return 1
+    answer=$({ exec 3<>"/dev/tcp/127.0.0.1/${port[$1-$2]}" && printf srvr >&3 && timeout 5 cat <&3; } 2>/dev/null) || return 1
     [[ $answer =~ Mode:\ ([a-z]+) ]] && echo "${BASH_REMATCH[1]}"
 }
 
@@ -226,6 +227,11 @@ run() { # FILE ARGS
     "$loadgen" run --json "${conditions[@]}" "$@" >"$file" || { grep -s failure "$file" >&2; exit 1; }
 }
 
+# Writes that do not count: a JVM compiles its code first, and an ensemble has a history. They leave the keys for the runs that count.
+warm() { # KIND
+    "$loadgen" run --server "$(addresses "$1")" --mix set --connections 12 --in-flight 4 --duration "$duration" --keep >/dev/null
+}
+
 saved() { # PATTERN: the runs of this case, those of the first kind first
     local kind
     for kind in "${kinds[@]}"; do ls -v "$results"/"$kind"-*$1.json; done
@@ -237,11 +243,9 @@ case_single() { compare --mix set --connections 1 --in-flight 1 --open-share 0; 
 
 case_failover() {
     local kind
-    for kind in "${kinds[@]}"; do start "$kind"; done
     for kind in "${kinds[@]}"; do
-        # A JVM compiles its code first.
-        run "$results/$kind-warm.json" --server "$(addresses "$kind")" --label "$kind" --mix set --connections 12 --in-flight 4 --duration "$duration"
-        rm "$results/$kind-warm.json"
+        start "$kind"
+        warm "$kind"
     done
     in_turns "$kills" kill_leader
     stop_all
@@ -279,7 +283,10 @@ report_rejoins() {
 case_catch-up() {
     local kind
     # Enough for a DIFF from memory in both.
-    for kind in "${kinds[@]}"; do start "$kind" "commitLogCount=$((missed * 4))"; done
+    for kind in "${kinds[@]}"; do
+        start "$kind" "commitLogCount=$((missed * 4))"
+        warm "$kind"
+    done
     in_turns "$alternations" miss_writes
     stop_all
     report_rejoins
@@ -290,13 +297,14 @@ miss_writes() { # KIND TURN
     n=$(victim_of "$1")
     stop "$1" "$n"
     "$loadgen" fill --server "$(addresses "$1" "$n")" --root "/missed-$2" --znodes "$missed" --connections 1 --in-flight 64 --settle 0 >/dev/null
-    rejoin "$1" "$2" "$n" --duration $((duration * 2))
+    rejoin "$1" "$2" "$n" --duration $((duration * 3))
 }
 
 case_snapshot() {
     local kind heap=2g
     for kind in "${kinds[@]}"; do
         start "$kind"
+        warm "$kind"
         "$loadgen" fill --server "$(addresses "$kind")" --znodes "$znodes" --settle 0 >/dev/null
     done
     in_turns "$alternations" join_empty
@@ -314,12 +322,20 @@ join_empty() { # KIND TURN
 
 case_delay() {
     local kind
-    for kind in "${kinds[@]}"; do start_behind_proxies "$kind"; done
+    for kind in "${kinds[@]}"; do
+        start_behind_proxies "$kind"
+        warm "$kind"
+    done
     in_turns "$alternations" delay_follower
     stop_all
     for kind in "${kinds[@]}"; do
+        echo "Proof of the delay, a client of the far server itself: p50 of $(far_p50 "$kind") ms"
         ls -v "$results/$kind-"*-delayed.json "$results/$kind-"*-plain.json | xargs "$loadgen" report --only throughput,p50,p99,send
     done
+}
+
+far_p50() { # KIND
+    "$loadgen" report --only p50 "$results/$1-1-far.json" | awk '$1 == "p50" { printf "%.0f", $3 / 1000 }'
 }
 
 # Every server sees each of the others through links of its own, FROM-TO, so that those of one server alone can be made slow.
@@ -357,6 +373,9 @@ delay_follower() { # KIND TURN
     for how in "${order[@]}"; do
         set_delay "$1" "$n" $([[ $how == delayed ]] && echo 50 || echo 0)
         run "$results/$1-$2-$how.json" --server "$(addresses "$1" "$n")" --label "$1 $how" --mix set --connections 8 --keep --rate "$rate" --duration "$duration"
+        if [[ $how == delayed ]]; then
+            run "$results/$1-$2-far.json" --server "127.0.0.1:${port[$1-$n]}" --label "$1 far" --mix set --connections 1 --keep --warmup 0 --duration 2
+        fi
     done
     set_delay "$1" "$n" 0
 }
@@ -369,9 +388,7 @@ set_delay() { # KIND N MS: of all links from and to server N
     done
 }
 
-cargo build -q --release -p zoo -p loadgen
-mkdir -p "$dir"
-echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(date -u '+%Y-%m-%d %H:%M UTC')"
+prepare
 for case in "${cases[@]}"; do
     declare -F "case_$case" >/dev/null || { echo "unknown case $case" >&2; usage >&2; exit 2; }
     title "$case"

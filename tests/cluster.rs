@@ -305,6 +305,22 @@ fn a_taken_election_port_ends_the_start_with_zookeepers_exit_code() {
     cluster.run(1);
 }
 
+/// What a client may send at all goes through every member.
+#[test]
+fn the_largest_writes_go_through_every_member() {
+    let cluster = Cluster::start(3, &[]);
+    cluster.settled(&[1, 2, 3]);
+    for id in 1..=3 {
+        let path = format!("/large-{id}");
+        let mut client = cluster.client(id);
+        assert_eq!(client.create(&path, b"", 0).err, 0);
+        for (version, bytes) in [400_000, 1_000_000, 1_048_500].into_iter().enumerate() {
+            assert_eq!(client.set(&path, &vec![7; bytes], version as i32).err, 0, "{bytes} bytes through member {id}:\n{}", cluster.logs());
+        }
+        (1..=3).for_each(|other| cluster.shows(other, &path));
+    }
+}
+
 /// P13, S6: a session goes on at any member, for whoever has its password, and its ephemerals go with it everywhere.
 #[test]
 fn sessions_move_between_members_and_take_their_ephemerals_along() {

@@ -106,7 +106,7 @@ apt() {
 }
 
 # The tests below tests/ by what they need; whatever is not named here is a unit test.
-process_tests=(crash server_basic embedded faults cluster histories)
+process_tests=(crash server_basic embedded faults cluster histories reconfig)
 reference_tests=(differential handover mixed)
 unit_tests() {
     local file name
@@ -149,7 +149,7 @@ layer_unit() {
 
 layer_sim() {
     local name="simulated ensembles and planted bugs"
-    part "$name" "$(share sim)" cargo test --locked -p zoo --features planted-bugs --test sim -- --seeds "$(scaled 150)" --planted
+    part "$name" "$(share sim)" cargo test --locked -p zoo --features planted-bugs --test sim -- --seeds "$(scaled 80)" --planted
     grep -E '^[0-9]+ (seeds|violations|planted bugs)' "$logs/${name// /-}.log"
 }
 

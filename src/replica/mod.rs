@@ -276,6 +276,17 @@ impl Replica {
         self.poll_stopped()
     }
 
+    /// While held, nothing new is flushed: the shell gives those who have just been answered the chance to be in the next flush.
+    pub fn hold_flush(&mut self, held: bool) {
+        self.log.hold_flush(held);
+    }
+
+    /// A flush would start if it were not held.
+    #[must_use]
+    pub fn holds_flush(&self) -> bool {
+        self.log.holds_flush()
+    }
+
     /// After a `Publish` batch is on the stream: moves `applied` to its last zxid.
     pub fn published(&mut self, last_zxid: Zxid) {
         if last_zxid > self.tree.applied() {

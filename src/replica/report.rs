@@ -2,10 +2,10 @@
 
 use super::Replica;
 use crate::base::{Instant, PeerId, SessionId, WallTime, Zxid};
-use crate::zab::Membership;
+
 use crate::zab::membership::MemberKind;
 
-pub use crate::zab::{LearnerCounts, ServerState};
+pub use crate::zab::{LearnerCounts, Membership, ServerState};
 
 /// What the replica knows for admin commands.
 #[derive(Clone, Debug, Default)]

@@ -88,6 +88,9 @@ pub struct TreeConfig {
     pub payload_bytes_max: usize,
     /// Seed of every hash over outside input.
     pub hash_seed: u64,
+    /// A bug on purpose, for the simulation to find: the end of a session leaves one of its ephemerals behind (L9).
+    #[cfg(feature = "planted-bugs")]
+    pub forgets_an_ephemeral: bool,
 }
 
 impl Default for TreeConfig {
@@ -104,6 +107,8 @@ impl Default for TreeConfig {
             digest_scheme: true,
             payload_bytes_max: TXN_PAYLOAD_MAX,
             hash_seed: 0,
+            #[cfg(feature = "planted-bugs")]
+            forgets_an_ephemeral: false,
         }
     }
 }

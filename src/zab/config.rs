@@ -24,7 +24,7 @@ pub struct ZabConfig {
     pub notification_ms_min: u64,
     /// `fastleader.maxNotificationInterval`.
     pub notification_ms_max: u64,
-    /// How long an election waits for a better vote once it has a quorum (200 in ZooKeeper).
+    /// `zoo.electionWait`: how long an election waits for a better vote once it has a quorum (200 in ZooKeeper).
     pub finalize_ms: u64,
     /// `leaderConnectDelayDuringRetryMs`.
     pub connect_retry_ms: u64,

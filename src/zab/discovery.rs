@@ -58,7 +58,7 @@ impl Leader {
     /// Chooses the epoch once a quorum is here.
     pub(super) fn gather(&mut self, core: &mut Core) {
         let me = core.me();
-        let counts = |id| id == me || self.voter(id).is_some_and(|l| !may_have_forgotten(core, l.accepted_epoch));
+        let counts = |id| id == me || self.member(id).is_some_and(|l| !may_have_forgotten(core, l.accepted_epoch));
         if !core.quorum.reached(counts) {
             return;
         }
@@ -109,7 +109,7 @@ impl Leader {
         let me = core.me();
         let counts = |id| {
             id == me
-                || self.voter(id).is_some_and(|l| {
+                || self.member(id).is_some_and(|l| {
                     let tells_history = l.promise.1.is_some() && l.promise.0 != ZXID_UNKNOWN;
                     // Wiped, it may have promised an epoch since, and stopped before it was brought up to date: nothing is what it has,
                     // and nothing is what it may have had only where no ensemble has logged anything.

@@ -288,6 +288,11 @@ impl Election {
         }
         let vote = &message.vote;
         if !self.is_voter(vote.leader) {
+            // It votes in a configuration that is proposed, and may not know it: to be counted it has to be in our round, and it goes back to none.
+            let is_next = message.state == ServerState::Looking && vote.leader.0 == NOBODY && !self.membership.is_voter(from);
+            if is_next && vote.election_epoch > self.round {
+                self.enter_round(now, vote.election_epoch, looking, out);
+            }
             return None;
         }
         let stands_aside = looking.may_have_forgotten && !self.planted.has(Bug::WipedServerCounts);
@@ -337,6 +342,18 @@ impl Election {
         if looking.proposal != before {
             looking.wins_at = None;
         }
+        self.judge_round(now, looking);
+    }
+
+    /// A later round, without a vote that could be better than ours.
+    fn enter_round(&mut self, now: Instant, round: i64, looking: &mut Looking, out: &mut Notifications) {
+        self.round = round;
+        looking.initial.election_epoch = round;
+        looking.proposal = looking.initial;
+        looking.round_ballots.clear();
+        looking.wins_at = None;
+        self.count_own(looking);
+        self.send_all(looking.proposal, out);
         self.judge_round(now, looking);
     }
 

@@ -59,13 +59,13 @@ impl Leader {
         let completed = core.proposed().filter(|_| self.stage < Stage::Serving).map(|proposed| proposed.to_text().into());
         let config = Some(completed.unwrap_or_else(|| core.config_text.clone()));
         send(core, link, learner, Packet::NewLeader { zxid: Zxid::new(self.epoch, 0), config });
+        learner.mark(core.now, 0);
         if learner.kind == Kind::Follower {
             for (zxid, payload) in pipeline.outstanding() {
                 send(core, link, learner, Packet::Proposal { zxid: *zxid, payload: payload.clone() });
                 learner.sent = *zxid;
             }
         }
-        learner.mark(core.now, 0);
         learner.step = Step::Syncing;
     }
     /// The image is out: the learner's time begins.
@@ -92,7 +92,7 @@ impl Leader {
     pub(super) fn establish(&mut self, core: &mut Core) {
         let me = core.me();
         let ours = core.has_stored_proposed();
-        if !core.quorum.reached(|id| if id == me { ours } else { self.voter(id).is_some_and(|l| l.step >= Step::Synced) }) {
+        if !core.quorum.reached(|id| if id == me { ours } else { self.member(id).is_some_and(|l| l.step >= Step::Synced) }) {
             return;
         }
         self.enter(core, Stage::Serving);

@@ -130,6 +130,9 @@ impl Leader {
             return if core.now > self.deadline { Leave::because(format!("no quorum while {:?}", self.stage)) } else { Ok(()) };
         }
         if core.now > self.contact_deadline(core) {
+            if let Some(leader) = self.successor {
+                return Leave::for_successor(leader);
+            }
             return Leave::because("no quorum of followers has been heard of within syncLimit");
         }
         Ok(())
@@ -142,18 +145,29 @@ impl Leader {
         let of = |id| if id == core.me() { Some(Instant(u64::MAX)) } else { self.voter(id).and_then(|l| l.contact) };
         core.quorum.level(of).map_or(Instant::default(), |contact| contact.plus_ms(core.sync_ms()))
     }
+    /// The link of a server that may be asked for its promise and its history: an observer that a proposed configuration gives a vote has
+    /// one before it knows.
+    pub(super) fn member(&self, id: PeerId) -> Option<&Progress> {
+        self.learners.values().find(|l| l.step > Step::Unknown && l.peer == id)
+    }
     /// The link of a follower; whether it counts is for the quorum to say.
     pub(super) fn voter(&self, id: PeerId) -> Option<&Progress> {
         self.learners.values().find(|l| l.kind == Kind::Follower && l.step > Step::Unknown && l.peer == id)
     }
 
-    /// A learner has connected.
+    /// A learner has connected. Of too many that have not said who they are the one that came first goes: nobody keeps others out by silence.
     pub fn accepted(&mut self, core: &mut Core, link: LinkId) {
-        if self.learners.values().filter(|l| l.step == Step::Unknown).count() >= self.strangers_max {
+        if self.successor.is_some() {
             core.put(Output::Close(link));
             return;
         }
         self.learners.insert(link, Progress::new(core.now.plus_ms(core.init_ms())));
+        let mut strangers = self.learners.iter().filter(|(_, l)| l.step == Step::Unknown).map(|(link, _)| *link);
+        if let Some(first) = strangers.next()
+            && strangers.count() >= self.strangers_max
+        {
+            self.refuse(core, first, "others are waiting, and it has not said who it is");
+        }
     }
     /// A link is gone.
     pub fn disconnected(&mut self, core: &mut Core, link: LinkId) {

@@ -475,7 +475,9 @@ fn a_leader_that_may_have_been_deposed_answers_no_sync_l13() {
     c.world(leader).now = now;
     c.settle();
     assert_eq!(c.world(leader).take(client.index), [], "no answer");
+    c.until("it steps down", |c| !c.report(leader).is_serving);
     assert!(c.is_closed(&client));
+    assert_eq!(c.world(leader).take(client.index), [], "nor then");
 }
 
 #[test]

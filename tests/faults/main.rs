@@ -9,7 +9,10 @@ mod support;
 
 mod damage;
 mod disks;
+#[path = "../support/cluster.rs"]
+mod ensemble;
 mod hostile;
+mod peers;
 mod stopped;
 
 use std::net::SocketAddr;

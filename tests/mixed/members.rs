@@ -25,6 +25,21 @@ impl Mixed {
         Self::with(kinds, &[])
     }
 
+    /// Members that may change.
+    pub fn changing(kinds: [Kind; 3]) -> Self {
+        let mut members = Self::prepare(kinds);
+        members.settings.config.push(("reconfigEnabled".into(), "true".into()));
+        members.settings = members.settings.clone().define("zookeeper.skipACL", "yes");
+        members
+    }
+
+    /// What a request for this member to join says.
+    pub fn line(&self, id: usize) -> String {
+        let key = format!("server.{id}");
+        let (_, value) = self.settings.config.iter().find(|(name, _)| *name == key).unwrap();
+        format!("{key}={value}:participant;127.0.0.1:{}", self.ports[id - 1])
+    }
+
     /// `observers` have no vote.
     pub fn with(kinds: [Kind; 3], observers: &[usize]) -> Self {
         let mut settings = Settings::new(&[

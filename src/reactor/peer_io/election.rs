@@ -15,7 +15,7 @@ use crate::zab::membership::MemberAddress;
 use crate::zab::wire::{Decoded, Hello, hello, notification};
 use crate::zab::{Input, Notification};
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Display;
 use std::future::poll_fn;
 use std::io;
@@ -25,7 +25,7 @@ use std::task::{Poll, Waker};
 
 /// Servers in no configuration that are listened to at a time; the connections of more are closed.
 const STRANGERS_MAX: usize = 16;
-/// Connections whose initial message has not come; more are closed as they come.
+/// Connections whose initial message has not come. With one more the one that came first is closed: nobody keeps others out by silence.
 const SETTING_UP_MAX: usize = 64;
 
 /// All election connections of a server.
@@ -33,9 +33,17 @@ pub struct ElectionIo {
     config: Rc<PeerIoConfig>,
     events: Rc<Events>,
     peers: RefCell<BTreeMap<PeerId, Rc<Peer>>>,
-    setting_up: Cell<usize>,
+    setting_up: RefCell<VecDeque<SettingUp>>,
+    /// Connections accepted so far.
+    accepted: Cell<u64>,
     /// How we introduce ourselves.
     hello: RefCell<Hello>,
+}
+
+/// A connection whose initial message is waited for; dropping the task closes it.
+struct SettingUp {
+    number: u64,
+    task: glommio::Task<()>,
 }
 
 /// What is kept about one other server.
@@ -64,7 +72,8 @@ impl ElectionIo {
     /// No connections yet.
     pub fn new(config: Rc<PeerIoConfig>, events: Rc<Events>) -> Rc<Self> {
         let (members, hello) = (config.membership.members.clone(), RefCell::new(config.hello.clone()));
-        let election = Rc::new(ElectionIo { config, events, peers: RefCell::default(), setting_up: Cell::new(0), hello });
+        let (peers, setting_up, accepted) = (RefCell::default(), RefCell::default(), Cell::new(0));
+        let election = Rc::new(ElectionIo { config, events, peers, setting_up, accepted, hello });
         election.reconfigure(&members);
         election
     }
@@ -126,25 +135,42 @@ impl ElectionIo {
     /// Accepts other servers until the task is dropped.
     pub async fn listen(self: Rc<Self>, listener: TcpListener) {
         let keep_alive = self.config.tcp_keep_alive;
-        accept_all(listener, keep_alive, |socket| {
-            if self.setting_up.get() >= SETTING_UP_MAX {
-                return self.refused(socket.peer, &"there are too many that have not said who they are");
+        accept_all(listener, keep_alive, |socket| self.set_up(socket)).await;
+    }
+
+    fn set_up(self: &Rc<Self>, socket: PeerSocket) {
+        let number = self.accepted.get();
+        self.accepted.set(number + 1);
+        let election = self.clone();
+        let task = spawn(async move {
+            // A new task is polled at once: its place must be there first.
+            glommio::executor().yield_now().await;
+            let peer = socket.peer;
+            let hello = within(election.config.set_up_limit, read_hello(&socket)).await;
+            election.is_set_up(number);
+            match hello {
+                Some(Ok((hello, input))) => election.admit(&hello, socket, input),
+                Some(Err(e)) => election.refused(peer, &e),
+                None => election.refused(peer, &"it did not say who it is in time"),
             }
-            self.setting_up.set(self.setting_up.get() + 1);
-            let election = self.clone();
-            spawn(async move {
-                let peer = socket.peer;
-                let hello = within(election.config.set_up_limit, read_hello(&socket)).await;
-                election.setting_up.set(election.setting_up.get() - 1);
-                match hello {
-                    Some(Ok((hello, input))) => election.admit(&hello, socket, input),
-                    Some(Err(e)) => election.refused(peer, &e),
-                    None => election.refused(peer, &"it did not say who it is in time"),
-                }
-            })
-            .detach();
-        })
-        .await;
+        });
+        let mut setting_up = self.setting_up.borrow_mut();
+        setting_up.push_back(SettingUp { number, task });
+        if setting_up.len() > SETTING_UP_MAX {
+            setting_up.pop_front();
+            self.events
+                .say(|| tracing::warn!("many connections to the election port do not say who they are; closed the one that came first"));
+        }
+    }
+
+    /// The task of this one goes on alone.
+    fn is_set_up(&self, number: u64) {
+        let mut setting_up = self.setting_up.borrow_mut();
+        if let Some(at) = setting_up.iter().position(|other| other.number == number)
+            && let Some(SettingUp { task, .. }) = setting_up.remove(at)
+        {
+            task.detach();
+        }
     }
 
     /// What becomes of a connection that another server has made.

@@ -19,7 +19,7 @@ use std::time::Duration;
 const EXPECTED: &str = "host:quorumPort:electionPort[:participant|observer][;[clientHost:]clientPort]";
 const INT_MAX: i64 = i32::MAX as i64;
 /// ZooKeeper's wait for a better vote.
-const FINALIZE_MS: u64 = 200;
+const ELECTION_WAIT_MS: i64 = 200;
 /// For how long a server looks for a leader, at least, before it serves clients that only read; a longer tick counts instead.
 const READ_ONLY_AFTER_MS_MIN: u64 = 2_000;
 /// Room in a packet for what is no transaction: the sessions in a ping.
@@ -73,6 +73,8 @@ pub struct EnsembleTimes {
     pub notification_ms_max: u64,
     /// `leaderConnectDelayDuringRetryMs`.
     pub connect_retry_ms: u64,
+    /// `zoo.electionWait`.
+    pub election_wait_ms: u64,
 }
 
 impl EnsembleConfig {
@@ -104,7 +106,7 @@ impl EnsembleConfig {
             sync_limit: self.times.sync_limit,
             notification_ms_min: self.times.notification_ms_min,
             notification_ms_max: self.times.notification_ms_max,
-            finalize_ms: FINALIZE_MS,
+            finalize_ms: self.times.election_wait_ms,
             connect_retry_ms: self.times.connect_retry_ms,
             tail_count_min: self.tail_count_min,
             tail_bytes_max: limits::TAIL_BYTES_MAX,
@@ -275,6 +277,7 @@ fn times(settings: &Settings, required: bool) -> Result<EnsembleTimes, ConfigErr
         notification_ms_min,
         notification_ms_max: ms("fastleader.maxNotificationInterval", 60_000, 1)?.max(notification_ms_min),
         connect_retry_ms: ms("leaderConnectDelayDuringRetryMs", 100, 0)?,
+        election_wait_ms: ms("zoo.electionWait", ELECTION_WAIT_MS, 0)?,
     })
 }
 

@@ -53,14 +53,14 @@ fn a_member_has_zookeepers_defaults() {
 fn every_setting_of_a_member_arrives() {
     let lines = "connectToLearnerMasterLimit=3\nquorumListenOnAllIPs=true\nelectionPortBindRetry=0\ncnxTimeout=70\n\
         quorumCnxnTimeoutMs=80\nfastleader.minNotificationInterval=5\nfastleader.maxNotificationInterval=6\n\
-        leaderConnectDelayDuringRetryMs=7\ncommitLogCount=900\ntcpKeepAlive=true\nmultiAddress.enabled=true\ntickTime=100\n";
+        leaderConnectDelayDuringRetryMs=7\nzoo.electionWait=8\ncommitLogCount=900\ntcpKeepAlive=true\nmultiAddress.enabled=true\ntickTime=100\n";
     let (config, ensemble, warnings) = member(&format!("{FOUR}{LIMITS}{lines}peerType=observer\n"), "4");
     assert_eq!(warnings, [""; 0]);
     assert!(ensemble.is_observer() && ensemble.listen_on_all && ensemble.tcp_keep_alive && ensemble.bind_retries.is_none());
     let (zab, io) = (config.zab(7).expect("a member"), config.peer_io().expect("a member"));
     assert_eq!((zab.tail_count_min, zab.connect_retry_ms, zab.notification_ms_min, zab.notification_ms_max), (900, 7, 5, 6));
     assert_eq!((io.connect_limit.as_millis(), io.set_up_limit.as_millis(), io.learner_connect_limit.as_millis()), (70, 80, 300));
-    assert!(io.hello.multi_address && zab.is_observer);
+    assert!(io.hello.multi_address && zab.is_observer && zab.finalize_ms == 8);
 }
 
 #[test]

@@ -27,6 +27,7 @@ const JVM: Kind = NoEffect("there is no Java virtual machine");
 const KEYS: &[(&str, Kind)] = &[
     // Our own.
     ("zoo.shards", Used),
+    ("zoo.electionWait", Used),
     ("zoo.pin", Used),
     ("zoo.replicaShare", Used),
     ("zoo.placement", Used),

@@ -312,6 +312,8 @@ impl ServerConfig {
             digest_scheme: self.auth.digest_enabled,
             payload_bytes_max: self.storage.payload_bytes_max,
             hash_seed,
+            #[cfg(feature = "planted-bugs")]
+            forgets_an_ephemeral: false,
         }
     }
 
