@@ -215,10 +215,10 @@ impl Cluster {
         let mut logs = std::mem::take(&mut self.nodes[n].files.logs);
         let found = logs.clone();
         let (tree, zab) = (disk::recover(self.snapshot(n), &mut logs), self.zab_config(n));
+        let clock = self.clock(n);
         let snapshot = self.nodes[n].files.image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
         // Not what is older than the snapshot: an image that came from a leader may have taken the place of it.
         let records: Vec<_> = disk::records(&logs).into_iter().filter(|(zxid, _)| *zxid > snapshot).collect();
-        let clock = self.clock(n);
         if self.bug == Some(FileBug::TornTailKept) {
             logs = found;
         }
