@@ -45,7 +45,7 @@ skip() { skipped=$((skipped + 1)); say "SKIPPED $*"; }
 share() {
     case $1 in
         unit) echo 360 ;; sim) echo 180 ;; plain) echo 120 ;; loom) echo 180 ;; process) echo 120 ;;
-        clients) echo 480 ;; differential) echo 150 ;; handover) echo 150 ;; mixed) echo 300 ;; build) echo 300 ;;
+        clients) echo 480 ;; differential) echo 150 ;; handover) echo 150 ;; mixed) echo 480 ;; build) echo 300 ;;
     esac
 }
 
@@ -72,6 +72,12 @@ part() {
     esac
     if [ $((SECONDS - started)) -gt "$limit" ]; then say "note: $name took longer than its share of $limit s"; fi
     return $status
+}
+
+# said_skipped PART: a test that needs what this machine does not have says so in a line.
+said_skipped() {
+    local line
+    while read -r line; do skip "${line#SKIPPED }"; done < <(grep '^SKIPPED ' "$logs/${1//[^A-Za-z0-9]/-}.log")
 }
 
 apt_updated=
@@ -173,8 +179,7 @@ layer_process() {
     for name in "${process_tests[@]}"; do
         [ -e "tests/$name.rs" ] || [ -e "tests/$name/main.rs" ] || continue
         ZOO_CRASH_SECONDS=$(scaled 20) ZOO_HISTORY_SECONDS=$(scaled 15) part "process tests: $name" "$(share process)" cargo test --locked -p zoo --test "$name"
-        # A test that needs what this machine does not have says so in a line.
-        while read -r line; do skip "${line#SKIPPED }"; done < <(grep '^SKIPPED ' "$logs/process-tests--${name//[^A-Za-z0-9]/-}.log")
+        said_skipped "process tests: $name"
     done
 }
 
@@ -222,6 +227,7 @@ layer_mixed() {
     release_binary || return
     reference_server || { skip "mixed ensembles: no reference server"; return; }
     part "mixed ensembles" "$(share mixed)" cargo test --locked -p zoo --test mixed -- --ignored --nocapture --test-threads 1
+    said_skipped "mixed ensembles"
 }
 
 started=$SECONDS

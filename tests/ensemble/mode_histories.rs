@@ -158,11 +158,8 @@ impl Chaos {
         let c = &mut self.c;
         match self.rng.below(1000) {
             0..4 => c.kill(n),
-            4..10 => {
-                if c.nodes[n].world.is_none() {
-                    c.start(n);
-                }
-            }
+            4..10 if c.nodes[n].world.is_none() => c.start(n),
+            4..10 => {}
             10..13 => c.separate(&[n]),
             13..18 => c.heal(),
             18..50 => c.settle(),

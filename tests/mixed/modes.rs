@@ -87,8 +87,14 @@ fn is_upgraded(kinds: [Kind; 3]) {
             visitor.ok(&close_session());
             let mut moved = Client::attach(elsewhere, client.session.session, &client.session.password);
             assert_eq!(moved.session.session, client.session.session, "{context}");
+            let write = set_data(&path, b"moved", -1);
+            if moved.try_call(&write).is_none() {
+                // A Java leader answers its client before it has made itself the owner of the session; a write may be faster.
+                assert_eq!(kinds[id % 3], Java, "{context}: it has the session");
+                moved = Client::attach(elsewhere, client.session.session, &client.session.password);
+                moved.ok(&write);
+            }
             assert_eq!(client.try_call(&set_data(&path, b"", -1)), None, "{context}: the old connection is fenced");
-            moved.ok(&set_data(&path, b"moved", -1));
             assert_eq!(moved.err(&close_session()), 0);
             let mut reader = Client::open(port);
             reader.ok(&sync("/"));

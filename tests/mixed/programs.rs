@@ -9,8 +9,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-const NO_JAVA: &str = "SKIPPED ZooKeeper's own client: no javac";
-const NO_KAZOO: &str = "SKIPPED kazoo: it is installed by the clients' tests";
+const NO_JAVA: &str = "\nSKIPPED ZooKeeper's own client: no javac";
+const NO_KAZOO: &str = "\nSKIPPED kazoo: it is installed by the clients' tests";
 
 /// `tests/clients/modes`: one line in, one line out.
 struct Program {
