@@ -58,7 +58,8 @@ declare -A pid=() port=()
 
 stop() { # NAME
     local id=${pid[$1]-}
-    if [[ -z $id ]]; then return; fi
+    # Without its 0 a return in a trap passes on what the script ends with, and ends the trap.
+    if [[ -z $id ]]; then return 0; fi
     kill -TERM "$id" 2>/dev/null || true
     await_end "$id"
     unset "pid[$1]"

@@ -8,6 +8,7 @@ use crate::load::LoadOptions;
 use crate::proxy::LinkSpec;
 use crate::schedule::Spacing;
 use crate::sessions::SessionsOptions;
+use crate::suite::workload_file;
 use crate::target::{Target, parse_addr};
 use crate::workload::Mix;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -74,6 +75,8 @@ pub enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Run workloads that are described in files on one server or several in turns, and report them
+    Suite(SuiteArgs),
     /// Put runs that were saved with --json side by side
     Report(ReportArgs),
     /// Stand between servers and make links slow, as told on standard input: "delay NAME MILLISECONDS"; ends with it
@@ -370,6 +373,49 @@ pub struct ReportArgs {
     /// Only figures whose name begins with one of these
     #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
     pub only: Vec<String>,
+    /// Write a page with tables and drawings, too
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// Which workloads, on what.
+#[derive(Debug, Args)]
+pub struct SuiteArgs {
+    /// A server or ensemble; may be given again
+    #[arg(long, required = true, value_name = "HOST:PORT[,HOST:PORT…][,PID…][,LABEL]")]
+    pub target: Vec<Target>,
+    /// A file with workloads; may be given again
+    #[arg(long, required = true, value_name = "FILE", value_parser = workload_file)]
+    pub workload: Vec<PathBuf>,
+    /// Directory for the runs
+    #[arg(long, value_name = "DIR")]
+    pub save: PathBuf,
+    /// Write a page with tables and drawings, too
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Turns each target gets
+    #[arg(long, default_value_t = 1, value_parser = positive)]
+    pub alternations: usize,
+    /// Measured seconds, whatever the files say
+    #[arg(long, value_name = "S", value_parser = positive_f64)]
+    pub duration: Option<f64>,
+    /// Seconds of load before that, whatever the files say
+    #[arg(long, value_name = "S")]
+    pub warmup: Option<f64>,
+    /// The servers' data directory, to name its disk beside the figures
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// How durable an acknowledged write is, to print beside the figures (it cannot be seen from outside)
+    #[arg(long, value_name = "TEXT", default_value = "not stated (--durability)")]
+    pub durability: String,
+}
+
+impl SuiteArgs {
+    /// What is said here about every run.
+    pub fn overrides(&self) -> impl Iterator<Item = String> {
+        let said = [("duration", self.duration), ("warmup", self.warmup)];
+        said.into_iter().filter_map(|(name, value)| Some(format!("--{name}={}", value?)))
+    }
 }
 
 /// What to start.

@@ -11,6 +11,7 @@ mod host;
 mod load;
 mod measure;
 mod outcome;
+mod page;
 mod progress;
 mod proxy;
 mod report;
@@ -18,6 +19,7 @@ mod schedule;
 mod sessions;
 mod snapshots;
 mod start;
+mod suite;
 mod tally;
 mod target;
 mod timeline;
@@ -69,7 +71,8 @@ fn run(command: Command) -> Result<(), String> {
             measure(&server, &output, what, |target| sessions::run_sessions(target, &sessions.options(), &Progress::new("sessions")))
         }
         Command::Proxy { link } => proxy::run_proxy(&link, std::io::stdin().lock()),
-        Command::Report(args) => report::run_report(&args.files, &args.only),
+        Command::Report(args) => report::run_report(&args.files, &args.only, args.html.as_deref()),
+        Command::Suite(args) => suite::run_suite(&args),
         Command::Start(args) => start(&args),
         Command::Compare(args) => compare(&args),
     }

@@ -135,8 +135,24 @@ fn sessions_come_and_go() {
 #[test]
 fn compare_reports_both_servers_and_their_ratio() {
     let (a, b) = (format!("{},one", fake::start(Fault::None)), format!("{},two", fake::start(Fault::None)));
-    let base =
-        ["compare", "--a", &a, "--b", &b, "--json", "--alternations", "2", "--warmup", "0", "--duration", "0.2", "--connections", "2"];
+    let base = [
+        "compare",
+        "--a",
+        &a,
+        "--b",
+        &b,
+        "--json",
+        "--alternations",
+        "2",
+        "--warm-run",
+        "0",
+        "--warmup",
+        "0",
+        "--duration",
+        "0.2",
+        "--connections",
+        "2",
+    ];
     let output = loadgen(&base);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");

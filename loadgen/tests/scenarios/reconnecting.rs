@@ -128,3 +128,29 @@ fn saved_runs_are_put_side_by_side() {
     std::fs::write(&files[3], "{}").expect("written");
     assert!(!report(&[]).status.success(), "what is no run is refused");
 }
+
+#[test]
+fn workloads_of_a_file_run_on_every_target_and_end_up_on_one_page() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("two.workload");
+    std::fs::write(&file, "connections = 2\nkeys = 20\nwarmup = 0\nduration = 9\n[reads]\nmix = get\n[writes]\nmix = set\n")
+        .expect("written");
+    let (page, runs) = (dir.path().join("page.html"), dir.path().join("runs"));
+    let targets = ["one", "two"].map(|label| format!("{},{label}", ensemble([Fault::None]).1[0]));
+    let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
+        .args(["suite", "--target", &targets[0], "--target", &targets[1], "--duration", "0.2"])
+        .args(["--alternations", "2", "--workload"])
+        .arg(&file)
+        .arg("--save")
+        .arg(&runs)
+        .arg("--html")
+        .arg(&page)
+        .output()
+        .expect("the program runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("two: reads: one, 2 runs") && text.contains("two: writes: one, 2 runs") && text.contains("one / two"), "{text}");
+    assert_eq!(std::fs::read_dir(&runs).expect("saved").count(), 8);
+    let html = std::fs::read_to_string(&page).expect("written");
+    assert!(html.matches("<h2>").count() == 2 && html.matches("<polyline").count() == 4, "{html}");
+}
