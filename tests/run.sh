@@ -210,6 +210,8 @@ layer_differential() {
         cargo test --locked -p zoo --test differential -- --ignored --nocapture java_answers_like_java
     ZOO_DIFF_STEPS=$(scaled 6000) part "ours answers like the reference server" "$(share differential)" \
         cargo test --locked -p zoo --test differential -- --ignored --nocapture zoo_
+    ZOO_DIFF_STEPS=$(scaled 1500) part "an ensemble of ours answers like one of the reference server" "$(share differential)" \
+        cargo test --locked -p zoo --test differential -- --ignored --nocapture --exact ensembles_answer_like_java_ensembles
     local shards
     for shards in 2 4; do
         ZOO_DIFF_STEPS=$(scaled 3000) SERVER_JVMFLAGS=-Dzoo.shards=$shards part "ours answers alike with $shards shards" "$(share differential)" \

@@ -74,7 +74,7 @@ fn java_ensembles_answer_like_java_ensembles() {
 
 #[test]
 #[ignore = "needs the reference server: tests/run.sh --layer differential"]
-fn ensembles_of_zoo_answer_like_java_ensembles() {
+fn ensembles_answer_like_java_ensembles() {
     run([Kind::Java, Kind::Zoo], MEMBERS);
 }
 

@@ -1,6 +1,6 @@
 //! Two servers, or two ensembles, fed the same bytes. Every step sends on one connection of each, reads what both answer, fences the other
 //! connections with pings (a ping's reply cannot overtake an event that was due before it), and compares. In ensembles connections are spread
-//! over the members, and each is fenced with a sync before its ping: its member has to know of the step first.
+//! over the members, and each is pinged until its member knows of the step.
 
 use crate::reference::process::{Kind, Server, Settings, free_port};
 use crate::reference::request::{self as op, Request};
@@ -21,8 +21,6 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 const CLOSE_MAX: Duration = Duration::from_secs(15);
 /// Reports kept per scenario; what follows a first difference is mostly its echo.
 const REPORTS_MAX: usize = 6;
-/// The number of the requests that fence connections.
-const FENCE_XID: i32 = 0x00f0_0000;
 /// What connections ask for unless a scenario says otherwise.
 pub const TIMEOUT_MS: i32 = 20_000;
 
@@ -294,6 +292,10 @@ impl Pair {
         }
     }
 
+    pub fn is_ensemble(&self) -> bool {
+        self.sides[0].ports.len() > 1
+    }
+
     pub fn ports(&self) -> [u16; 2] {
         [0, 1].map(|i| self.sides[i].ports[0])
     }
@@ -353,18 +355,12 @@ impl Pair {
 
     /// Collects and compares what the last step caused on the other connections.
     fn fence(&mut self, except: Conn, unordered: bool) {
-        let (sync, ping) = (op::sync("/").frame(FENCE_XID), op::ping().frame(-2));
-        let is_ensemble = self.sides[0].ports.len() > 1;
-        let (frames, due) = match is_ensemble {
-            true => ([sync, ping].concat(), vec![Due::Reply(op::SYNC), Due::Reply(op::PING)]),
-            false => (ping, vec![Due::Reply(op::PING)]),
-        };
         for conn in self.fenced.clone() {
             let ready = |s: &Side| s.links[conn.0].session != 0 && s.links[conn.0].stream.is_some();
             if conn == except || !self.sides.iter().all(ready) {
                 continue;
             }
-            let lines = [0, 1].map(|i| self.sides[i].exchange(conn.0, &frames, &due, Then::Open));
+            let lines = [0, 1].map(|i| self.sides[i].fence(conn.0));
             self.compare("what it caused", conn, &lines, unordered);
         }
     }
@@ -489,6 +485,22 @@ impl Side {
             while read_frame(&mut stream, ANSWER_MAX)?.is_some() {}
         }
         Ok(())
+    }
+
+    /// What is due on a connection, up to a ping that its member answers with all that any answer has shown: in an ensemble it may be behind.
+    fn fence(&mut self, conn: usize) -> Vec<String> {
+        let newest = self.links.iter().map(|link| link.last_zxid).max().unwrap_or(0);
+        let deadline = Instant::now() + ANSWER_MAX;
+        let mut lines = Vec::new();
+        loop {
+            lines.append(&mut self.exchange(conn, &op::ping().frame(-2), &[Due::Reply(op::PING)], Then::Open));
+            let link = &self.links[conn];
+            if link.last_zxid >= newest || link.stream.is_none() || Instant::now() >= deadline {
+                return lines;
+            }
+            lines.pop();
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     fn exchange(&mut self, conn: usize, frame: &[u8], due: &[Due], then: Then) -> Vec<String> {

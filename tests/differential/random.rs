@@ -165,7 +165,10 @@ impl Run<'_> {
             48 => {
                 let mut request = self.write();
                 let cut = self.pick(request.body.len());
-                request.body.truncate(cut);
+                // A Java leader drops the follower that passes such a request on, and with it all its clients.
+                if !self.pair.is_ensemble() {
+                    request.body.truncate(cut);
+                }
                 if request.op == CHECK { multi(&[request]) } else { request }
             }
             _ => set_data_opt(&path, None, self.version()),

@@ -1,8 +1,9 @@
 //! Members that stand still for longer than others wait for them, and go on.
 
 use crate::Stage;
-use crate::support::{RawClient, create, wait_until};
+use crate::support::{RawClient, create, path_watch, wait_until};
 use rustix::process::Signal;
+use zoo::base::Writer;
 use zoo::proto::OpCode;
 
 /// P5: what a leader is sent while it stands still, and others have elected another one, it does not acknowledge of itself.
@@ -45,4 +46,30 @@ fn a_follower_that_stands_still_holds_up_nobody() {
     assert_eq!(client.create("/meanwhile", b"", 0).err, 0);
     stage.cluster.shows(follower, "/meanwhile");
     stage.judge("a follower that stood still");
+}
+
+/// P9, L13: a leader that stood still while others elected another one answers no sync from what it knew.
+#[test]
+fn a_leader_of_the_past_answers_no_sync() {
+    let stage = Stage::set(3);
+    for round in 0..2 {
+        let leader = stage.leader();
+        let mut reader = stage.cluster.client(leader);
+        stage.cluster.process(leader).signal(Signal::STOP);
+        let newest = format!("/newest-{round}");
+        let mut root = Vec::new();
+        root.put_string("/");
+        reader.send_all(&[(OpCode::Sync, root), (OpCode::Exists, path_watch(&newest, false))]).expect("the kernel takes it");
+        let others = stage.others(&[leader]);
+        wait_until("the others have another leader", || others.iter().any(|id| stage.cluster.mode(*id).as_deref() == Some("leader")));
+        assert_eq!(stage.cluster.client(others[0]).create(&newest, b"", 0).err, 0);
+        stage.cluster.process(leader).signal(Signal::CONT);
+        if reader.reply().is_ok_and(|sync| sync.err == 0)
+            && let Ok(exists) = reader.reply()
+        {
+            assert_eq!(exists.err, 0, "a sync was answered by a leader of the past");
+        }
+        stage.cluster.settled(&stage.ids());
+    }
+    stage.judge("syncs of a leader of the past");
 }
