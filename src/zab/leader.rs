@@ -180,6 +180,9 @@ impl Leader {
             learner.deadline = Some(core.now.plus_ms(core.sync_ms()));
         }
         let step = learner.step;
+        // Most of what a serving learner says commits nothing: requests, and acknowledgements of what a quorum has already.
+        let is_news = step != Step::Serving
+            || matches!(packet, Packet::Ack { zxid } if self.pipeline.as_ref().is_none_or(|pipeline| zxid > pipeline.committed()));
         let done = match packet {
             Packet::FollowerInfo { zxid, info } if step == Step::Unknown => self.greeted(core, link, zxid.epoch(), info, Kind::Follower),
             Packet::ObserverInfo { zxid, info } if step == Step::Unknown => self.greeted(core, link, zxid.epoch(), info, Kind::Observer),
@@ -191,7 +194,7 @@ impl Leader {
         if let Err(why) = done {
             self.refuse(core, link, why);
         }
-        self.advance(core)
+        if is_news { self.advance(core) } else { Ok(()) }
     }
     /// A packet of a learner that takes part.
     fn served(&mut self, core: &mut Core, link: LinkId, packet: Packet) -> Result<(), Refusal> {
@@ -277,7 +280,6 @@ impl Leader {
         for link in pinged {
             self.ping(core, link);
         }
-        core.local.trim(core.config.tail_count_min, core.config.tail_bytes_max);
         self.check_time(core)
     }
     /// Closes every link.
