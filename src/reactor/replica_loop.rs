@@ -9,7 +9,7 @@
 //! 5. A failed flush or a broken invariant ends the process (rules D1, L12); nothing is retried.
 
 use crate::base::limits::SHARD_LAG_MS_MAX;
-use crate::base::{Instant, ShardId};
+use crate::base::{Instant, ShardId, Zxid};
 use crate::handoff::{Batch, Publisher, ToReplica, notify};
 use crate::metrics::ReplicaMetrics;
 use crate::reactor::clock::{self, Alarm};
@@ -23,6 +23,7 @@ use crate::storage::log::LogAction;
 use crate::tree::Tree;
 use crate::zab;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -56,6 +57,8 @@ struct State {
     peers: Option<PeerIo>,
     lag: LagWatch,
     metrics: ReplicaMetrics,
+    /// Turns in which transactions were prepared that are not published: the last of them, and when. Oldest first.
+    prepared: VecDeque<(Zxid, Instant)>,
     /// The shard whose queue is looked at first; moves on, so that none is favoured.
     first: usize,
     messages: Vec<ToReplica>,
@@ -81,6 +84,7 @@ impl ReplicaLoop {
             peers,
             lag: LagWatch::new(mesh.shards.len(), clock::now()),
             metrics: ReplicaMetrics::default(),
+            prepared: VecDeque::new(),
             first: 0,
             messages: Vec::with_capacity(MESSAGES_PER_TURN),
             control: Vec::with_capacity(CONTROL_PER_TURN),
@@ -263,6 +267,7 @@ impl ReplicaLoop {
     }
 
     fn carry_out(&self, state: &mut State, now: Instant) {
+        state.note_prepared(now);
         while let Some(output) = state.replica.poll_output() {
             match output {
                 Output::Log(action) => {
@@ -275,6 +280,7 @@ impl ReplicaLoop {
                 }
                 Output::Publish(batch) => {
                     state.metrics.batch_size.record(batch.entries.len() as u64);
+                    state.note_published(batch.last_zxid, now);
                     let batch = state.publisher.publish(batch);
                     state.replica.published(batch.last_zxid);
                     state.replica.hold_flush(true);
@@ -316,6 +322,23 @@ impl ReplicaLoop {
             glommio::executor().current_task_queue(),
         );
         told.detach();
+    }
+}
+
+impl State {
+    fn note_prepared(&mut self, now: Instant) {
+        let head = self.replica.head_zxid();
+        // History may have been cut.
+        while self.prepared.pop_back_if(|(zxid, _)| *zxid > head).is_some() {}
+        if self.prepared.back().map_or(self.replica.applied(), |(zxid, _)| *zxid) < head {
+            self.prepared.push_back((head, now));
+        }
+    }
+
+    fn note_published(&mut self, last: Zxid, now: Instant) {
+        let Some((_, oldest)) = self.prepared.front().filter(|_| last > self.replica.applied()) else { return };
+        self.metrics.publish_us.record(now.since_ns(*oldest) / 1000);
+        while self.prepared.pop_front_if(|(zxid, _)| *zxid <= last).is_some() {}
     }
 }
 
