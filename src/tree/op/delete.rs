@@ -110,20 +110,21 @@ impl Tree {
 
     /// Takes one childless node out of every table; its parent learns of it later.
     fn remove_node(&mut self, stamp: &Stamp, cell: CellId, leaving: &mut Leaving) {
+        let Some(path) = self.store.head_of(cell).map(|n| Box::<str>::from(n.path())) else { return };
+        let parent = self.parent_cell(&path, leaving);
+        if leaving.parent != parent {
+            // First of all: these may be the node's own children, which change it by leaving.
+            self.settle_parent(stamp, leaving);
+            leaving.parent = parent;
+        }
+        leaving.children.extend(parent.map(|_| cell));
         let Some(node) = self.store.head_of(cell) else { return };
-        let (path, meta, acl) = (Box::<str>::from(node.path()), node.meta(), node.acl().clone());
+        let (meta, acl) = (node.meta(), node.acl().clone());
         let data_len = node.data().map_or(0, <[u8]>::len);
         if self.config.digest_enabled {
             let gone = Prefix::of(&path, node.data()).with(&meta);
             self.add_digest(gone, 0);
         }
-        let parent = self.parent_cell(&path, leaving);
-        if leaving.parent != parent {
-            // Before its own children have left it, a parent is not childless.
-            self.settle_parent(stamp, leaving);
-            leaving.parent = parent;
-        }
-        leaving.children.push(cell);
         self.store.remove(stamp.at, cell);
         self.undo.push(UndoOp::Store);
         self.acls.release(&acl, stamp.at, &mut self.undo);
