@@ -63,6 +63,8 @@ struct State {
     first: usize,
     messages: Vec<ToReplica>,
     control: Vec<ToReplicaTask>,
+    /// The next flush may wait for those who are answered now: it has not waited yet.
+    may_hold: bool,
     stopped: bool,
 }
 
@@ -88,6 +90,7 @@ impl ReplicaLoop {
             first: 0,
             messages: Vec::with_capacity(MESSAGES_PER_TURN),
             control: Vec::with_capacity(CONTROL_PER_TURN),
+            may_hold: true,
             stopped: false,
         };
         Rc::new(ReplicaLoop {
@@ -107,10 +110,11 @@ impl ReplicaLoop {
         let way = Way::of_this_executor();
         while !self.state.borrow().stopped {
             self.until_woken().await;
-            if self.state.borrow().replica.holds_flush() {
+            let held = self.state.borrow().replica.holds_flush();
+            if held {
                 way.give_round().await;
-                self.state.borrow_mut().replica.hold_flush(false);
             }
+            self.begin_turn_after(held);
             self.turn(None);
             way.give().await;
         }
@@ -123,6 +127,15 @@ impl ReplicaLoop {
             while self.mesh.tell(shard, ToShard::Stop).is_err() {
                 glommio::timer::sleep(Duration::from_millis(1)).await;
             }
+        }
+    }
+
+    /// A flush that was held is held no longer, whatever this turn publishes.
+    fn begin_turn_after(&self, held: bool) {
+        let mut state = self.state.borrow_mut();
+        state.may_hold = !held;
+        if held {
+            state.replica.hold_flush(false);
         }
     }
 
@@ -283,7 +296,7 @@ impl ReplicaLoop {
                     state.note_published(batch.last_zxid, now);
                     let batch = state.publisher.publish(batch);
                     state.replica.published(batch.last_zxid);
-                    state.replica.hold_flush(true);
+                    state.replica.hold_flush(state.may_hold);
                     notify(&self.mesh.bells, &*batch, batch.position());
                     if let Some(shard) = state.lag.check(now, batch.position(), &self.mesh.bells) {
                         super::fatal(&format!("shard {shard} has not followed the published transactions for {SHARD_LAG_MS_MAX} ms"));
