@@ -76,7 +76,7 @@ impl Versioned {
         }
         cell
     }
-    fn change_children(&mut self, parent: CellId, children: ChildChange) {
+    fn change_children(&mut self, parent: CellId, children: ChildChange<'_>) {
         let meta = self.writer.head_of(parent).unwrap().meta();
         self.writer.change(Zxid(self.zxid), parent, &Change { meta, data: DataChange::Keep, acl: None, children });
     }
@@ -91,7 +91,7 @@ impl Versioned {
         let cell = self.create_at(path, Some(parent));
         self.zxid += 1;
         self.writer.remove(Zxid(self.zxid), cell);
-        self.change_children(parent, ChildChange::Remove(cell));
+        self.change_children(parent, ChildChange::Remove(&[cell]));
     }
     fn publish(&mut self) {
         self.writer.commit(Zxid(self.zxid));

@@ -122,6 +122,8 @@ pub struct ReplicaMetrics {
     pub fsync_us: Summary,
     /// Entries (transactions, ordered answers) published together.
     pub batch_size: Summary,
+    /// From the turn in which the oldest transaction of a batch was prepared (a learner: appended) to its publication, µs.
+    pub publish_us: Summary,
     /// Bytes of the log one flush was asked for.
     pub flush_bytes: Summary,
     /// Bytes written since the last flush was asked for.
@@ -131,8 +133,16 @@ pub struct ReplicaMetrics {
 impl Default for ReplicaMetrics {
     fn default() -> Self {
         let basic = Summary::basic;
-        let fsync_us = Summary::with_percentiles();
-        ReplicaMetrics { queue_size: basic(), fsync_ms: basic(), fsync_us, batch_size: basic(), flush_bytes: basic(), unflushed: 0 }
+        let (fsync_us, publish_us) = (Summary::with_percentiles(), Summary::with_percentiles());
+        ReplicaMetrics {
+            queue_size: basic(),
+            fsync_ms: basic(),
+            fsync_us,
+            batch_size: basic(),
+            publish_us,
+            flush_bytes: basic(),
+            unflushed: 0,
+        }
     }
 }
 
@@ -158,6 +168,7 @@ impl ReplicaMetrics {
             ("fsynctime", &self.fsync_ms),
             ("zoo_fsync_us", &self.fsync_us),
             ("sync_processor_batch_size", &self.batch_size),
+            ("zoo_prepare_to_publish_us", &self.publish_us),
             ("zoo_flush_bytes", &self.flush_bytes),
         ]
         .into_iter()

@@ -37,7 +37,7 @@ pub const SHARD_LAG_MS_MAX: u64 = 60_000;
 /// A connection that has not finished its connect request is closed after this long.
 pub const SESSIONLESS_MS_MAX: u64 = 10_000;
 /// Bytes of recent transactions kept in memory for learners that miss only these: older ones are dropped.
-pub const TAIL_BYTES_MAX: usize = 64 << 20;
+pub const TAIL_BYTES_MAX: usize = 16 << 20;
 /// Bytes that may wait for one other server: beyond it the connection is closed, and it comes back by a synchronisation (L14).
 pub const LEARNER_BYTES_MAX: usize = 256 << 20;
 

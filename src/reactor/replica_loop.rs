@@ -23,6 +23,7 @@ use crate::storage::log::LogAction;
 use crate::tree::Tree;
 use crate::zab;
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -58,10 +59,14 @@ struct State {
     metrics: ReplicaMetrics,
     /// Tells the shards of the newest tree and drops the one before, when that is done for older ones.
     replacing: Option<glommio::Task<()>>,
+    /// Turns in which transactions were prepared that are not published: the last of them, and when. Oldest first.
+    prepared: VecDeque<(Zxid, Instant)>,
     /// The shard whose queue is looked at first; moves on, so that none is favoured.
     first: usize,
     messages: Vec<ToReplica>,
     control: Vec<ToReplicaTask>,
+    /// The next flush may wait for those who are answered now: it has not waited yet.
+    may_hold: bool,
     stopped: bool,
 }
 
@@ -84,9 +89,11 @@ impl ReplicaLoop {
             lag: LagWatch::new(mesh.shards.len(), clock::now()),
             metrics: ReplicaMetrics::default(),
             replacing: None,
+            prepared: VecDeque::new(),
             first: 0,
             messages: Vec::with_capacity(MESSAGES_PER_TURN),
             control: Vec::with_capacity(CONTROL_PER_TURN),
+            may_hold: true,
             stopped: false,
         };
         Rc::new(ReplicaLoop {
@@ -106,10 +113,11 @@ impl ReplicaLoop {
         let way = Way::of_this_executor();
         while !self.state.borrow().stopped {
             self.until_woken().await;
-            if self.state.borrow().replica.holds_flush() {
+            let held = self.state.borrow().replica.holds_flush();
+            if held {
                 way.give_round().await;
-                self.state.borrow_mut().replica.hold_flush(false);
             }
+            self.begin_turn_after(held);
             self.turn(None);
             way.give().await;
         }
@@ -126,6 +134,15 @@ impl ReplicaLoop {
             while self.mesh.tell(shard, ToShard::Stop).is_err() {
                 glommio::timer::sleep(Duration::from_millis(1)).await;
             }
+        }
+    }
+
+    /// A flush that was held is held no longer, whatever this turn publishes.
+    fn begin_turn_after(&self, held: bool) {
+        let mut state = self.state.borrow_mut();
+        state.may_hold = !held;
+        if held {
+            state.replica.hold_flush(false);
         }
     }
 
@@ -272,6 +289,7 @@ impl ReplicaLoop {
     }
 
     fn carry_out(&self, state: &mut State, now: Instant) {
+        state.note_prepared(now);
         while let Some(output) = state.replica.poll_output() {
             match output {
                 Output::Log(action) => {
@@ -284,9 +302,10 @@ impl ReplicaLoop {
                 }
                 Output::Publish(batch) => {
                     state.metrics.batch_size.record(batch.entries.len() as u64);
+                    state.note_published(batch.last_zxid, now);
                     let batch = state.publisher.publish(batch);
                     state.replica.published(batch.last_zxid);
-                    state.replica.hold_flush(true);
+                    state.replica.hold_flush(state.may_hold);
                     notify(&self.mesh.bells, &*batch, batch.position());
                     if let Some(shard) = state.lag.check(now, batch.position(), &self.mesh.bells) {
                         super::fatal(&format!("shard {shard} has not followed the published transactions for {SHARD_LAG_MS_MAX} ms"));
@@ -346,6 +365,23 @@ fn load_image(state: &mut State, zxid: Zxid) {
         load();
     };
     state.replacing = Some(super::spawn_into(loading, glommio::executor().current_task_queue()));
+}
+
+impl State {
+    fn note_prepared(&mut self, now: Instant) {
+        let head = self.replica.head_zxid();
+        // History may have been cut.
+        while self.prepared.pop_back_if(|(zxid, _)| *zxid > head).is_some() {}
+        if self.prepared.back().map_or(self.replica.applied(), |(zxid, _)| *zxid) < head {
+            self.prepared.push_back((head, now));
+        }
+    }
+
+    fn note_published(&mut self, last: Zxid, now: Instant) {
+        let Some((_, oldest)) = self.prepared.front().filter(|_| last > self.replica.applied()) else { return };
+        self.metrics.publish_us.record(now.since_ns(*oldest) / 1000);
+        while self.prepared.pop_front_if(|(zxid, _)| *zxid <= last).is_some() {}
+    }
 }
 
 /// Orders that concern other servers.

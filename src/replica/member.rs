@@ -256,7 +256,7 @@ impl Replica {
         if self.is_serving() {
             self.apply_for_clients(&header, &txn);
         } else {
-            let _ = self.tree.apply(&header, &txn);
+            self.tree.apply_unheard(&header, &txn);
             self.groups.silent(zxid);
         }
         self.log.append(zxid, payload);

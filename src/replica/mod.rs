@@ -355,6 +355,18 @@ impl Replica {
         self.tree.reclaim(RECLAIM_BUDGET);
     }
 
+    /// The newest transaction prepared or appended.
+    #[must_use]
+    pub fn head_zxid(&self) -> Zxid {
+        self.tree.head_zxid()
+    }
+
+    /// The newest transaction published.
+    #[must_use]
+    pub fn applied(&self) -> Zxid {
+        self.tree.applied()
+    }
+
     /// For readers, at start-up.
     pub fn tree_mut(&mut self) -> &mut Tree {
         &mut self.tree

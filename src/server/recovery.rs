@@ -445,6 +445,7 @@ impl Start {
     }
 
     fn replay(&mut self, dirs: &Dirs, history: &History) -> Result<LogEnd, RecoveryError> {
+        self.tree.begin_replay();
         let plan = ReplayPlan { logs: &history.logs, after: self.after, mark: history.mark, epochs: history.epochs };
         let (tree, digests, recent) = (&mut self.tree, &mut self.digests, &mut self.recent);
         let mut unread: Vec<Zxid> = self.refused.iter().map(|(zxid, _)| *zxid).filter(|zxid| *zxid > plan.after).collect();
@@ -457,6 +458,7 @@ impl Start {
         let replayed = recover::replay(&mut LogDir(&dirs.logs), &plan, &mut apply);
         let end = replayed.map_err(|e| self.explain(dirs, e))?;
         self.tree.commit(end.last_zxid);
+        self.tree.end_replay();
         self.note_the_end(&end);
         // A newer snapshot that cannot be read proves that its zxid had been reached (D6), and so does one that was written while its last
         // transactions were applied: before them it is a mixture that never was a state (A12).
@@ -558,8 +560,7 @@ fn apply_record(tree: &mut Tree, digests: &mut Digests, log: Zxid, record: &Reco
         let damage = Damage::Undecodable(e.to_string());
         Refused::Undecodable(Corruption { log, offset: record.offset, last_good: tree.head_zxid(), damage })
     })?;
-    // What it did matters to watchers only, and there are none yet.
-    let _ = tree.apply(&header, &txn);
+    tree.apply_unheard(&header, &txn);
     if header.zxid.0.is_multiple_of(COMMIT_EVERY) {
         tree.commit(header.zxid);
         tree.reclaim(usize::MAX);

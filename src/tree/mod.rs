@@ -60,6 +60,7 @@ use imbl::OrdSet;
 use op::Stamp;
 use quota::Quotas;
 use sessions::Sessions;
+use smallvec::SmallVec;
 use std::sync::Arc;
 use store::{Change, ChildChange, DataChange, Writer};
 use undo::{Savepoint, UndoLog, UndoOp};
@@ -144,9 +145,19 @@ pub struct NodeEvent {
 #[derive(Default, Debug, PartialEq, Eq)]
 pub struct Effects {
     /// In firing order.
-    pub events: Vec<NodeEvent>,
+    pub events: SmallVec<[NodeEvent; 1]>,
     /// The session this transaction ended.
     pub closed_session: Option<SessionId>,
+    /// Nobody watches: there are no events.
+    unheard: bool,
+}
+
+impl Effects {
+    fn event(&mut self, event: impl FnOnce() -> NodeEvent) {
+        if !self.unheard {
+            self.events.push(event());
+        }
+    }
 }
 
 /// What a prepared request came to.
@@ -283,11 +294,19 @@ impl Tree {
     /// Applies a decoded transaction on top, uncommitted. Total: every transaction that decodes has a defined effect (L22); one at or below
     /// `applied` has none, since history has it already. Returns the effects.
     pub fn apply(&mut self, header: &TxnHeader, txn: &Txn<'_>) -> Effects {
+        self.apply_with(header, txn, Effects::default())
+    }
+
+    /// The same where nobody watches.
+    pub fn apply_unheard(&mut self, header: &TxnHeader, txn: &Txn<'_>) {
+        self.apply_with(header, txn, Effects { unheard: true, ..Effects::default() });
+    }
+
+    fn apply_with(&mut self, header: &TxnHeader, txn: &Txn<'_>, mut effects: Effects) -> Effects {
         if header.zxid <= self.applied() {
-            return Effects::default();
+            return effects;
         }
         self.open_frame(header);
-        let mut effects = Effects::default();
         self.apply_one(&Stamp::new(header, self.head), txn, &mut effects);
         self.head = self.head.max(header.zxid);
         effects
@@ -312,6 +331,19 @@ impl Tree {
         }
         self.head = self.head.max(header.zxid);
         Prepared { err, effects }
+    }
+
+    /// What is applied from now on is history that nobody reads yet and nobody takes back: the versions and undo steps that would serve that
+    /// are not made. Ends with `end_replay`, when all of it is committed. Precondition: everything is committed.
+    pub fn begin_replay(&mut self) {
+        self.undo.set_forgets(true);
+        self.store.begin_alone();
+    }
+    /// See `begin_replay`.
+    pub fn end_replay(&mut self) {
+        assert!(self.head == self.applied(), "replayed history is committed");
+        self.undo.set_forgets(false);
+        self.store.end_alone();
     }
 
     /// Compares the digest of the newest transaction with the tree's; `None` when not comparable. Where the digest of the image this tree

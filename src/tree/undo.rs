@@ -66,6 +66,8 @@ pub(super) struct Savepoint {
 pub(super) struct UndoLog {
     frames: VecDeque<Frame>,
     ops: VecDeque<UndoOp>,
+    /// Nothing will be undone: steps are not kept.
+    forgets: bool,
 }
 
 impl UndoLog {
@@ -74,8 +76,16 @@ impl UndoLog {
         debug_assert!(self.frames.back().is_none_or(|f| f.zxid <= zxid));
         self.frames.push_back(Frame { zxid, head_before, digest_before, ops: 0 });
     }
+    /// Whether steps are forgotten at once from now on. Precondition: there is nothing to undo.
+    pub(super) fn set_forgets(&mut self, forgets: bool) {
+        assert!(self.is_empty());
+        self.forgets = forgets;
+    }
     /// Notes a step of the open frame.
     pub(super) fn push(&mut self, op: UndoOp) {
+        if self.forgets {
+            return;
+        }
         self.frames.back_mut().expect("changes happen inside a transaction").ops += 1;
         self.ops.push_back(op);
     }

@@ -85,6 +85,7 @@ impl Leader {
         }
         if let Some(zxid) = committed {
             core.commit(zxid);
+            core.local.trim(core.config.tail_count_min, core.config.tail_bytes_max);
             self.answer_syncs(core);
             self.bound_queues(core);
         }

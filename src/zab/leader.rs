@@ -207,8 +207,11 @@ impl Leader {
     }
     /// A packet.
     pub fn packet(&mut self, core: &mut Core, link: LinkId, packet: Packet) -> Result<(), Leave> {
+        // Most of what a serving learner says commits nothing: requests, and acknowledgements of what a quorum has already.
+        let is_news = self.learners.get(&link).is_none_or(|l| l.step != Step::Serving)
+            || matches!(packet, Packet::Ack { zxid } if self.pipeline.as_ref().is_none_or(|pipeline| zxid > pipeline.committed()));
         self.handshake(core, link, packet);
-        self.advance(core)
+        if is_news { self.advance(core) } else { Ok(()) }
     }
     /// What is out of place costs its link, nothing else (S7).
     pub(super) fn handshake(&mut self, core: &mut Core, link: LinkId, packet: Packet) {

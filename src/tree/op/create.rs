@@ -130,9 +130,11 @@ impl Tree {
         }
         self.sessions.enter(Owner::of(owner, &self.config), &meta, cell, &mut self.undo);
         self.quota_created(stamp.at, txn.path, txn.data);
-        let acl_of = |cell| self.store.head_of(cell).map(|n| n.acl().clone());
-        let (parent_acl, acl) = (acl_of(parent), acl_of(cell).expect("a node made just now"));
-        effects.events.push(NodeEvent { kind: EventType::NodeCreated, path: txn.path.into(), acl, parent_acl });
+        effects.event(|| {
+            let acl_of = |cell| self.store.head_of(cell).map(|n| n.acl().clone());
+            let (parent_acl, acl) = (acl_of(parent), acl_of(cell).expect("a node made just now"));
+            NodeEvent { kind: EventType::NodeCreated, path: txn.path.into(), acl, parent_acl }
+        });
         Some(cell)
     }
 

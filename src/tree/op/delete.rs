@@ -9,6 +9,14 @@ use crate::tree::store::{CellId, Change, ChildChange, DataChange};
 use crate::tree::undo::UndoOp;
 use crate::tree::znode::{CONTAINER_OWNER, Owner, ROOT, is_special, parent_text};
 use crate::tree::{Effects, NodeEvent, Prepare, Tree};
+use smallvec::SmallVec;
+
+/// Children that are deleted and still in their parent's set: it gets one new body for all that leave it in a row.
+#[derive(Default)]
+pub(super) struct Leaving {
+    parent: Option<CellId>,
+    children: SmallVec<[CellId; 4]>,
+}
 
 /// The parent of a path that may be deleted at all.
 fn deletable_parent(path: &str) -> Result<&str, ErrorCode> {
@@ -53,17 +61,40 @@ impl Tree {
     /// Deletes a node; one that is not there still raises its parent's pzxid, as ZooKeeper's replay needs. A node that has children, which
     /// only a replay over a fuzzy image can meet, goes with all of them: what belongs there is created again by the same replay.
     pub(in crate::tree) fn apply_delete(&mut self, stamp: &Stamp, path: &str, effects: &mut Effects) {
-        let Some(parent) = parent_text(path).filter(|_| path != ROOT).and_then(|p| self.store.head(p)).map(|n| n.cell()) else { return };
+        let mut leaving = Leaving::default();
+        self.apply_delete_among(stamp, path, &mut leaving, effects);
+        self.settle_parent(stamp, &mut leaving);
+    }
+
+    /// The same as one of many in one transaction, whose parents `settle_parent` tells of it.
+    pub(super) fn apply_delete_among(&mut self, stamp: &Stamp, path: &str, leaving: &mut Leaving, effects: &mut Effects) {
+        let Some(parent) = Some(path).filter(|p| *p != ROOT).and_then(|p| self.parent_cell(p, leaving)) else { return };
         let Some((cell, acl)) = self.store.head(path).map(|n| (n.cell(), n.acl().clone())) else {
-            self.change_parent_of_deleted(stamp, parent, ChildChange::Keep);
+            self.change_parent_of_deleted(stamp, parent, &[]);
             return;
         };
         for descendant in self.descendants_deepest_first(cell) {
-            self.remove_node(stamp, descendant);
+            self.remove_node(stamp, descendant, leaving);
         }
-        self.remove_node(stamp, cell);
-        let parent_acl = self.store.head_of(parent).map(|n| n.acl().clone());
-        effects.events.push(NodeEvent { kind: EventType::NodeDeleted, path: path.into(), acl, parent_acl });
+        self.remove_node(stamp, cell, leaving);
+        effects.event(|| {
+            let parent_acl = self.store.head_of(parent).map(|n| n.acl().clone());
+            NodeEvent { kind: EventType::NodeDeleted, path: path.into(), acl, parent_acl }
+        });
+    }
+
+    /// Takes the children that have left out of their parent's set.
+    pub(super) fn settle_parent(&mut self, stamp: &Stamp, leaving: &mut Leaving) {
+        if let Some(parent) = leaving.parent.take() {
+            self.change_parent_of_deleted(stamp, parent, &std::mem::take(&mut leaving.children));
+        }
+    }
+
+    /// The parent of a path: mostly that of the path before.
+    fn parent_cell(&self, path: &str, leaving: &Leaving) -> Option<CellId> {
+        let parent = parent_text(path)?;
+        let same = leaving.parent.filter(|cell| self.store.head_of(*cell).is_some_and(|n| n.path() == parent));
+        same.or_else(|| self.store.head(parent).map(|n| n.cell()))
     }
 
     fn descendants_deepest_first(&self, cell: CellId) -> Vec<CellId> {
@@ -77,17 +108,22 @@ impl Tree {
         found
     }
 
-    /// Takes one childless node out of its parent and out of every table.
-    fn remove_node(&mut self, stamp: &Stamp, cell: CellId) {
+    /// Takes one childless node out of every table; its parent learns of it later.
+    fn remove_node(&mut self, stamp: &Stamp, cell: CellId, leaving: &mut Leaving) {
+        let Some(path) = self.store.head_of(cell).map(|n| Box::<str>::from(n.path())) else { return };
+        let parent = self.parent_cell(&path, leaving);
+        if leaving.parent != parent {
+            // First of all: these may be the node's own children, which change it by leaving.
+            self.settle_parent(stamp, leaving);
+            leaving.parent = parent;
+        }
+        leaving.children.extend(parent.map(|_| cell));
         let Some(node) = self.store.head_of(cell) else { return };
-        let (path, meta, acl) = (Box::<str>::from(node.path()), node.meta(), node.acl().clone());
+        let (meta, acl) = (node.meta(), node.acl().clone());
         let data_len = node.data().map_or(0, <[u8]>::len);
         if self.config.digest_enabled {
             let gone = Prefix::of(&path, node.data()).with(&meta);
             self.add_digest(gone, 0);
-        }
-        if let Some(parent) = parent_text(&path).and_then(|p| self.store.head(p)).map(|n| n.cell()) {
-            self.change_parent_of_deleted(stamp, parent, ChildChange::Remove(cell));
         }
         self.store.remove(stamp.at, cell);
         self.undo.push(UndoOp::Store);
@@ -96,15 +132,15 @@ impl Tree {
         self.quota_deleted(stamp.at, &path, data_len);
     }
 
-    fn change_parent_of_deleted(&mut self, stamp: &Stamp, parent: CellId, children: ChildChange) {
+    fn change_parent_of_deleted(&mut self, stamp: &Stamp, parent: CellId, gone: &[CellId]) {
         let Some(node) = self.store.head_of(parent) else { return };
         let before = node.meta();
         let mut meta = before;
         meta.pzxid = meta.pzxid.max(stamp.zxid);
-        if node.children_len() == 1 && before.owner == CONTAINER_OWNER && matches!(children, ChildChange::Remove(_)) {
+        if node.children_len() == gone.len() && before.owner == CONTAINER_OWNER && !gone.is_empty() {
             self.sessions.enter(Owner::Container, &before, parent, &mut self.undo);
         }
-        if meta == before && matches!(children, ChildChange::Keep) {
+        if meta == before && gone.is_empty() {
             return;
         }
         if self.config.digest_enabled {
@@ -112,6 +148,7 @@ impl Tree {
             let (old, new) = (prefix.with(&before), prefix.with(&meta));
             self.add_digest(old, new);
         }
+        let children = if gone.is_empty() { ChildChange::Keep } else { ChildChange::Remove(gone) };
         self.push_change(stamp.at, parent, &Change { meta, data: DataChange::Keep, acl: None, children });
     }
 }

@@ -1,6 +1,7 @@
 //! Opening and closing sessions.
 
 use super::Stamp;
+use super::delete::Leaving;
 use crate::base::jute::StringVec;
 use crate::base::{SessionId, Writer};
 use crate::tree::{Effects, Tree};
@@ -15,12 +16,14 @@ impl Tree {
     pub(in crate::tree) fn apply_close_session(&mut self, stamp: &Stamp, paths: Option<StringVec<'_>>, effects: &mut Effects) {
         self.sessions.close(stamp.session, &mut self.undo);
         let left = self.left_behind();
+        let mut leaving = Leaving::default();
         for path in paths.iter().flat_map(StringVec::iter).skip(left) {
-            self.apply_delete(stamp, path, effects);
+            self.apply_delete_among(stamp, path, &mut leaving, effects);
         }
         for path in self.ephemerals(stamp.session).into_iter().skip(left) {
-            self.apply_delete(stamp, &path, effects);
+            self.apply_delete_among(stamp, &path, &mut leaving, effects);
         }
+        self.settle_parent(stamp, &mut leaving);
         effects.closed_session = Some(stamp.session);
     }
 

@@ -62,7 +62,7 @@ impl Tree {
             self.sessions.enter(owner, &meta, cell, &mut self.undo);
         }
         self.charge(stamp.at, path, UsageChange { count: 0, bytes });
-        effects.events.push(NodeEvent { kind: EventType::NodeDataChanged, path: path.into(), acl, parent_acl: None });
+        effects.event(|| NodeEvent { kind: EventType::NodeDataChanged, path: path.into(), acl, parent_acl: None });
         Some(cell)
     }
 }

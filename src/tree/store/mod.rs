@@ -61,13 +61,13 @@ pub enum DataChange<'a> {
 
 /// What happens to the set of children in a new body.
 #[derive(Clone, Copy, Debug)]
-pub enum ChildChange {
+pub enum ChildChange<'a> {
     /// As in the body before.
     Keep,
     /// This child joins.
     Add(CellId),
-    /// This child leaves.
-    Remove(CellId),
+    /// These children leave.
+    Remove(&'a [CellId]),
 }
 
 /// A new body on top of an existing node.
@@ -78,5 +78,5 @@ pub struct Change<'a> {
     pub data: DataChange<'a>,
     /// `None` keeps the ACL.
     pub acl: Option<Arc<AclList>>,
-    pub children: ChildChange,
+    pub children: ChildChange<'a>,
 }

@@ -203,12 +203,16 @@ impl Writer {
         match change.children {
             ChildChange::Keep => {}
             ChildChange::Add(child) => assert!(children.insert(child).is_none(), "child is new"),
-            ChildChange::Remove(child) => assert!(children.remove(&child).is_some(), "child is there"),
+            ChildChange::Remove(gone) => gone.iter().for_each(|child| assert!(children.remove(child).is_some(), "child is there")),
         }
         let acl = change.acl.clone().unwrap_or_else(|| Arc::clone(&old.acl));
         let body = body(zxid, cell, Arc::clone(&old.path), change.meta, data, acl, children);
         self.push(zxid, cell, Some(body));
     }
+    /// Nobody reads and nothing is taken back from here to `end_alone`: no difference here.
+    pub fn begin_alone(&mut self) {}
+    /// See `begin_alone`.
+    pub fn end_alone(&mut self) {}
     /// Pushes a body with these children added.
     pub fn add_children(&mut self, zxid: Zxid, cell: CellId, joining: &[CellId]) {
         let old = self.shared.read().at(cell, Zxid::MAX).expect("node exists at the head");

@@ -69,6 +69,25 @@ fn replay_of_a_close_deletes_what_the_list_misses_and_survives_what_is_gone() {
 }
 
 #[test]
+fn a_parent_changes_once_for_all_the_children_a_closing_session_takes_from_it() {
+    let mut rig = Rig::new();
+    rig.make("/p");
+    rig.make("/q");
+    (0..200).for_each(|i| rig.make_as(&format!("/p/{i:03}"), 1));
+    rig.make_as("/q/one", 1);
+    rig.make("/p/stays");
+    let (before, digest) = (dump(&rig.tree), rig.tree.digest);
+    rig.commit = false;
+    let effects = rig.close_session(SessionId(0x77));
+    assert_eq!(effects.events.len(), 201);
+    assert_eq!(rig.tree.store.uncommitted_len(), 201 + 2, "a tombstone for each node, a body for each parent");
+    assert_eq!((rig.stat("/p").num_children, rig.stat("/p").pzxid), (1, rig.zxid as i64));
+    assert_consistent(&rig.tree);
+    rig.tree.undo_above(rig.tree.applied());
+    assert_eq!((dump(&rig.tree), rig.tree.digest), (before, digest));
+}
+
+#[test]
 fn a_list_too_long_for_a_record_is_cut_and_nothing_survives() {
     let mut rig = Rig::new();
     let long = "x".repeat(60_000);

@@ -181,6 +181,15 @@ pub(super) unsafe fn free(body: NonNull<Body>) {
     }
 }
 
+/// Takes the set of children out of a body.
+///
+/// # Safety
+/// Only the caller can reach the body, and it uses nothing that is borrowed from it meanwhile.
+pub(super) unsafe fn take_children(body: NonNull<Body>) -> ChildSet {
+    // SAFETY: by the contract.
+    unsafe { std::mem::take(&mut (*body.as_ptr()).children) }
+}
+
 /// A body that may be read: a pointer rather than a reference, because the tail lies beyond the header's type.
 #[derive(Clone, Copy)]
 pub(super) struct BodyRef(NonNull<Body>);

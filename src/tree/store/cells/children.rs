@@ -12,6 +12,8 @@ use std::sync::Arc;
 const LEAF_MAX: usize = 64;
 /// Most parts of a branch.
 const BRANCH_MAX: usize = 32;
+/// A set that loses more than one in so many members is made anew: taking one out copies a leaf and the branches above it.
+const REBUILD_SHARE: usize = 64;
 
 /// One immutable set; cloning shares it. The empty set takes no memory beyond the pointer.
 #[derive(Clone, Default)]
@@ -58,11 +60,23 @@ impl ChildSet {
         }
     }
 
+    /// Adds a child: in place where nobody shares what has to change.
+    pub(super) fn insert(&mut self, child: CellId) {
+        let in_place = self.0.as_mut().and_then(Arc::get_mut).and_then(|root| root.insert_in_place(child.0));
+        if in_place.is_none() {
+            *self = self.with(child);
+        }
+    }
+
     /// The set with all of these.
     pub(super) fn with_all(&self, children: &[CellId]) -> Self {
         let mut ids: Vec<u32> = self.iter_after(None).chain(children.iter().copied()).map(|cell| cell.0).collect();
         ids.sort_unstable();
         ids.dedup();
+        Self::of_sorted(&ids)
+    }
+
+    fn of_sorted(ids: &[u32]) -> Self {
         let mut level: Vec<Arc<Set>> = ids.chunks(LEAF_MAX).map(leaf).collect();
         while level.len() > 1 {
             level = level.chunks(BRANCH_MAX).map(|parts| branch(parts.to_vec())).collect();
@@ -84,6 +98,20 @@ impl ChildSet {
             root = Arc::clone(only);
         }
         ChildSet(Some(root))
+    }
+
+    /// The set without these children: taken out one by one where they are few, otherwise made anew.
+    pub(super) fn without_all(&self, children: &[CellId]) -> Self {
+        if let [child] = children {
+            return self.without(*child);
+        }
+        if children.len() * REBUILD_SHARE < self.len() {
+            return children.iter().fold(self.clone(), |set, child| set.without(*child));
+        }
+        let mut gone: Vec<u32> = children.iter().map(|cell| cell.0).collect();
+        gone.sort_unstable();
+        let left: Vec<u32> = self.iter_after(None).map(|cell| cell.0).filter(|id| gone.binary_search(id).is_err()).collect();
+        Self::of_sorted(&left)
     }
 
     /// Members in order, from the first one greater than `after`.
@@ -132,6 +160,27 @@ impl Set {
                     Changed::One(part) => Changed::One(node.replaced(at, 1, &[part])),
                     Changed::Two(left, right) => node.split_at(at, left, right),
                 }
+            }
+        }
+    }
+
+    /// How many members that has added; `None` when something is shared or full, and nothing is changed.
+    fn insert_in_place(&mut self, id: u32) -> Option<usize> {
+        match self {
+            Set::Leaf(ids) => match ids.binary_search(&id) {
+                Ok(_) => Some(0),
+                Err(_) if ids.len() == LEAF_MAX => None,
+                Err(at) => {
+                    ids.insert(at, id);
+                    Some(1)
+                }
+            },
+            Set::Branch(node) => {
+                let at = node.part_of(id);
+                let added = Arc::get_mut(&mut node.parts[at])?.insert_in_place(id)?;
+                node.len += added;
+                node.firsts[at] = node.firsts[at].min(id);
+                Some(added)
             }
         }
     }
@@ -343,18 +392,34 @@ mod tests {
         }
 
         #[test]
+        fn taking_many_out_equals_taking_them_one_by_one(len in 0u32..3000, gone in prop::collection::vec(0u32..3000, 0..300), all in any::<bool>()) {
+            let start = (0..len).fold(ChildSet::default(), |set, id| set.with(CellId(id)));
+            let gone: Vec<CellId> = if all { (0..len).rev().map(CellId).collect() } else { gone.into_iter().map(CellId).collect() };
+            let one_by_one = gone.iter().fold(start.clone(), |set, cell| set.without(*cell));
+            let at_once = start.without_all(&gone);
+            prop_assert_eq!(at_once.len(), one_by_one.len());
+            prop_assert!(at_once.iter_after(None).eq(one_by_one.iter_after(None)));
+        }
+
+        #[test]
         fn behaves_as_an_ordered_set_and_old_versions_stay(ops in prop::collection::vec((any::<bool>(), 0u32..400), 0..1000)) {
             let mut set = ChildSet::default();
             let mut model = BTreeSet::new();
             let mut older = Vec::new();
             for (add, id) in ops {
-                older.push((set.clone(), model.clone()));
+                // Every other version is shared with nobody.
+                if id % 2 == 0 {
+                    older.push((set.clone(), model.clone()));
+                }
                 if add {
-                    set = set.with(CellId(id));
+                    set.insert(CellId(id));
                     model.insert(id);
                 } else {
                     set = set.without(CellId(id));
                     model.remove(&id);
+                }
+                if let Some(root) = &set.0 {
+                    check(root, true);
                 }
                 prop_assert_eq!(set.len(), model.len());
                 let after: Vec<u32> = set.iter_after(Some(CellId(id))).map(|c| c.0).collect();

@@ -88,7 +88,7 @@ impl Reclaimer {
     pub(super) fn take_unlinked(&mut self) -> Vec<Garbage> {
         self.unlinked.drain(..).map(|(_, garbage)| garbage).collect()
     }
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         self.superseded.is_empty() && self.unlinked.is_empty() && self.bare.is_empty() && self.kept_len == 0
     }
     /// Moves what was kept for holds that are gone to `recheck`.

@@ -12,6 +12,9 @@ use crate::base::{AclList, Zxid};
 use std::collections::VecDeque;
 use std::ptr::NonNull;
 
+/// Calls after which everything is reclaimed that nobody holds: one unlinks, the next frees.
+const GRACE_CALLS: usize = 4;
+
 /// The one writer. `Send`, not `Clone`. All methods that push take a zxid that is not below `applied` nor below that of any push
 /// still in place.
 pub struct Writer {
@@ -26,6 +29,8 @@ pub struct Writer {
     uncommitted: VecDeque<NonNull<Body>>,
     node_count: usize,
     data_bytes: u64,
+    /// See `begin_alone`.
+    alone: bool,
 }
 
 // SAFETY: all pointers lead into `shared` or to bodies this writer alone may free; nothing is tied to a thread.
@@ -48,6 +53,7 @@ impl Writer {
             uncommitted: VecDeque::new(),
             node_count: 0,
             data_bytes: 0,
+            alone: false,
         }
     }
 
@@ -109,19 +115,35 @@ impl Writer {
     pub fn change(&mut self, zxid: Zxid, cell: CellId, change: &Change<'_>) {
         self.check_stamp(zxid);
         let head = self.head_node(cell);
+        let mut children = self.children_again(head);
+        match change.children {
+            ChildChange::Keep => {}
+            ChildChange::Add(child) => children.insert(child),
+            ChildChange::Remove(gone) => children = children.without_all(gone),
+        }
         let data = match change.data {
             DataChange::Keep => head.data_again(),
             DataChange::Set(data) => Data::new(data),
         };
-        let children = match change.children {
-            ChildChange::Keep => head.children().clone(),
-            ChildChange::Add(child) => head.children().with(child),
-            ChildChange::Remove(child) => head.children().without(child),
-        };
         let acl = std::sync::Arc::clone(change.acl.as_ref().or(head.acl()).expect("a node has an ACL"));
         let node = Node { meta: &change.meta, data, acl, children };
-        let body = body::allocate(Draft { prev: head.pointer().as_ptr(), stamp: zxid.0, cell, path: head.path(), node: Some(node) });
+        let body = body::allocate(Draft { prev: self.kept(head), stamp: zxid.0, cell, path: head.path(), node: Some(node) });
         self.push(cell, body);
+    }
+
+    /// Until `end_alone` nobody reads and nothing is taken back, as while a log is replayed: a version takes the place of the one before it at
+    /// once, and what it is pushed under need not be committed. Precondition: nothing is uncommitted.
+    pub fn begin_alone(&mut self) {
+        assert!(self.uncommitted.is_empty(), "what can be taken back keeps the version before it");
+        // Without readers each call ends a grace period; where something is kept all the same, versions go the usual way.
+        for _ in 0..GRACE_CALLS {
+            self.reclaim(usize::MAX);
+        }
+        self.alone = Arc::get_mut(&mut self.shared).is_some() && self.reclaimer.is_idle();
+    }
+    /// Everything pushed since `begin_alone` is committed.
+    pub fn end_alone(&mut self) {
+        self.alone = false;
     }
 
     /// Pushes a body with these children added to those it has: what loading an image does once per node instead of once per child.
@@ -131,7 +153,7 @@ impl Writer {
         let head = self.head_node(cell);
         let acl = std::sync::Arc::clone(head.acl().expect("a node has an ACL"));
         let node = Node { meta: &head.meta(), data: head.data_again(), acl, children: head.children().with_all(joining) };
-        let body = body::allocate(Draft { prev: head.pointer().as_ptr(), stamp: zxid.0, cell, path: head.path(), node: Some(node) });
+        let body = body::allocate(Draft { prev: self.kept(head), stamp: zxid.0, cell, path: head.path(), node: Some(node) });
         self.push(cell, body);
     }
 
@@ -140,6 +162,10 @@ impl Writer {
         self.check_stamp(zxid);
         let head = self.head_node(cell);
         assert!(head.children().len() == 0, "removed with children");
+        if self.alone {
+            self.uncount(head);
+            return self.retire(cell, head.pointer());
+        }
         let body = body::allocate(Draft { prev: head.pointer().as_ptr(), stamp: zxid.0, cell, path: head.path(), node: None });
         self.push(cell, body);
     }
@@ -201,10 +227,12 @@ impl Writer {
     }
     /// A new reader (any thread may use it; created by the writer).
     pub fn reader(&mut self) -> Reader {
+        assert!(!self.alone, "what a reader selects is kept");
         Reader::new(Arc::clone(&self.shared))
     }
     /// Holds the current `applied` for a long read.
     pub fn hold(&mut self) -> Hold {
+        assert!(!self.alone, "what a hold selects is kept");
         Hold::new(Arc::clone(&self.shared), self.applied().0)
     }
 
@@ -250,7 +278,34 @@ impl Writer {
         self.shared.arena.reserve(cell);
         cell
     }
+    /// The version before a new one, as it will be linked.
+    fn kept(&self, head: BodyRef) -> *mut Body {
+        if self.alone { std::ptr::null_mut() } else { head.pointer().as_ptr() }
+    }
+    /// The children for a version that follows `head`: shared with it, or what it had.
+    fn children_again(&self, head: BodyRef) -> ChildSet {
+        if self.alone {
+            // SAFETY: nobody reads, and this writer has borrowed nothing from the body, which the next push frees.
+            unsafe { body::take_children(head.pointer()) }
+        } else {
+            head.children().clone()
+        }
+    }
+    /// Puts a version in the place of the one before, which goes.
+    fn replace(&mut self, cell: CellId, body: NonNull<Body>) {
+        let older = NonNull::new(self.cell(cell).load(Ordering::Relaxed));
+        self.count(self.linked(body));
+        self.cell(cell).store(body.as_ptr(), Ordering::Release);
+        if let Some(older) = older {
+            self.uncount(self.linked(older));
+            // SAFETY: nobody reads; the only link to it was cut just now, and it is in no queue, since nothing is uncommitted or superseded.
+            unsafe { body::free(older) };
+        }
+    }
     fn push(&mut self, cell: CellId, body: NonNull<Body>) {
+        if self.alone {
+            return self.replace(cell, body);
+        }
         let new = self.linked(body);
         if let Some(older) = NonNull::new(new.header().prev.load(Ordering::Relaxed)) {
             self.uncount(self.linked(older));

@@ -147,7 +147,7 @@ impl World {
     }
 
     /// Changes the parent's children, as one more push.
-    fn change_parent(&mut self, path: &'static str, children: ChildChange) {
+    fn change_parent(&mut self, path: &'static str, children: ChildChange<'_>) {
         let Some(parent) = parent(path) else { return };
         let meta = self.meta();
         let cell = self.cell(parent);
@@ -241,7 +241,7 @@ impl World {
         let mut state = self.state().clone();
         state.remove(path);
         self.pushed(state, parent(path).is_none());
-        self.change_parent(path, ChildChange::Remove(cell));
+        self.change_parent(path, ChildChange::Remove(&[cell]));
     }
 
     fn change(&mut self, path: &'static str, size: Option<Option<usize>>, new_acl: bool) {

@@ -379,7 +379,7 @@ fn children_of_a_large_directory_are_added_removed_and_listed_from_anywhere() {
     let hold = writer.hold();
     for child in cells.iter().step_by(2) {
         writer.remove(Zxid(2), *child);
-        writer.change(Zxid(2), parent, &Change { children: ChildChange::Remove(*child), ..keep() });
+        writer.change(Zxid(2), parent, &Change { children: ChildChange::Remove(&[*child]), ..keep() });
     }
     writer.commit(Zxid(2));
     let mut listed = Vec::new();
