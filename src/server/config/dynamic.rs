@@ -111,9 +111,9 @@ fn sorted<'a>(lines: impl Iterator<Item = &'a str>) -> String {
 
 /// The configuration file without what has moved, with the name of the other file at its end. Comments are lost, as with ZooKeeper.
 fn edited(before: &[u8], dynamic: &Path, names_client: bool) -> io::Result<String> {
-    let stays = |key: &str| !MOVED.iter().any(|moved| key.starts_with(moved)) && !(names_client && key.starts_with(CLIENT));
+    let moves = |key: &str| MOVED.iter().any(|moved| key.starts_with(moved)) || names_client && key.starts_with(CLIENT);
     let mut text = String::new();
-    for entry in entries(before)?.iter().filter(|entry| stays(&entry.key)) {
+    for entry in entries(before)?.iter().filter(|entry| !moves(&entry.key)) {
         text.push_str(&format!("{}={}\n", entry.key, entry.value.replace('\\', "\\\\")));
     }
     text.push_str(&format!("{POINTER}={}\n", dynamic.display()));
