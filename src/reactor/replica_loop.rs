@@ -274,6 +274,7 @@ impl ReplicaLoop {
                     }
                 }
                 Output::Snapshot(image) => state.snapshots.begin(image),
+                Output::AbandonSnapshot => state.snapshots.abandon(),
                 Output::Fatal(message) => super::fatal(&message),
                 Output::Stopped => state.stopped = true,
                 Output::TreeReplaced { generation, old } => self.replace_tree(state, generation, old),
@@ -317,7 +318,13 @@ fn tell_peers(peers: &PeerIo, output: Output) {
         Output::ReceiveSnapshot { link, zxid } => peers.receive_image(link, zxid),
         Output::InstallSnapshot { zxid } => peers.install_image(zxid),
         Output::LoadTree { zxid } => peers.load_tree(zxid),
-        Output::Log(_) | Output::Publish(_) | Output::Snapshot(_) | Output::Fatal(_) | Output::Stopped | Output::TreeReplaced { .. } => {
+        Output::Log(_)
+        | Output::Publish(_)
+        | Output::Snapshot(_)
+        | Output::AbandonSnapshot
+        | Output::Fatal(_)
+        | Output::Stopped
+        | Output::TreeReplaced { .. } => {
             unreachable!("carried out by the replica's own task")
         }
     }

@@ -13,7 +13,7 @@ use crate::handoff::Control;
 use crate::record::TxnDigest;
 use crate::record::txn::decode_payload;
 use crate::tree::Tree;
-use crate::zab::{self, LinkId, Role, Zab};
+use crate::zab::{self, LinkId, Packet, Role, Zab};
 use std::collections::VecDeque;
 
 /// What a standalone server does not have.
@@ -54,7 +54,8 @@ enum Change {
     Truncating(Zxid),
     /// The log is being cut; then the tree is read again from the disk.
     Reloading(Zxid),
-    /// An image has come: the log is being cut, then the image takes the place of the snapshot, then of the tree.
+    /// An image has come: no snapshot of the old tree is being written any more, then the log is being cut, then the image takes the place of
+    /// the snapshot, then of the tree.
     Installing(Box<Tree>),
 }
 
@@ -110,7 +111,10 @@ impl Replica {
     pub(super) fn peer(&mut self, now: Instant, input: zab::Input) {
         if let Some(member) = &mut self.member {
             member.now = now;
-            member.zab.handle(now, input);
+            match unreadable(&input) {
+                Some((link, why)) => member.zab.refuse(link, &why),
+                None => member.zab.handle(now, input),
+            }
         }
     }
 
@@ -222,7 +226,7 @@ impl Replica {
     pub(super) fn append(&mut self, zxid: Zxid, payload: &[u8]) {
         let decoded = decode_payload(payload).ok().filter(|(header, ..)| header.zxid == zxid);
         let Some((header, txn, digest)) = decoded else {
-            self.fatal = Some(format!("transaction {zxid} of the leader cannot be read; this server does not know it"));
+            self.fatal = Some(format!("transaction {zxid} was accepted from the leader and cannot be read"));
             return;
         };
         assert!(zxid > self.tree.head_zxid(), "{zxid} came after {}", self.tree.head_zxid());
@@ -252,6 +256,7 @@ impl Replica {
         }
         (member.has_differed, member.digests) = (true, Digests::Wrong);
         member.zab.resync(&why);
+        self.abandon_snapshot();
     }
 
     /// Removes what is above `zxid` from tree and log. A tree that counts it as applied, which only one that was recovered does, is read again.
@@ -280,9 +285,28 @@ impl Replica {
     pub(super) fn snapshot_received(&mut self, tree: Box<Tree>) {
         let Some(member) = &mut self.member else { return };
         assert!(member.change.is_none(), "one change of history at a time");
-        let zxid = tree.applied();
         member.change = Some(Change::Installing(tree));
-        self.log.cut(zxid);
+        self.abandon_snapshot();
+        self.make_way_for_image();
+    }
+
+    /// A snapshot of the tree as it was must not come after the image, and perhaps under its name: the tree may be wrong (L17).
+    fn abandon_snapshot(&mut self) {
+        if self.snapshots.abandon()
+            && let Some(member) = &mut self.member
+        {
+            member.outbox.push_back(Output::AbandonSnapshot);
+        }
+    }
+
+    /// Cuts the log for an image that has come, when no snapshot is being written.
+    pub(super) fn make_way_for_image(&mut self) {
+        if let Some(Change::Installing(tree)) = self.member.as_ref().and_then(|m| m.change.as_ref())
+            && !self.snapshots.is_running()
+            && !self.log.is_cutting()
+        {
+            self.log.cut(tree.applied());
+        }
     }
 
     /// The log holds nothing above the zxid of its cut any more.
@@ -366,4 +390,20 @@ impl Replica {
             member.zab.handle(now, zab::Input::Timeout);
         }
     }
+}
+
+/// A transaction that this server cannot apply, damaged or of a kind it does not know (a newer leader's): it is told apart before anything is done
+/// with it, so that it is neither logged nor acknowledged (L22). As in ZooKeeper the learner leaves its leader, and says so as often as it comes.
+fn unreadable(input: &zab::Input) -> Option<(LinkId, String)> {
+    let zab::Input::Packet(link, packet) = input else { return None };
+    let (Packet::Proposal { zxid, payload } | Packet::Inform { zxid, payload } | Packet::InformAndActivate { zxid, payload, .. }) = packet
+    else {
+        return None;
+    };
+    let why = match decode_payload(payload) {
+        Ok((header, ..)) if header.zxid == *zxid => return None,
+        Ok((header, ..)) => format!("it says that it is {}", header.zxid),
+        Err(e) => e.to_string(),
+    };
+    Some((*link, format!("transaction {zxid} of the leader cannot be read by this version: {why}")))
 }

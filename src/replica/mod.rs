@@ -102,6 +102,9 @@ pub enum Output {
     Publish(Batch),
     /// Write a snapshot on a background thread, then purge if so configured; report with `SnapshotDone`.
     Snapshot(Image),
+    /// The snapshot that is being written is of a tree that is going to be replaced: give it up, as soon as may be; `SnapshotDone` follows, whether it
+    /// was in time or not.
+    AbandonSnapshot,
     /// A broken invariant: print and abort.
     Fatal(String),
     /// After `Stop`: everything is flushed and published, the log is closed.
@@ -223,7 +226,10 @@ impl Replica {
             Input::Shard(_, message) => self.arrive(Arrival::Shard(message)),
             Input::LogOpened(file) => self.log.handle_opened(file),
             Input::LogSynced(token) => self.log.handle_synced(token),
-            Input::SnapshotDone { zxid, ok } => self.snapshots.done(zxid, ok, wall),
+            Input::SnapshotDone { zxid, ok } => {
+                self.snapshots.done(zxid, ok, wall);
+                self.make_way_for_image();
+            }
             Input::Timeout => self.timeout(now, wall),
             Input::Stop => self.begin_stop(),
             Input::Peer(input) => self.peer(now, input),
@@ -281,7 +287,8 @@ impl Replica {
         }
         let peers = self.member.as_ref().and_then(|m| m.zab.poll_timeout());
         if !self.decides() {
-            return peers;
+            let question = self.member.as_ref().and_then(|m| m.learner.next_question());
+            return [peers, question].into_iter().flatten().min();
         }
         if self.sessions.has_due() && self.log.can_append() {
             return Some(Instant(0)); // at once
@@ -343,6 +350,8 @@ impl Replica {
         if self.decides() {
             self.sessions.tick(now);
             self.remove_due(now, wall);
+        } else {
+            self.ask_shards(now);
         }
     }
 

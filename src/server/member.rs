@@ -74,13 +74,7 @@ fn bind_once(on_all: bool, host: &str, port: u16) -> io::Result<TcpListener> {
 pub(super) fn stored(config: &ServerConfig, recovered: &mut Recovered) -> Result<Stored, RecoveryError> {
     let (accepted_epoch, current_epoch) = read_epochs(&config.storage.snapshot_version_dir(), recovered.last_zxid)?;
     let recent = std::mem::take(&mut recovered.recent);
-    Ok(Stored {
-        accepted_epoch,
-        current_epoch,
-        last_logged: recovered.last_zxid,
-        snapshot: recovered.snapshot.unwrap_or(Zxid::ZERO),
-        recent,
-    })
+    Ok(Stored { accepted_epoch, current_epoch, last_logged: recovered.last_zxid, snapshot: recovered.least_end, recent })
 }
 
 /// The way to the other servers.
