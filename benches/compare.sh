@@ -26,6 +26,7 @@ Cases (default: get16 get1 set16 set1 single echo fan-out sessions):
 Options:
   --only java|zoo     measure one server alone
   --zoo FILE          the server's binary (default: target/release/zoo)
+  --no-build          measure programs that are built already
   --dir DIR           where data goes; its disk is what is measured (default: target/compare)
   --alternations N    turns each server gets (default: 5)
   --duration S        measured seconds of each turn (default: 10)
@@ -262,12 +263,7 @@ case_snapshot() {
     done
 }
 
-command -v java >/dev/null || [[ $only == zoo ]] || { echo "java is not installed; --only zoo measures zoo alone" >&2; exit 1; }
-cargo build -q --release -p loadgen
-[[ $only == java ]] || [[ -x $zoo ]] || { echo "$zoo is missing: cargo build --release" >&2; exit 1; }
-mkdir -p "$dir"
-[[ -w $dir ]] || { echo "$dir cannot be written" >&2; exit 1; }
-echo "commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), $(date -u '+%Y-%m-%d %H:%M UTC')"
+prepare
 for name in "${cases[@]}"; do
     declare -F "case_$name" >/dev/null || { echo "unknown case $name" >&2; usage >&2; exit 2; }
     [[ " ${slow[*]} " == *" $name "* ]] || title "$name"

@@ -1,6 +1,6 @@
 # What the scripts that measure servers share: options, ports, the reference server's jars and zoo.cfg. To be sourced.
 
-only='' zoo=target/release/zoo alternations=5 duration=10 cases=()
+only='' zoo=target/release/zoo build=yes alternations=5 duration=10 cases=()
 loadgen=target/release/loadgen
 
 # Takes an option that all scripts have, or a case. `shifts` says how many words that were.
@@ -12,10 +12,24 @@ common_option() { # WORD [VALUE]
         --dir) dir=$2 ;;
         --alternations) alternations=$2 ;;
         --duration) duration=$2 ;;
+        --no-build) build=no; shifts=1 ;;
         -h | --help) usage; exit 0 ;;
         -*) echo "unknown option $1" >&2; usage >&2; exit 2 ;;
         *) cases+=("$1"); shifts=1 ;;
     esac
+}
+
+# Builds what is measured, unless it is to be taken as it is, and says what that is.
+prepare() {
+    local what=("$loadgen")
+    [[ $only == java ]] || what+=("$zoo")
+    [[ $only == zoo ]] || command -v java >/dev/null || { echo "java is not installed; --only zoo measures zoo alone" >&2; exit 1; }
+    [[ $build == no ]] || cargo build -q --release -p zoo -p loadgen
+    ls "${what[@]}" >/dev/null || { echo "missing: cargo build --release -p zoo -p loadgen" >&2; exit 1; }
+    mkdir -p "$dir"
+    [[ -w $dir ]] || { echo "$dir cannot be written" >&2; exit 1; }
+    [[ $only == java ]] || "$zoo" --version
+    date -u '+%Y-%m-%d %H:%M UTC'
 }
 
 # Which servers --only leaves, into `kinds`.

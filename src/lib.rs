@@ -11,6 +11,7 @@ pub struct Readme;
 pub mod admin;
 pub mod base;
 pub mod cli;
+pub mod client;
 pub mod conn;
 pub mod disk;
 pub mod handoff;

@@ -8,7 +8,7 @@ use ensemble::Cluster;
 use rustix::process::Signal;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use support::{RawClient, create, path_watch, wait_until};
@@ -213,26 +213,64 @@ fn base_port() -> u16 {
     (0..100).map(|n| 10_000 + ((std::process::id() * 61 + n * 13) % 8_000) as u16).find(all_free).expect("free ports")
 }
 
+/// `zoo ensemble` with three members, all serving.
+struct EnsembleCommand {
+    process: Child,
+    lines: Box<dyn Iterator<Item = String>>,
+    base_port: u16,
+    dir: tempfile::TempDir,
+}
+
+impl EnsembleCommand {
+    fn start() -> Self {
+        let (dir, base_port) = (support::temp_dir(), base_port());
+        let mut command = Command::new(std::env::var("ZOO_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_zoo").to_owned()));
+        command.args(["ensemble", "--servers", "3", "--port", &base_port.to_string(), "--dir"]).arg(dir.path().join("members"));
+        let mut process = command.arg("--zoo.shards=1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the zoo binary runs");
+        let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        assert!(lines.next().expect("a line").starts_with("3 members in "));
+        let mut serving = 0;
+        while serving < 3 {
+            let line = lines.next().expect("it goes on until all serve");
+            assert!(!line.contains("has ended"), "{line}");
+            serving += usize::from(line.ends_with("  leader") || line.ends_with("  follower"));
+        }
+        EnsembleCommand { process, lines: Box::new(lines), base_port, dir }
+    }
+}
+
+impl Drop for EnsembleCommand {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
 #[test]
 fn the_ensemble_command_runs_members_says_what_they_are_and_stops_them() {
-    let dir = support::temp_dir();
-    let mut command = Command::new(std::env::var("ZOO_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_zoo").to_owned()));
-    command.args(["ensemble", "--servers", "3", "--port", &base_port().to_string(), "--dir"]).arg(dir.path().join("members"));
-    let mut process = command.arg("--zoo.shards=1").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the zoo binary runs");
-    let mut lines = BufReader::new(process.stdout.take().expect("piped")).lines().map_while(Result::ok);
-    assert!(lines.next().expect("a line").starts_with("3 members in "));
-    let mut serving = 0;
-    while serving < 3 {
-        let line = lines.next().expect("it goes on until all serve");
-        assert!(!line.contains("has ended"), "{line}");
-        serving += usize::from(line.ends_with("  leader") || line.ends_with("  follower"));
-    }
-    process.stdin.take().expect("piped").write_all(b"\n").expect("taken");
-    let table: Vec<_> = lines.by_ref().skip_while(|line| !line.starts_with("server   address")).take(4).collect();
+    let mut ensemble = EnsembleCommand::start();
+    ensemble.process.stdin.take().expect("piped").write_all(b"\n").expect("taken");
+    let table: Vec<_> = ensemble.lines.by_ref().skip_while(|line| !line.starts_with("server   address")).take(4).collect();
     assert_eq!(table.iter().filter(|line| line.contains(" leader ")).count(), 1, "{table:?}");
-    rustix::process::kill_process(rustix::process::Pid::from_child(&process), Signal::INT).expect("alive");
-    assert_eq!(lines.last().as_deref(), Some("stopping"));
-    assert!(process.wait().expect("ends").success());
+    rustix::process::kill_process(rustix::process::Pid::from_child(&ensemble.process), Signal::INT).expect("alive");
+    assert_eq!(ensemble.lines.by_ref().last().as_deref(), Some("stopping"));
+    assert!(ensemble.process.wait().expect("ends").success());
+}
+
+#[test]
+fn no_member_outlives_an_ensemble_command_that_is_killed() {
+    let mut ensemble = EnsembleCommand::start();
+    let address = |i: u16| std::net::SocketAddr::from(([127, 0, 0, 1], ensemble.base_port + i));
+    assert_eq!(RawClient::connect(address(0)).create("/kept", b"", 0).err, 0);
+    ensemble.process.kill().expect("alive");
+    ensemble.process.wait().expect("waited for");
+    for id in 1..=3 {
+        let log = ensemble.dir.path().join(format!("members/{id}/zoo.log"));
+        wait_until(&format!("member {id} stops as it does when asked to"), || {
+            std::fs::read_to_string(&log).expect("messages").contains("stopped")
+        });
+        wait_until(&format!("member {id} listens no more"), || TcpStream::connect(address(id - 1)).is_err());
+    }
 }
 
 #[test]
@@ -265,6 +303,22 @@ fn a_taken_election_port_ends_the_start_with_zookeepers_exit_code() {
     assert!(log.contains("cannot listen for elections on 127.0.0.1:"), "{log}");
     drop(taken);
     cluster.run(1);
+}
+
+/// What a client may send at all goes through every member.
+#[test]
+fn the_largest_writes_go_through_every_member() {
+    let cluster = Cluster::start(3, &[]);
+    cluster.settled(&[1, 2, 3]);
+    for id in 1..=3 {
+        let path = format!("/large-{id}");
+        let mut client = cluster.client(id);
+        assert_eq!(client.create(&path, b"", 0).err, 0);
+        for (version, bytes) in [400_000, 1_000_000, 1_048_500].into_iter().enumerate() {
+            assert_eq!(client.set(&path, &vec![7; bytes], version as i32).err, 0, "{bytes} bytes through member {id}:\n{}", cluster.logs());
+        }
+        (1..=3).for_each(|other| cluster.shows(other, &path));
+    }
 }
 
 /// P13, S6: a session goes on at any member, for whoever has its password, and its ephemerals go with it everywhere.

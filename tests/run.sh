@@ -100,7 +100,7 @@ apt() {
 }
 
 # The tests below tests/ by what they need; whatever is not named here is a unit test.
-process_tests=(crash server_basic embedded faults cluster)
+process_tests=(crash server_basic embedded faults cluster histories reconfig)
 reference_tests=(differential handover mixed)
 unit_tests() {
     local file name
@@ -143,7 +143,7 @@ layer_unit() {
 
 layer_sim() {
     local name="simulated ensembles and planted bugs"
-    part "$name" "$(share sim)" cargo test --locked -p zoo --features planted-bugs --test sim -- --seeds "$(scaled 150)" --planted
+    part "$name" "$(share sim)" cargo test --locked -p zoo --features planted-bugs --test sim -- --seeds "$(scaled 80)" --planted
     grep -E '^[0-9]+ (seeds|violations|planted bugs)' "$logs/${name// /-}.log"
 }
 
@@ -172,9 +172,9 @@ layer_process() {
     local name
     for name in "${process_tests[@]}"; do
         [ -e "tests/$name.rs" ] || [ -e "tests/$name/main.rs" ] || continue
-        ZOO_CRASH_SECONDS=$(scaled 20) part "process tests: $name" "$(share process)" cargo test --locked -p zoo --test "$name"
+        ZOO_CRASH_SECONDS=$(scaled 20) ZOO_HISTORY_SECONDS=$(scaled 15) part "process tests: $name" "$(share process)" cargo test --locked -p zoo --test "$name"
         # A test that needs what this machine does not have says so in a line.
-        while read -r line; do skip "${line#SKIPPED }"; done < <(grep '^SKIPPED ' "$logs/process-tests--$name.log")
+        while read -r line; do skip "${line#SKIPPED }"; done < <(grep '^SKIPPED ' "$logs/process-tests--${name//[^A-Za-z0-9]/-}.log")
     done
 }
 

@@ -1,9 +1,11 @@
 //! The command line.
 
+use crate::disturbance::Disturbance;
 use crate::driver::Pace;
 use crate::fan_out::FanOutOptions;
 use crate::fill::FillOptions;
 use crate::load::LoadOptions;
+use crate::proxy::LinkSpec;
 use crate::schedule::Spacing;
 use crate::sessions::SessionsOptions;
 use crate::target::{Target, parse_addr};
@@ -72,6 +74,14 @@ pub enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
+    /// Put runs that were saved with --json side by side
+    Report(ReportArgs),
+    /// Stand between servers and make links slow, as told on standard input: "delay NAME MILLISECONDS"; ends with it
+    Proxy {
+        /// Name, where to listen, where to connect to; links may share a name
+        #[arg(long, required = true, value_name = "NAME=HOST:PORT=HOST:PORT")]
+        link: Vec<LinkSpec>,
+    },
     /// Start a server and measure the time to its first answered getData; it is left running
     Start(StartArgs),
 }
@@ -85,12 +95,15 @@ pub struct ServerArgs {
     /// Its process (or processes, between commas), to report CPU time and memory
     #[arg(long, value_delimiter = ',')]
     pub pid: Vec<u32>,
+    /// Its name in reports; its first address when none is given
+    #[arg(long)]
+    pub label: Option<String>,
 }
 
 impl ServerArgs {
     /// As a target.
     pub fn target(&self) -> Result<Target, String> {
-        Target::new(self.server.clone(), self.pid.clone(), None).ok_or_else(|| "no server is given".to_owned())
+        Target::new(self.server.clone(), self.pid.clone(), self.label.clone()).ok_or_else(|| "no server is given".to_owned())
     }
 }
 
@@ -162,6 +175,15 @@ pub struct LoadArgs {
     /// Leave the keys for the next run
     #[arg(long)]
     pub keep: bool,
+    /// A client whose connection breaks goes at once to the next server with its session; without this the run fails
+    #[arg(long)]
+    pub reconnect: bool,
+    /// Shell command to run once in the middle; latencies before, during and after it are told apart
+    #[arg(long, value_name = "COMMAND")]
+    pub during: Option<String>,
+    /// Measured seconds before that
+    #[arg(long, value_name = "S", default_value_t = 2.0, value_parser = positive_f64)]
+    pub during_at: f64,
 }
 
 impl LoadArgs {
@@ -187,6 +209,8 @@ impl LoadArgs {
             session_timeout: Duration::from_secs(self.session_timeout),
             snapshot_dir: self.snapshot_dir.clone(),
             keep: self.keep,
+            reconnect: self.reconnect,
+            disturbance: self.during.clone().map(|command| Disturbance { command, after_s: self.during_at }),
         }
     }
 }
@@ -337,6 +361,17 @@ impl SessionsArgs {
     }
 }
 
+/// What to put side by side.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Runs, told apart by their labels; the first one's label is compared with each of the others
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Only figures whose name begins with one of these
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
+    pub only: Vec<String>,
+}
+
 /// What to start.
 #[derive(Debug, Args)]
 pub struct StartArgs {
@@ -346,6 +381,12 @@ pub struct StartArgs {
     /// Znode to ask for; it must exist
     #[arg(long, value_name = "PATH", default_value = "/zookeeper", value_parser = znode_path)]
     pub path: String,
+    /// Measure the time until it has caught up with its ensemble, too: until it answers a sync
+    #[arg(long)]
+    pub sync: bool,
+    /// Its name in reports; its address when none is given
+    #[arg(long)]
+    pub label: Option<String>,
     /// Give up after so many seconds
     #[arg(long, value_name = "S", default_value_t = 120)]
     pub limit: u64,

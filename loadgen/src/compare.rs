@@ -5,6 +5,7 @@ use crate::measure::{Metric, Summary, find, ratios};
 use crate::outcome::{Outcome, format_value};
 use crate::target::Target;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::fmt::Write;
 
 /// The outcomes of one kind of run, alternation by alternation.
@@ -104,7 +105,7 @@ fn values(outcomes: &[Outcome], name: &str) -> Vec<f64> {
 
 struct Row {
     name: String,
-    unit: &'static str,
+    unit: Cow<'static, str>,
     a: Summary,
     b: Summary,
     ratio: Option<Summary>,
@@ -114,7 +115,7 @@ impl Row {
     fn of(metric: &Metric, a: &[f64], b: &[f64]) -> Option<Self> {
         // A metric that one run lacks (a snapshot that did not happen) cannot be paired.
         let ratio = if a.len() == b.len() { Summary::of(&ratios(a, b)) } else { None };
-        Some(Row { name: metric.name.clone(), unit: metric.unit, a: Summary::of(a)?, b: Summary::of(b)?, ratio })
+        Some(Row { name: metric.name.clone(), unit: metric.unit.clone(), a: Summary::of(a)?, b: Summary::of(b)?, ratio })
     }
 }
 

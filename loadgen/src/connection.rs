@@ -2,12 +2,14 @@
 //! halves that the driver's loop uses.
 
 use crate::workload::{Mismatch, begin_request, write_create_persistent, write_read};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 use zoo::base::{DecodeError, Reader, SessionId, Xid};
-use zoo::proto::connect::{ConnectRequest, ConnectResponse};
+use zoo::proto::connect::{ConnectRequest, ConnectResponse, Password};
 use zoo::proto::response::{REPLY_HEADER_BYTES, ReplyHeader};
 use zoo::proto::{ErrorCode, OpCode};
 
@@ -118,6 +120,23 @@ pub fn split_reply(frame: &[u8]) -> Result<(ReplyHeader, &[u8]), Failure> {
     Ok((header, &frame[REPLY_HEADER_BYTES..]))
 }
 
+fn millis(timeout: Duration) -> i32 {
+    i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX)
+}
+
+/// A socket whose connection is being made; the first write tells whether it was.
+fn begin_connect(addr: SocketAddr) -> io::Result<TcpStream> {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
+    match rustix::net::connect(&socket, &addr) {
+        Ok(()) | Err(Errno::INPROGRESS) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 /// A connected session.
 #[derive(Debug)]
 pub struct Session {
@@ -128,8 +147,9 @@ pub struct Session {
     pub output: Vec<u8>,
     sent: usize,
     last_xid: i32,
-    /// Its number.
+    /// Its number; `NONE` until the server has given one.
     pub id: SessionId,
+    password: Password,
 }
 
 impl Session {
@@ -143,16 +163,39 @@ impl Session {
         let stream = TcpStream::connect_timeout(&addr, limit)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(limit))?;
-        let mut session = Session { stream, input: InBuffer::new(), output: Vec::new(), sent: 0, last_xid: 0, id: SessionId::NONE };
-        let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        ConnectRequest::new_session(timeout_ms).write_frame(&mut session.output);
+        let mut session = Session::over(stream, SessionId::NONE, Password::default());
+        ConnectRequest::new_session(millis(timeout)).write_frame(&mut session.output);
         session.flush()?;
         let response = ConnectResponse::decode(session.wait_frame()?)?;
+        session.welcome(&response)?;
+        Ok(session)
+    }
+
+    /// Begins to move this session to another server, without waiting for anything: its connect request is the first output, and the server's
+    /// answer to it the first input. A session without a number asks for a new one.
+    pub fn move_to(&self, addr: SocketAddr, timeout: Duration, last_zxid_seen: i64) -> Result<Self, Failure> {
+        let mut session = Session::over(begin_connect(addr)?, self.id, self.password);
+        let again = ConnectRequest::again(self.id, &self.password, millis(timeout));
+        ConnectRequest { last_zxid_seen, ..again }.write_frame(&mut session.output);
+        Ok(session)
+    }
+
+    fn over(stream: TcpStream, id: SessionId, password: Password) -> Self {
+        Session { stream, input: InBuffer::new(), output: Vec::new(), sent: 0, last_xid: 0, id, password }
+    }
+
+    /// The server's answer to the connect request.
+    pub fn welcome(&mut self, response: &ConnectResponse) -> Result<(), Failure> {
         if response.timeout_ms <= 0 {
             return Err(Failure::Refused);
         }
-        session.id = response.session;
-        Ok(session)
+        (self.id, self.password) = (response.session, response.password);
+        Ok(())
+    }
+
+    /// The session has ended: the next move asks for a new one.
+    pub fn forget(&mut self) {
+        (self.id, self.password) = (SessionId::NONE, Password::default());
     }
 
     /// The socket, for epoll and options.

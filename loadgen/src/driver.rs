@@ -4,14 +4,19 @@
 //! Invariants: a closed loop never has more than its depth outstanding; an open loop's latencies begin at the *scheduled*
 //! time; replies come in the order of requests, with zxids that never go back.
 
+mod reconnect;
+
 use crate::connection::{Failure, Session, split_reply};
+use crate::disturbance::Phase;
 use crate::measure::Latencies;
 use crate::schedule::{Arrivals, SECOND_NS, Spacing, Window};
+use crate::tally::Tally;
 use crate::target::Target;
 use crate::workload::{Issued, OpKind, Requests, Verdict, Workload, begin_request};
+use reconnect::Link;
 use rustix::event::epoll;
 use rustix::time::Timespec;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Barrier, OnceLock};
@@ -66,6 +71,8 @@ pub struct Plan {
     pub session_timeout: Duration,
     /// While it is set, replies count as answered during a snapshot.
     pub snapshot_running: Option<Arc<AtomicBool>>,
+    /// A connection that breaks goes to the next server; otherwise it ends the run.
+    pub reconnect: bool,
 }
 
 /// What the threads of a run share.
@@ -79,54 +86,8 @@ pub struct Shared {
     pub barrier: Barrier,
     /// The run's start.
     pub origin: OnceLock<Instant>,
-}
-
-/// What a worker, or all of them, measured.
-#[derive(Debug, Default)]
-pub struct Tally {
-    /// By kind.
-    pub latencies: BTreeMap<&'static str, Latencies>,
-    /// Of replies that came while a snapshot was written.
-    pub in_snapshot: Latencies,
-    /// Of the others, when snapshots are watched for.
-    pub out_of_snapshot: Latencies,
-    /// How late requests were really sent, in an open loop.
-    pub lateness: Latencies,
-    /// Error codes by kind.
-    pub errors: BTreeMap<(&'static str, i32), u64>,
-    /// Measured requests without a reply when the run ended.
-    pub unanswered: u64,
-    /// Created and not deleted.
-    pub left_over: Vec<String>,
-    /// Why the run is worthless.
-    pub failure: Option<String>,
-}
-
-impl Tally {
-    /// Adds another worker's.
-    pub fn add(&mut self, other: Tally) {
-        for (kind, latencies) in &other.latencies {
-            self.latencies.entry(kind).or_default().add(latencies);
-        }
-        self.in_snapshot.add(&other.in_snapshot);
-        self.out_of_snapshot.add(&other.out_of_snapshot);
-        self.lateness.add(&other.lateness);
-        for (key, n) in other.errors {
-            *self.errors.entry(key).or_default() += n;
-        }
-        self.unanswered += other.unanswered;
-        self.left_over.extend(other.left_over);
-        self.failure = self.failure.take().or(other.failure);
-    }
-
-    /// All kinds together.
-    pub fn total(&self) -> Latencies {
-        let mut total = Latencies::default();
-        for latencies in self.latencies.values() {
-            total.add(latencies);
-        }
-        total
-    }
+    /// Of a disturbance.
+    pub phase: Phase,
 }
 
 /// Body of worker thread `index`: connects, waits for the others, runs, and closes its sessions.
@@ -163,10 +124,12 @@ struct Conn {
     pending: VecDeque<Pending>,
     last_zxid: i64,
     last_sent_ns: u64,
+    last_heard_ns: u64,
     /// The socket was full: waiting for it to drain.
     blocked: bool,
     /// Has unsent requests and is in the worker's list of such.
     dirty: bool,
+    link: Link,
 }
 
 impl Conn {
@@ -174,6 +137,12 @@ impl Conn {
         let xid = self.session.next_xid();
         let issued = self.requests.write_next(xid, &mut self.session.output);
         self.pending.push_back(Pending { xid, at_ns, issued: Some(issued) });
+    }
+
+    fn issue_many(&mut self, n: usize, at_ns: u64) {
+        for _ in 0..n {
+            self.issue(at_ns);
+        }
     }
 
     fn issue_ping(&mut self, at_ns: u64) {
@@ -191,6 +160,8 @@ struct Worker<'a> {
     next_conn: usize,
     dirty: Vec<usize>,
     next_ping_check_ns: u64,
+    /// Connections that are not up.
+    down: usize,
     tally: Tally,
     by_kind: [Option<Box<Latencies>>; OpKind::ALL.len()],
 }
@@ -210,8 +181,10 @@ impl<'a> Worker<'a> {
                 pending: VecDeque::new(),
                 last_zxid: i64::MIN,
                 last_sent_ns: 0,
+                last_heard_ns: 0,
                 blocked: false,
                 dirty: false,
+                link: Link::of_connection(global),
             });
         }
         let arrivals = match plan.pace {
@@ -229,6 +202,7 @@ impl<'a> Worker<'a> {
             next_conn: 0,
             dirty: Vec::new(),
             next_ping_check_ns: PING_NS,
+            down: 0,
             tally: Tally::default(),
             by_kind: Default::default(),
         })
@@ -253,7 +227,7 @@ impl<'a> Worker<'a> {
         }
         for mut conn in self.conns.drain(..) {
             tally.left_over.extend(conn.requests.left_over());
-            if conn.pending.is_empty() {
+            if conn.pending.is_empty() && conn.link.is_up() {
                 // A session that cannot be closed ends by its timeout; what was measured stays valid.
                 let _ = conn.session.close();
             }
@@ -266,9 +240,7 @@ impl<'a> Worker<'a> {
         if let Pace::Closed { in_flight } = self.plan.pace {
             for at in 0..self.conns.len() {
                 let now = self.now_ns();
-                for _ in 0..in_flight {
-                    self.conns[at].issue(now);
-                }
+                self.conns[at].issue_many(in_flight, now);
                 self.flush(at, now)?;
             }
         }
@@ -277,6 +249,7 @@ impl<'a> Worker<'a> {
             let now = self.now_ns();
             self.issue_due(now)?;
             self.ping_idle(now)?;
+            self.retry_lost(now)?;
             if self.shared.stop.load(Relaxed) || now >= window.drained_ns {
                 break;
             }
@@ -304,19 +277,22 @@ impl<'a> Worker<'a> {
             Some(a) if a.next_ns() < self.plan.window.to_ns && self.has_room(self.next_conn) => a.next_ns().saturating_sub(now),
             _ => SLEEP_NS_MAX,
         };
+        let until_due = until_due.min(self.until_retry(now));
         Timespec { tv_sec: 0, tv_nsec: until_due.min(SLEEP_NS_MAX) as i64 }
     }
 
     fn has_room(&self, at: usize) -> bool {
-        self.conns[at].pending.len() < OPEN_OUTSTANDING_MAX
+        self.conns[at].link.is_up() && self.conns[at].pending.len() < OPEN_OUTSTANDING_MAX
     }
 
     /// Sends everything whose scheduled time has come.
     fn issue_due(&mut self, now: u64) -> Result<(), Failure> {
         let Some(mut arrivals) = self.arrivals.take() else { return Ok(()) };
+        self.pass_over_lost();
         while arrivals.next_ns() <= now && arrivals.next_ns() < self.plan.window.to_ns && self.has_room(self.next_conn) {
             let (at, due) = (self.next_conn, arrivals.next_ns());
             self.next_conn = (at + 1) % self.conns.len();
+            self.pass_over_lost();
             self.conns[at].issue(due);
             if self.plan.window.contains(due) {
                 self.tally.lateness.record(now - due);
@@ -341,7 +317,9 @@ impl<'a> Worker<'a> {
         }
         self.next_ping_check_ns = now + PING_NS / 2;
         for at in 0..self.conns.len() {
-            if self.conns[at].pending.is_empty() && now.saturating_sub(self.conns[at].last_sent_ns) > PING_NS {
+            self.give_up_silent(at, now)?;
+            if self.conns[at].link.is_up() && self.conns[at].pending.is_empty() && now.saturating_sub(self.conns[at].last_sent_ns) > PING_NS
+            {
                 self.conns[at].issue_ping(now);
                 self.flush(at, now)?;
             }
@@ -350,9 +328,14 @@ impl<'a> Worker<'a> {
     }
 
     fn handle_event(&mut self, at: usize, flags: epoll::EventFlags) -> Result<(), Failure> {
+        let handled = self.read_and_write(at, flags);
+        self.survive(at, handled)
+    }
+
+    fn read_and_write(&mut self, at: usize, flags: epoll::EventFlags) -> Result<(), Failure> {
         if flags.contains(epoll::EventFlags::OUT) {
             let now = self.now_ns();
-            self.flush(at, now)?;
+            self.send(at, now)?;
         }
         if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
             loop {
@@ -371,9 +354,14 @@ impl<'a> Worker<'a> {
     /// Checks and counts every whole reply; a closed loop replaces each by a new request, all sent at once.
     fn handle_replies(&mut self, at: usize) -> Result<(), Failure> {
         let now = self.now_ns();
+        if !self.conns[at].link.is_up() && !self.finish_move(at, now)? {
+            return Ok(());
+        }
         let refill = matches!(self.plan.pace, Pace::Closed { .. }) && now < self.plan.window.to_ns;
         let in_snapshot = self.plan.snapshot_running.as_ref().map(|flag| flag.load(Relaxed));
+        let phase = self.shared.phase.now();
         let conn = &mut self.conns[at];
+        conn.last_heard_ns = now;
         let mut answered = 0;
         while let Some(frame) = conn.session.input.next_frame()? {
             let (header, body) = split_reply(frame)?;
@@ -390,6 +378,10 @@ impl<'a> Worker<'a> {
             let Some(issued) = pending.issued else { continue };
             let verdict = conn.requests.check(issued, header.err, body)?;
             answered += 1;
+            self.tally.replies.record(now);
+            if verdict == Verdict::Ok && issued.kind.is_write() {
+                self.tally.writes.record(now);
+            }
             let measured_at = if self.arrivals.is_none() { now } else { pending.at_ns };
             if self.plan.window.contains(measured_at) {
                 let latency = now.saturating_sub(pending.at_ns);
@@ -399,6 +391,7 @@ impl<'a> Worker<'a> {
                     Some(false) => self.tally.out_of_snapshot.record(latency),
                     None => {}
                 }
+                self.tally.by_phase[phase].record(latency);
                 if let Verdict::Error(code) = verdict {
                     *self.tally.errors.entry((issued.kind.name(), code)).or_default() += 1;
                 }
@@ -408,11 +401,17 @@ impl<'a> Worker<'a> {
             }
         }
         self.shared.replies.fetch_add(answered, Relaxed);
-        if refill && answered > 0 { self.flush(at, now) } else { Ok(()) }
+        if refill && answered > 0 { self.send(at, now) } else { Ok(()) }
+    }
+
+    /// The same, for callers to whom a broken connection is no news.
+    fn flush(&mut self, at: usize, now: u64) -> Result<(), Failure> {
+        let sent = self.send(at, now);
+        self.survive(at, sent)
     }
 
     /// One send; the rest waits for the socket to drain.
-    fn flush(&mut self, at: usize, now: u64) -> Result<(), Failure> {
+    fn send(&mut self, at: usize, now: u64) -> Result<(), Failure> {
         let conn = &mut self.conns[at];
         conn.last_sent_ns = now;
         let blocked = !conn.session.flush()?;

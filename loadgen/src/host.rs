@@ -63,6 +63,8 @@ pub struct Memory {
     pub rss: u64,
     /// Resident and not backed by a file: what the process really costs.
     pub rss_anon: u64,
+    /// The most that was ever resident.
+    pub rss_peak: u64,
 }
 
 /// Reads it; `None` when there is no such process.
@@ -75,7 +77,7 @@ fn parse_memory(status: &str) -> Option<Memory> {
         let line = status.lines().find_map(|l| l.strip_prefix(name))?;
         Some(line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()? << 10)
     };
-    Some(Memory { rss: field("VmRSS:")?, rss_anon: field("RssAnon:")? })
+    Some(Memory { rss: field("VmRSS:")?, rss_anon: field("RssAnon:")?, rss_peak: field("VmHWM:")? })
 }
 
 /// The machine, as it is printed beside a table.
@@ -178,8 +180,8 @@ mod tests {
 
     #[test]
     fn memory_is_in_bytes() {
-        let status = "Name:\tx\nVmRSS:\t    2048 kB\nRssAnon:\t 1024 kB\n";
-        assert_eq!(parse_memory(status), Some(Memory { rss: 2 << 20, rss_anon: 1 << 20 }));
+        let status = "Name:\tx\nVmHWM:\t 4096 kB\nVmRSS:\t    2048 kB\nRssAnon:\t 1024 kB\n";
+        assert_eq!(parse_memory(status), Some(Memory { rss: 2 << 20, rss_anon: 1 << 20, rss_peak: 4 << 20 }));
         assert_eq!(parse_memory("Name:\tx\n"), None);
     }
 

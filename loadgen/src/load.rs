@@ -2,16 +2,18 @@
 //! measured window, cleans up, and turns the tallies into metrics.
 
 use crate::connection::{Failure, Session};
-use crate::driver::{Pace, Plan, Shared, Tally, run_worker};
+use crate::disturbance::{Disturbance, PHASES, Phase};
+use crate::driver::{Pace, Plan, Shared, run_worker};
 use crate::host;
 use crate::measure::{Metric, us_per};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::schedule::Window;
 use crate::snapshots::SnapshotWatch;
+use crate::tally::Tally;
 use crate::target::Target;
+use crate::timeline::points_json;
 use crate::workload::{Mix, OpKind, Workload, write_create_persistent, write_delete, write_set, write_sync};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Barrier, OnceLock};
@@ -21,6 +23,8 @@ use zoo::proto::ErrorCode;
 
 /// Requests outstanding while preparing and cleaning up.
 const PREPARE_DEPTH: usize = 256;
+/// How long one server may take to welcome who cleans up, before the next is asked.
+const CLEAN_UP_LIMIT: Duration = Duration::from_secs(10);
 /// How often the progress line moves.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
@@ -45,6 +49,10 @@ pub struct LoadOptions {
     pub snapshot_dir: Option<PathBuf>,
     /// Leave the keys.
     pub keep: bool,
+    /// A client whose connection breaks goes to the next server.
+    pub reconnect: bool,
+    /// What happens to the servers in the middle of the run.
+    pub disturbance: Option<Disturbance>,
 }
 
 /// Runs it.
@@ -65,12 +73,13 @@ pub fn run_load(target: &Target, options: &LoadOptions, progress: &Progress) -> 
         seed: o.seed,
         session_timeout: o.session_timeout,
         snapshot_running: watch.as_ref().map(SnapshotWatch::flag),
+        reconnect: o.reconnect,
     };
     progress.stage("connecting");
-    let (mut tally, usage) = run_workers(&plan, progress);
+    let (mut tally, usage) = run_workers(&plan, o.disturbance.as_ref(), progress);
     progress.stage("cleaning up");
     if tally.failure.is_none() {
-        clean_up(target.first(), o, &workload, std::mem::take(&mut tally.left_over))?;
+        clean_up(target, o, &workload, std::mem::take(&mut tally.left_over))?;
     }
     let snapshots = watch.map(SnapshotWatch::finish);
     Ok(to_outcome(&plan, tally, usage, snapshots))
@@ -82,14 +91,17 @@ struct Usage {
     server_cpu: Option<Duration>,
     own_cpu: Duration,
     memory: Option<host::Memory>,
+    /// How long the disturbance went on.
+    disturbed: Option<Duration>,
 }
 
-fn run_workers(plan: &Plan, progress: &Progress) -> (Tally, Usage) {
+fn run_workers(plan: &Plan, disturbance: Option<&Disturbance>, progress: &Progress) -> (Tally, Usage) {
     let shared = Shared {
         replies: AtomicU64::new(0),
         stop: AtomicBool::new(false),
         barrier: Barrier::new(plan.threads + 1),
         origin: OnceLock::new(),
+        phase: Phase::default(),
     };
     thread::scope(|scope| {
         let workers: Vec<_> = (0..plan.threads)
@@ -101,7 +113,11 @@ fn run_workers(plan: &Plan, progress: &Progress) -> (Tally, Usage) {
         shared.barrier.wait();
         let origin = *shared.origin.get_or_init(Instant::now);
         shared.barrier.wait();
-        let usage = sample_usage(plan, &shared, origin, progress);
+        let disturber = disturbance.map(|d| {
+            let shared = &shared;
+            scope.spawn(move || disturb(plan, shared, origin, d))
+        });
+        let mut usage = sample_usage(plan, &shared, origin, progress);
         let mut tally = Tally::default();
         for worker in workers {
             match worker.join() {
@@ -109,8 +125,29 @@ fn run_workers(plan: &Plan, progress: &Progress) -> (Tally, Usage) {
                 Err(_) => tally.failure = Some("a worker thread panicked".to_owned()),
             }
         }
+        match disturber.map(thread::ScopedJoinHandle::join) {
+            None => {}
+            Some(Ok(Ok(took))) => usage.disturbed = Some(took),
+            Some(Ok(Err(why))) => tally.failure = tally.failure.take().or(Some(why)),
+            Some(Err(_)) => tally.failure = Some("the thread of the disturbance panicked".to_owned()),
+        }
         (tally, usage)
     })
+}
+
+/// Runs the command at its time; the run is worthless when it fails, or goes on longer than anybody measures.
+fn disturb(plan: &Plan, shared: &Shared, origin: Instant, disturbance: &Disturbance) -> Result<Duration, String> {
+    let due = origin + Duration::from_nanos(plan.window.from_ns) + Duration::from_secs_f64(disturbance.after_s);
+    thread::sleep(due.saturating_duration_since(Instant::now()));
+    if shared.stop.load(Relaxed) {
+        return Err("the run ended before its disturbance".to_owned());
+    }
+    let took = shared.phase.run(&disturbance.command)?;
+    if origin.elapsed() < Duration::from_nanos(plan.window.to_ns) {
+        Ok(took)
+    } else {
+        Err(format!("the run was shorter than its disturbance, which took {:.1} s", took.as_secs_f64()))
+    }
 }
 
 fn sample_usage(plan: &Plan, shared: &Shared, origin: Instant, progress: &Progress) -> Usage {
@@ -134,6 +171,7 @@ fn sample_usage(plan: &Plan, shared: &Shared, origin: Instant, progress: &Progre
         server_cpu: server_before.zip(server_after).map(|(before, after)| after.saturating_sub(before)),
         own_cpu: own_after.saturating_sub(own_before),
         memory: plan.target.memory(),
+        disturbed: None,
     }
 }
 
@@ -190,9 +228,16 @@ fn prepare(target: &Target, o: &LoadOptions, workload: &Workload) -> Result<(), 
     Ok(())
 }
 
-fn clean_up(server: SocketAddr, o: &LoadOptions, workload: &Workload, mut left_over: Vec<String>) -> Result<(), Failure> {
-    let mut session = Session::connect(server, o.session_timeout)?;
+fn clean_up(target: &Target, o: &LoadOptions, workload: &Workload, mut left_over: Vec<String>) -> Result<(), Failure> {
+    // Those that were disturbed may still be away.
+    let first = target.addrs().iter().find_map(|server| Session::connect_within(CLEAN_UP_LIMIT, *server, o.session_timeout).ok());
+    let mut session = first.ok_or(Failure::Closed)?;
     if workload.mix.any(OpKind::makes_znodes) {
+        for i in (0..o.connections).filter(|_| o.reconnect) {
+            // What was created without an answer is in nobody's list.
+            let dir = workload.connection_dir(i);
+            left_over.extend(session.children(&dir)?.iter().map(|name| format!("{dir}/{name}")));
+        }
         left_over.extend((0..o.connections).map(|i| workload.connection_dir(i)));
         left_over.push(workload.scratch_dir.clone());
     }
@@ -235,6 +280,7 @@ fn to_outcome(plan: &Plan, tally: Tally, usage: Usage, snapshots: Option<usize>)
         metrics.extend(tally.in_snapshot.metrics("in snapshot"));
         metrics.extend(tally.out_of_snapshot.metrics("out of snapshot"));
     }
+    metrics.extend(disturbed_metrics(plan, &tally, usage.disturbed));
     if let Some(cpu) = usage.server_cpu {
         metrics.push(Metric::new("server CPU", us_per(cpu, answered), "µs/op"));
     }
@@ -246,10 +292,40 @@ fn to_outcome(plan: &Plan, tally: Tally, usage: Usage, snapshots: Option<usize>)
     if let Some(memory) = usage.memory {
         metrics.push(Metric::new("server RSS", memory.rss as f64 / f64::from(1 << 20), "MiB"));
         metrics.push(Metric::new("server RssAnon", memory.rss_anon as f64 / f64::from(1 << 20), "MiB"));
+        metrics.push(Metric::new("server peak RSS", memory.rss_peak as f64 / f64::from(1 << 20), "MiB"));
     }
     let mut errors: Vec<_> = tally.errors.iter().map(|((kind, code), n)| (format!("{kind} error {code}"), *n)).collect();
-    if tally.unanswered > 0 {
-        errors.push(("unanswered".to_owned(), tally.unanswered));
+    let more = [
+        ("unanswered", tally.unanswered),
+        ("writes of unknown outcome", tally.unknown_writes),
+        ("reads without an answer", tally.lost_reads),
+        ("sessions lost", tally.sessions_lost),
+    ];
+    errors.extend(more.into_iter().filter(|(_, n)| *n > 0).map(|(what, n)| (what.to_owned(), n)));
+    let points = Some(points_json(&tally.replies, &tally.writes, plan.window));
+    Outcome { metrics, errors, failure: tally.failure, points }
+}
+
+/// What a run with reconnecting clients, or with a disturbance, has to tell besides.
+fn disturbed_metrics(plan: &Plan, tally: &Tally, disturbed: Option<Duration>) -> Vec<Metric> {
+    let mut metrics = Vec::new();
+    if (plan.reconnect || disturbed.is_some()) && plan.workload.mix.any(OpKind::is_write) {
+        metrics.push(Metric::new("longest gap without a write", tally.writes.longest_gap_ms(plan.window), "ms"));
     }
-    Outcome { metrics, errors, failure: tally.failure }
+    if plan.reconnect {
+        metrics.push(Metric::new("moves to another server", tally.moves.count() as f64, ""));
+        metrics.extend(tally.moves.metrics("move"));
+    }
+    if let Some(took) = disturbed {
+        metrics.push(Metric::new("disturbance", took.as_secs_f64() * 1e3, "ms"));
+        for (latencies, name) in tally.by_phase.iter().zip(PHASES) {
+            metrics.push(Metric::new(format!("ops {name}"), latencies.count() as f64, ""));
+            metrics.extend(latencies.metrics(name));
+        }
+        let [before, during, _] = &tally.by_phase;
+        if before.count() > 0 && during.count() > 0 {
+            metrics.push(Metric::new("p99 during / before", during.quantile_us(0.99) / before.quantile_us(0.99), ""));
+        }
+    }
+    metrics
 }

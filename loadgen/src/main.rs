@@ -3,6 +3,7 @@
 mod cli;
 mod compare;
 mod connection;
+mod disturbance;
 mod driver;
 mod fan_out;
 mod fill;
@@ -11,11 +12,15 @@ mod load;
 mod measure;
 mod outcome;
 mod progress;
+mod proxy;
+mod report;
 mod schedule;
 mod sessions;
 mod snapshots;
 mod start;
+mod tally;
 mod target;
+mod timeline;
 mod workload;
 
 use clap::Parser;
@@ -63,6 +68,8 @@ fn run(command: Command) -> Result<(), String> {
             let what = format!("{} clients connecting and closing", sessions.clients);
             measure(&server, &output, what, |target| sessions::run_sessions(target, &sessions.options(), &Progress::new("sessions")))
         }
+        Command::Proxy { link } => proxy::run_proxy(&link, std::io::stdin().lock()),
+        Command::Report(args) => report::run_report(&args.files, &args.only),
         Command::Start(args) => start(&args),
         Command::Compare(args) => compare(&args),
     }
@@ -103,12 +110,19 @@ fn measure(
 }
 
 fn start(args: &StartArgs) -> Result<(), String> {
-    let limit = std::time::Duration::from_secs(args.limit);
     let write_pid = |pid| args.pid_file.as_ref().map_or(Ok(()), |file| std::fs::write(file, format!("{pid}\n")));
-    let started = start::run_start(args.server, &args.path, limit, &args.log, &args.command, write_pid);
-    let (outcome, pid) = started.map_err(|e| e.to_string())?;
+    let options = start::StartOptions {
+        server: args.server,
+        path: &args.path,
+        limit: std::time::Duration::from_secs(args.limit),
+        until_in_sync: args.sync,
+        log: &args.log,
+        command: &args.command,
+    };
+    let (outcome, pid) = start::run_start(&options, write_pid).map_err(|e| e.to_string())?;
     if args.json {
         let mut value = outcome.json();
+        value["server"] = json!(args.label.clone().unwrap_or_else(|| args.server.to_string()));
         value["pid"] = json!(pid);
         println!("{value:#}");
     } else {

@@ -1,6 +1,7 @@
 //! Numbers and what is made of them: latency histograms, named metrics, medians, ratios and their spread.
 
 use hdrhistogram::Histogram;
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Latencies are told apart from this many nanoseconds on.
@@ -60,13 +61,13 @@ pub struct Metric {
     /// The figure.
     pub value: f64,
     /// Its unit.
-    pub unit: &'static str,
+    pub unit: Cow<'static, str>,
 }
 
 impl Metric {
     /// A figure.
-    pub fn new(name: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Metric { name: name.into(), value, unit }
+    pub fn new(name: impl Into<String>, value: f64, unit: impl Into<Cow<'static, str>>) -> Self {
+        Metric { name: name.into(), value, unit: unit.into() }
     }
 }
 

@@ -14,6 +14,8 @@ pub struct Outcome {
     pub errors: Vec<(String, u64)>,
     /// Why the figures are worthless.
     pub failure: Option<String>,
+    /// Counts over time, for a drawing.
+    pub points: Option<Value>,
 }
 
 impl Outcome {
@@ -52,9 +54,27 @@ impl Outcome {
 
     /// For programs.
     pub fn json(&self) -> Value {
+        // An object's members come back in the order of their names.
+        let order: Vec<_> = self.metrics.iter().map(|m| &m.name).collect();
         let metrics: Map<_, _> = self.metrics.iter().map(|m| (m.name.clone(), json!({"value": m.value, "unit": m.unit}))).collect();
         let errors: Map<_, _> = self.errors.iter().map(|(what, n)| (what.clone(), json!(n))).collect();
-        json!({"metrics": metrics, "errors": errors, "failure": self.failure})
+        json!({"order": order, "metrics": metrics, "errors": errors, "failure": self.failure, "points": self.points})
+    }
+
+    /// What [`Outcome::json`] has written.
+    pub fn from_json(json: &Value) -> Option<Self> {
+        let metric = |name: &Value| {
+            let name = name.as_str()?;
+            let metric = json["metrics"].get(name)?;
+            Some(Metric::new(name, metric["value"].as_f64()?, metric["unit"].as_str()?.to_owned()))
+        };
+        let error = |(what, n): (&String, &Value)| Some((what.clone(), n.as_u64()?));
+        Some(Outcome {
+            metrics: json["order"].as_array()?.iter().map(metric).collect::<Option<_>>()?,
+            errors: json["errors"].as_object()?.iter().map(error).collect::<Option<_>>()?,
+            failure: json["failure"].as_str().map(str::to_owned),
+            points: Some(json["points"].clone()).filter(|p| !p.is_null()),
+        })
     }
 }
 
@@ -89,7 +109,7 @@ pub fn conditions(machine: &Machine, durability: &str, workload: &str) -> Vec<(&
 }
 
 /// Conditions for people.
-pub fn conditions_text(conditions: &[(&'static str, String)]) -> String {
+pub fn conditions_text(conditions: &[(impl std::fmt::Display, String)]) -> String {
     conditions.iter().fold(String::new(), |mut text, (name, value)| {
         let _ = writeln!(text, "  {name:<10}  {value}");
         text
@@ -128,10 +148,24 @@ mod tests {
             metrics: vec![Metric::new("throughput", 5.0, "ops/s")],
             errors: vec![("get error -101".to_owned(), 3)],
             failure: Some("wrong reply".to_owned()),
+            points: None,
         };
         let table = outcome.table();
         assert!(table.contains("5.00 ops/s") && table.contains("get error -101: 3") && table.contains("FAILED: wrong reply"), "{table}");
         assert_eq!(outcome.json()["errors"]["get error -101"], 3);
         assert_eq!(outcome.json()["metrics"]["throughput"]["unit"], "ops/s");
+    }
+
+    #[test]
+    fn what_was_saved_is_read_again_in_its_order() {
+        let outcome = Outcome {
+            metrics: ["z", "a", "m"].map(|name| Metric::new(name, 1.5, "ms")).to_vec(),
+            errors: vec![("get error -101".to_owned(), 3)],
+            failure: None,
+            points: Some(json!({"point_s": 0.1})),
+        };
+        let again = Outcome::from_json(&outcome.json()).expect("our own words");
+        assert_eq!((again.metrics, again.errors, again.points), (outcome.metrics, outcome.errors, outcome.points));
+        assert!(Outcome::from_json(&json!({"metrics": {}})).is_none());
     }
 }

@@ -4,7 +4,7 @@ use crate::connection::{Failure, Session};
 use crate::host;
 use crate::measure::Metric;
 use crate::outcome::Outcome;
-use crate::workload::write_read;
+use crate::workload::{write_read, write_sync};
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,46 +20,65 @@ const RETRY_EVERY: Duration = Duration::from_millis(1);
 /// answered: without this limit its start would seem to take as long as the client is patient.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(1);
 
-/// Starts `command`, waits for the first answered getData of `path`, and leaves the server running; one that does not answer is
-/// killed. `spawned` learns the process id at once. Returns it too.
-pub fn run_start(
-    server: SocketAddr,
-    path: &str,
-    limit: Duration,
-    log: &Path,
-    command: &[String],
-    spawned: impl FnOnce(u32) -> std::io::Result<()>,
-) -> Result<(Outcome, u32), Failure> {
-    let (program, args) = command.split_first().ok_or_else(|| std::io::Error::other("no command given"))?;
-    if Session::connect(server, limit).is_ok() {
-        return Err(std::io::Error::other(format!("{server} answers already")).into());
+/// What to start, and what to wait for.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub struct StartOptions<'a> {
+    pub server: SocketAddr,
+    pub path: &'a str,
+    pub limit: Duration,
+    /// Wait for the answer to a sync, too: then it has everything its leader had committed when it was asked.
+    pub until_in_sync: bool,
+    pub log: &'a Path,
+    pub command: &'a [String],
+}
+
+/// Starts the command, waits for the first answered getData, and leaves the server running; one that does not answer is killed. `spawned` learns
+/// the process id at once. Returns it too.
+pub fn run_start(o: &StartOptions<'_>, spawned: impl FnOnce(u32) -> std::io::Result<()>) -> Result<(Outcome, u32), Failure> {
+    let (program, args) = o.command.split_first().ok_or_else(|| std::io::Error::other("no command given"))?;
+    if Session::connect(o.server, o.limit).is_ok() {
+        return Err(std::io::Error::other(format!("{} answers already", o.server)).into());
     }
-    let log = File::create(log)?;
+    let log = File::create(o.log)?;
     let started = Instant::now();
     let mut child = Command::new(program).args(args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-    let answered = spawned(child.id()).map_err(Failure::Io).and_then(|()| wait_for_answer(server, path, limit, started, &mut child));
-    if let Err(e) = answered {
-        // It may have ended by itself.
-        let _ = child.kill();
-        child.wait()?;
-        return Err(e);
-    }
-    let took = started.elapsed();
-    let mut metrics = vec![Metric::new("first answer", took.as_secs_f64() * 1e3, "ms")];
+    let answered = spawned(child.id()).map_err(Failure::Io).and_then(|()| wait_for_answers(o, started, &mut child));
+    let mut metrics = match answered {
+        Ok(metrics) => metrics,
+        Err(e) => {
+            // It may have ended by itself.
+            let _ = child.kill();
+            child.wait()?;
+            return Err(e);
+        }
+    };
     if let Some(cpu) = host::cpu_time(child.id()) {
         metrics.push(Metric::new("server CPU", cpu.as_secs_f64() * 1e3, "ms"));
     }
     if let Some(memory) = host::memory(child.id()) {
         metrics.push(Metric::new("server RSS", memory.rss as f64 / f64::from(1 << 20), "MiB"));
+        metrics.push(Metric::new("server peak RSS", memory.rss_peak as f64 / f64::from(1 << 20), "MiB"));
     }
     Ok((Outcome { metrics, ..Outcome::default() }, child.id()))
 }
 
-fn wait_for_answer(server: SocketAddr, path: &str, limit: Duration, started: Instant, child: &mut Child) -> Result<(), Failure> {
+fn wait_for_answers(o: &StartOptions<'_>, started: Instant, child: &mut Child) -> Result<Vec<Metric>, Failure> {
+    let elapsed_ms = || started.elapsed().as_secs_f64() * 1e3;
+    retry(o, started, child, || ask(o.server, o.path, o.limit))?;
+    let mut metrics = vec![Metric::new("first answer", elapsed_ms(), "ms")];
+    if o.until_in_sync {
+        retry(o, started, child, || sync(o.server, o.path, o.limit))?;
+        metrics.push(Metric::new("in sync", elapsed_ms(), "ms"));
+    }
+    Ok(metrics)
+}
+
+fn retry(o: &StartOptions<'_>, started: Instant, child: &mut Child, attempt: impl Fn() -> Result<(), Failure>) -> Result<(), Failure> {
     loop {
-        match ask(server, path, limit) {
+        match attempt() {
             Ok(()) => return Ok(()),
-            Err(e) if started.elapsed() > limit => return Err(e),
+            Err(e) if started.elapsed() > o.limit => return Err(e),
             Err(e @ Failure::Code(..)) => return Err(e),
             Err(_) => {}
         }
@@ -75,6 +94,15 @@ fn ask(server: SocketAddr, path: &str, timeout: Duration) -> Result<(), Failure>
     let (header, _) = session.call(|out, xid| write_read(out, xid, OpCode::GetData, path, false))?;
     if header.err != 0 {
         return Err(Failure::Code(header.err, format!("getData {path}")));
+    }
+    session.close()
+}
+
+fn sync(server: SocketAddr, path: &str, timeout: Duration) -> Result<(), Failure> {
+    let mut session = Session::connect_within(ATTEMPT_LIMIT, server, timeout)?;
+    let (header, _) = session.call(|out, xid| write_sync(out, xid, path))?;
+    if header.err != 0 {
+        return Err(Failure::Code(header.err, format!("sync {path}")));
     }
     session.close()
 }

@@ -59,7 +59,11 @@ impl Target {
     pub fn memory(&self) -> Option<Memory> {
         let each: Option<Vec<Memory>> = self.pids.iter().map(|pid| host::memory(*pid)).collect();
         let sum = |each: Vec<Memory>| {
-            each.iter().fold(Memory::default(), |sum, m| Memory { rss: sum.rss + m.rss, rss_anon: sum.rss_anon + m.rss_anon })
+            each.iter().fold(Memory::default(), |sum, m| Memory {
+                rss: sum.rss + m.rss,
+                rss_anon: sum.rss_anon + m.rss_anon,
+                rss_peak: sum.rss_peak + m.rss_peak,
+            })
         };
         each.filter(|e| !e.is_empty()).map(sum)
     }

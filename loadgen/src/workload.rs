@@ -53,6 +53,11 @@ impl OpKind {
         }
     }
 
+    /// Changes something.
+    pub fn is_write(self) -> bool {
+        !matches!(self, OpKind::Get | OpKind::Exists | OpKind::Children)
+    }
+
     /// Creates znodes below a directory of its own.
     pub fn makes_znodes(self) -> bool {
         matches!(self, OpKind::Create | OpKind::CreateSeq | OpKind::Delete)

@@ -44,11 +44,6 @@ pub struct MemberFacts {
     pub server_id: i64,
     pub init_limit: u64,
     pub sync_limit: u64,
-    pub election_port: u16,
-    pub quorum_port: u16,
-    pub is_observer: bool,
-    /// The configuration's text.
-    pub membership: String,
 }
 
 /// Bytes on disk, recursively, preallocated space included.
@@ -92,6 +87,12 @@ impl AdminView {
     #[must_use]
     pub fn mode(&self) -> &'static str {
         self.replica.member.as_ref().map_or("standalone", |member| member.mode())
+    }
+
+    /// It serves only clients that read.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.replica.member.as_ref().is_some_and(|member| member.is_read_only)
     }
 
     /// All connections, shard by shard, where their shards were asked for them.

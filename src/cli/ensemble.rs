@@ -28,7 +28,7 @@ const ELECTION_PORTS: u16 = 1700;
 ///
 /// Starts the members as processes of their own on 127.0.0.1, with client ports PORT, PORT+1, ..., ports for each other at PORT+700 and
 /// PORT+1700, and configuration, data and messages in DIR/1, DIR/2, ... Says what each of them is whenever that changes; the Enter key
-/// shows all of them; Ctrl-C stops all. What is behind the options goes to every member, as behind "zoo server".
+/// shows all of them; Ctrl-C stops all, and none outlives this command. What is behind the options goes to every member, as behind "zoo server".
 #[derive(clap::Args)]
 pub(super) struct EnsembleArgs {
     /// How many
@@ -132,7 +132,16 @@ fn start(args: &EnsembleArgs, id: u16) -> io::Result<Member> {
     let path = dir.join("zoo.log");
     let log = File::options().create(true).append(true).open(&path)?;
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("server").arg(&file).args(&args.settings).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    // However this command ends, its members do not stay behind.
+    command
+        .arg("server")
+        .arg("--ends-with")
+        .arg(std::process::id().to_string())
+        .arg(&file)
+        .args(&args.settings)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
     // In a group of its own: Ctrl-C is for this command, which stops its members itself.
     let process = command.process_group(0).spawn()?;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, args.port + id - 1));

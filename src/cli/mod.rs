@@ -100,6 +100,10 @@ mod tests {
         let Some(Command::Server(server)) = cli.command else { panic!("not the server") };
         assert_eq!(server.settings, ["zoo.cfg", "--tickTime", "5", "-Dzookeeper.x=y", "--a=b"]);
 
+        let cli = Cli::try_parse_from(["zoo", "server", "--ends-with", "17", "zoo.cfg", "--a=b"]).expect("valid");
+        let Some(Command::Server(server)) = cli.command else { panic!("not the server") };
+        assert_eq!((server.ends_with, server.settings), (Some(17), vec!["zoo.cfg".to_owned(), "--a=b".to_owned()]));
+
         let cli = Cli::try_parse_from(["zoo", "server", "--clientPort", "2281"]).expect("valid");
         let Some(Command::Server(server)) = cli.command else { panic!("not the server") };
         assert_eq!(server.settings, ["--clientPort", "2281"]);

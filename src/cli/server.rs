@@ -1,7 +1,9 @@
 //! `zoo server`: a server in the foreground.
 
-use super::{EXIT_USAGE, fail, logging};
+use super::{EXIT_FAILURE, EXIT_USAGE, fail, logging};
 use crate::server::{ServerConfig, bootstrap};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use std::io;
 use std::process::ExitCode;
 
 /// Start a server in the foreground
@@ -19,6 +21,9 @@ pub(super) struct ServerArgs {
     /// An unmodified zoo.cfg and settings: [FILE] [--key value | --key=value | -Dname=value]...
     #[arg(value_name = "FILE or SETTING", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) settings: Vec<String>,
+    /// The process that started this one, and without which it is not to go on
+    #[arg(long, hide = true, value_name = "PID")]
+    pub(super) ends_with: Option<i32>,
 }
 
 pub(super) fn run(args: &ServerArgs, log_level: Option<&str>) -> ExitCode {
@@ -28,6 +33,11 @@ pub(super) fn run(args: &ServerArgs, log_level: Option<&str>) -> ExitCode {
     };
     if let Err(why) = logging::start(level_behind.as_deref().or(log_level)) {
         return fail(EXIT_USAGE, &why);
+    }
+    if let Some(parent) = args.ends_with
+        && let Err(why) = end_with(parent)
+    {
+        return fail(EXIT_FAILURE, &format!("cannot end together with process {parent}: {why}"));
     }
     let (config, warnings) = match ServerConfig::load(&settings, &|name| std::env::var(name).ok()) {
         Ok(loaded) => loaded,
@@ -40,6 +50,14 @@ pub(super) fn run(args: &ServerArgs, log_level: Option<&str>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(why.exit_code(), &why),
     }
+}
+
+/// From now on this process is asked to stop when `parent` ends, in whatever way.
+fn end_with(parent: i32) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    // It may have ended before the kernel was told; then somebody else has taken this process over.
+    let is_there = getppid().is_some_and(|now| now.as_raw_nonzero().get() == parent);
+    if is_there { Ok(()) } else { Err(io::Error::other("it has ended")) }
 }
 
 /// `--log-level` may also stand among the settings, where the argument parser no longer looks.
@@ -69,5 +87,10 @@ mod tests {
         assert_eq!(taken, Ok((args(&["zoo.cfg", "--tickTime", "5"]), Some("debug".to_owned()))));
         assert_eq!(take_log_level(&args(&["--log-level=off"])), Ok((vec![], Some("off".to_owned()))));
         assert!(take_log_level(&args(&["--log-level"])).is_err());
+    }
+
+    #[test]
+    fn a_server_ends_with_its_own_parent_only() {
+        assert!(end_with(i32::MAX).is_err(), "no process has that number, or its death has gone unnoticed");
     }
 }

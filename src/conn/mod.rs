@@ -66,6 +66,8 @@ pub struct Connection {
     pub heard: Instant,
     /// closeSession has been forwarded: what follows is never answered.
     pub ended: bool,
+    /// Its server is without a quorum: what needs one is refused.
+    pub read_only: bool,
     /// Numbers for `cons`.
     pub stats: ConnStats,
 }
@@ -120,6 +122,7 @@ impl Connection {
             auth,
             heard: now,
             ended: false,
+            read_only: false,
             stats: ConnStats::new(now),
         }
     }

@@ -164,8 +164,9 @@ pub fn path_hash(path: &str) -> u64 {
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub enum Control {
-    /// The connection now serves this session; answer its connect request and process what waits behind it.
-    Attached { conn: ConnKey, session: SessionId, timeout_ms: i32, password: Password },
+    /// The connection now serves this session; answer its connect request and process what waits behind it. `read_only`: for as long as this
+    /// server is without a quorum, and for reads alone.
+    Attached { conn: ConnKey, session: SessionId, timeout_ms: i32, password: Password, read_only: bool },
     /// The connect request is refused: answer with zeroes and close. (Session unknown, expired, or wrong password.)
     Refused { conn: ConnKey },
     /// Close without a packet: the session was moved, expired or closed elsewhere.

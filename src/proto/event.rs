@@ -13,6 +13,20 @@ pub enum EventType {
     NodeChildrenChanged = 4,
 }
 
+impl EventType {
+    /// The kind with this number, if a server sends it.
+    #[must_use]
+    pub const fn from_i32(n: i32) -> Option<Self> {
+        Some(match n {
+            1 => EventType::NodeCreated,
+            2 => EventType::NodeDeleted,
+            3 => EventType::NodeDataChanged,
+            4 => EventType::NodeChildrenChanged,
+            _ => return None,
+        })
+    }
+}
+
 /// Keeper state SyncConnected, the only one a server sends.
 const STATE_SYNC_CONNECTED: i32 = 3;
 

@@ -94,6 +94,16 @@ impl OpCode {
         })
     }
 
+    /// A server without a quorum refuses it, whatever it says (-119).
+    #[must_use]
+    pub const fn needs_quorum(self) -> bool {
+        match self.class() {
+            OpClass::Write => !matches!(self, OpCode::CloseSession),
+            OpClass::Ordered => matches!(self, OpCode::Sync),
+            OpClass::Connection | OpClass::Read | OpClass::Refused => false,
+        }
+    }
+
     /// Where it is answered.
     #[must_use]
     pub const fn class(self) -> OpClass {

@@ -135,6 +135,16 @@ pub enum Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// Does it ask for an ephemeral of its session? (Only create and create2 count, alone or in a multi, as in ZooKeeper.)
+    #[must_use]
+    pub fn makes_ephemeral(&self) -> bool {
+        match self {
+            Request::Create(create) => matches!(create.op, OpCode::Create | OpCode::Create2) && matches!(create.flags, 1 | 3),
+            Request::Multi(parts) => parts.iter().any(Request::makes_ephemeral),
+            _ => false,
+        }
+    }
+
     /// Decodes the body of a request of this type; trailing bytes are ignored, as in ZooKeeper.
     pub fn decode(op: OpCode, r: &mut Reader<'a>) -> Result<Self, DecodeError> {
         Ok(match op {

@@ -5,18 +5,22 @@
 //! ZooKeeper does.
 
 use crate::reactor::mesh::{Mesh, ToShard};
+use crate::reactor::peer_io::{Bind, ClientMoves, bind_in_time};
 use crate::reactor::way::Way;
 use foldhash::HashMap;
 use glommio::io::PollableFd;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, Socket, Type};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 /// How long accepting pauses when the process or the machine is out of descriptors or memory.
@@ -126,8 +130,24 @@ impl Acceptor {
         Acceptor { mesh, limits, keep_alive, deal, by_address: HashMap::default(), total: Arc::default(), refused: 0 }
     }
 
-    /// Accepts until the task is dropped.
-    pub async fn run(mut self, listener: TcpListener) -> io::Result<()> {
+    /// Accepts until the task is dropped, where the configuration has this server's clients.
+    pub async fn run(&mut self, listener: TcpListener, moves: Option<(Rc<ClientMoves>, Bind)>) -> io::Result<()> {
+        let Some((moves, bind)) = moves else { return self.accept(listener).await };
+        let mut listener = Some(listener);
+        loop {
+            let accepting = async {
+                match listener.take() {
+                    Some(listener) => self.accept(listener).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let Some((host, port)) = until(accepting, moves.next()).await? else { continue };
+            listener = Some(bind_in_time(&bind, &host, port).await);
+            tracing::info!("clients connect to {host}:{port} now");
+        }
+    }
+
+    async fn accept(&mut self, listener: TcpListener) -> io::Result<()> {
         let listener = PollableFd::new(Rc::new(OwnedFd::from(listener))).map_err(super::system_error)?;
         let way = Way::of_this_executor();
         loop {
@@ -196,6 +216,17 @@ impl Acceptor {
         self.total.fetch_add(1, Ordering::Relaxed);
         Some(Place { address: count.clone(), total: self.total.clone() })
     }
+}
+
+/// The outcome of `other`, unless `work` ends before it with an error.
+async fn until<T>(work: impl Future<Output = io::Result<()>>, other: impl Future<Output = T>) -> io::Result<T> {
+    let (mut work, mut other) = (pin!(work), pin!(other));
+    poll_fn(|cx| match (other.as_mut().poll(cx), work.as_mut().poll(cx)) {
+        (Poll::Ready(outcome), _) => Poll::Ready(Ok(outcome)),
+        (Poll::Pending, Poll::Ready(ended)) => Poll::Ready(Err(ended.err().unwrap_or_else(|| io::Error::other("accepting has ended")))),
+        (Poll::Pending, Poll::Pending) => Poll::Pending,
+    })
+    .await
 }
 
 /// Weighted round robin: shard 0, which also runs the replica, takes a share of a full turn.

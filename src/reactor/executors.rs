@@ -162,17 +162,19 @@ impl Executors {
             })?;
         }
         let Some((_, shard)) = shard_parts.pop() else { return Ok(executors) };
-        let acceptor = Acceptor::new(mesh.clone(), parts.limits, parts.keep_alive, parts.replica_share_percent);
+        let mut acceptor = Acceptor::new(mesh.clone(), parts.limits, parts.keep_alive, parts.replica_share_percent);
         let fsync_warning = parts.fsync_warning;
         executors.start_one(plan, 0, move || async move {
             let queue = glommio::executor().create_task_queue(Shares::Static(REPLICA_SHARES), Latency::NotImportant, "replica");
+            let bind = peers.as_ref().map(|parts| parts.bind_clients.clone());
             let peers = peers.map(|parts| PeerIo::start(parts, mesh.control.clone(), queue));
+            let moves = peers.as_ref().map(PeerIo::client_moves).zip(bind);
             let log = LogFiles::new(log, mesh.control.clone(), fsync_warning)
                 .unwrap_or_else(|e| super::fatal(&format!("no thread for flushing the transaction log: {e}")));
             let replica = ReplicaLoop::new(replica, publisher, log, snapshots, peers, mesh.clone());
             let replica = super::spawn_into(replica.run(), queue);
             let accepting = glommio::spawn_local(async move {
-                if let Err(e) = acceptor.run(listener).await {
+                if let Err(e) = acceptor.run(listener, moves).await {
                     super::fatal(&format!("cannot accept connections any more: {e}"));
                 }
             });

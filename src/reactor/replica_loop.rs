@@ -4,7 +4,9 @@
 //! 1. A batch is on the stream before `applied` moves, and `applied` has moved before a shard is woken (rule A2).
 //! 2. Messages stay in the shards' queues while the replica does not admit them: full queues push back on sockets (rule A7).
 //! 3. Nothing here waits for a shard, a disk or a thread; a flush, a rename, a snapshot come back as inputs.
-//! 4. A failed flush or a broken invariant ends the process (rules D1, L12); nothing is retried.
+//! 4. After something was published, a flush that is due waits until this executor's tasks have had one more turn and its sockets were looked at:
+//!    whoever was answered and asks again at once is in it. Flushes get fewer and larger, and nobody waits for one that began just before.
+//! 5. A failed flush or a broken invariant ends the process (rules D1, L12); nothing is retried.
 
 use crate::base::limits::SHARD_LAG_MS_MAX;
 use crate::base::{Instant, ShardId};
@@ -101,6 +103,10 @@ impl ReplicaLoop {
         let way = Way::of_this_executor();
         while !self.state.borrow().stopped {
             self.until_woken().await;
+            if self.state.borrow().replica.holds_flush() {
+                way.give_round().await;
+                self.state.borrow_mut().replica.hold_flush(false);
+            }
             self.turn(None);
             way.give().await;
         }
@@ -122,6 +128,7 @@ impl ReplicaLoop {
             let mut ready = pin!(self.mesh.control.ready()).poll(cx).is_ready();
             let state = self.state.borrow();
             let admits = state.replica.admits();
+            ready |= state.replica.holds_flush();
             ready |= state.peers.as_ref().is_some_and(|peers| peers.poll_ready(cx, state.replica.admits_packets()));
             self.waits_for_admission.set(!admits);
             if admits {
@@ -160,7 +167,9 @@ impl ReplicaLoop {
         }
         state.replica.reclaim();
         self.alarm.set(state.replica.poll_timeout());
-        if (self.waits_for_admission.get() && state.replica.admits() || state.stopped)
+        let holds = state.replica.holds_flush();
+        state.replica.hold_flush(holds);
+        if (self.waits_for_admission.get() && state.replica.admits() || holds || state.stopped)
             && let Some(waker) = self.main.borrow_mut().take()
         {
             waker.wake();
@@ -268,6 +277,7 @@ impl ReplicaLoop {
                     state.metrics.batch_size.record(batch.entries.len() as u64);
                     let batch = state.publisher.publish(batch);
                     state.replica.published(batch.last_zxid);
+                    state.replica.hold_flush(true);
                     notify(&self.mesh.bells, &*batch, batch.position());
                     if let Some(shard) = state.lag.check(now, batch.position(), &self.mesh.bells) {
                         super::fatal(&format!("shard {shard} has not followed the published transactions for {SHARD_LAG_MS_MAX} ms"));

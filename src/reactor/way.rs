@@ -34,7 +34,19 @@ impl Way {
         self.given.set(given);
         if given > 0 {
             glommio::executor().yield_now().await;
-        } else if let Err(e) = self.open.readable().await {
+        } else {
+            self.look().await;
+        }
+    }
+
+    /// Returns when the ring has been looked at and those who were woken by that have had their turn too.
+    pub async fn give_round(&self) {
+        self.look().await;
+        glommio::executor().yield_now().await;
+    }
+
+    async fn look(&self) {
+        if let Err(e) = self.open.readable().await {
             no_ring(&io::Error::other(e));
         }
     }
@@ -50,6 +62,30 @@ mod tests {
     use crate::reactor::executor::run;
     use std::rc::Rc;
     use std::time::Duration;
+
+    #[test]
+    fn after_a_round_those_that_the_ring_had_something_for_have_had_their_turn() {
+        run(|| async {
+            let bell = eventfd(0, EventfdFlags::CLOEXEC).expect("a descriptor");
+            let heard = Rc::new(Cell::new(false));
+            let hears = glommio::spawn_local({
+                let heard = heard.clone();
+                let bell = PollableFd::new(bell.try_clone().expect("a descriptor")).expect("pollable");
+                async move {
+                    bell.readable().await.expect("polled");
+                    heard.set(true);
+                }
+            })
+            .detach();
+            let way = Way::of_this_executor();
+            way.give_round().await;
+            assert!(!heard.get());
+            rustix::io::write(&bell, &1u64.to_ne_bytes()).expect("rung");
+            way.give_round().await;
+            assert!(heard.get());
+            hears.await;
+        });
+    }
 
     #[test]
     fn a_task_that_always_has_more_to_do_keeps_nothing_in_the_ring_waiting() {

@@ -45,7 +45,8 @@ impl Admin {
         if needs.shards || needs.replica {
             gather(&mut view, mesh, shard, own, needs).await;
         }
-        view.serving = self.facts.member.is_none() || view.replica.member.as_ref().is_some_and(|member| member.is_serving);
+        let member = view.replica.member.as_ref();
+        view.serving = self.facts.member.is_none() || member.is_some_and(|member| member.takes_clients || member.is_read_only);
         if needs.process || needs.directories {
             (view.process, view.directories) = self.read_machine(needs).await;
         }

@@ -1,4 +1,5 @@
-//! Sessions where they expire, on a server that stands alone or leads: who owns each, and when its time is over.
+//! Sessions where they expire: all of them on a server that stands alone or leads, and local ones on theirs. Who owns each, and when its time is
+//! over.
 //!
 //! Expiry times are rounded up to the next tick, so sessions lie in buckets, and a bucket is looked at once. A session whose
 //! connection lives is not expired on our own opinion: its shard is asked first when it was last heard from (A17). Of sessions that talk
@@ -195,6 +196,11 @@ impl Sessions {
         s.owner()
     }
 
+    /// Forgets a session at once; gives its owner and its timeout.
+    pub(super) fn take(&mut self, session: SessionId) -> Option<(Option<Owner>, i32)> {
+        self.by_id.remove(&session).map(|s| (s.owner(), s.timeout_ms))
+    }
+
     /// Forgets sessions whose end is committed.
     pub(super) fn committed(&mut self, applied: Zxid) {
         while let Some(&(zxid, session)) = self.ends.front()
@@ -212,6 +218,10 @@ impl Sessions {
             let (Due::Ask(session, _) | Due::Expire(session)) = due;
             self.touch(session, now);
         }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -1,6 +1,8 @@
 //! What shards send: requests become transactions, connect requests become sessions or attach to them.
 
-use super::expiry::{Due, Holder, Owner, Standing};
+use super::expiry::{Due, Holder, Owner, Sessions, Standing};
+use super::local::Locally;
+use super::member::Member;
 use super::password::derived_password;
 use super::report::ProposalBytes;
 use super::{Arrival, Replica};
@@ -12,10 +14,11 @@ use crate::proto::request::RequestHeader;
 use crate::proto::response::ReplyFrame;
 use crate::proto::{ErrorCode, OpCode, Request};
 use crate::tree::{Prepare, Prepared, ephemeral_prefix};
+use crate::zab::{ReconfigError, ReconfigRequest};
 use std::sync::Arc;
 
 /// Sessions dealt with in one step. All that were connected through one address may be due at once, and requests must not wait for them all.
-const EXPIRIES_PER_STEP: usize = 8;
+pub(super) const EXPIRIES_PER_STEP: usize = 8;
 
 /// Who asks for a transaction.
 pub(super) struct Asker<'a> {
@@ -37,8 +40,10 @@ pub(super) enum Work<'a> {
 impl Replica {
     pub(super) fn arrived(&mut self, now: Instant, wall: WallTime, arrival: Arrival) {
         match arrival {
+            Arrival::Shard(ToReplica::Connect { conn, .. }) if self.refuses_clients() => self.cut(conn),
             Arrival::Shard(message) if self.decides() => self.message(now, wall, message),
-            Arrival::Shard(message) if self.is_serving() => self.learner_message(message),
+            Arrival::Shard(message) if self.is_serving() => self.learner_message(now, message),
+            Arrival::Shard(message) if self.is_read_only() => self.read_only_message(now, message),
             // As ZooKeeper does it without a role: the client tries another server.
             Arrival::Shard(ToReplica::Connect { conn, .. }) => self.cut(conn),
             Arrival::Shard(_) => {}
@@ -52,23 +57,23 @@ impl Replica {
 
     fn message(&mut self, now: Instant, wall: WallTime, message: ToReplica) {
         match message {
-            ToReplica::Request { conn, session, frame, auth } => self.request(wall, conn, session, &frame, &auth),
+            ToReplica::Request { conn, session, frame, auth } => self.request(now, wall, conn, session, &frame, &auth),
             ToReplica::Failed { conn, session, xid, err, auth } => self.failed(wall, conn, session, xid, err, &auth),
             ToReplica::Connect { conn, accepted, request } => self.connect(now, wall, Owner { conn, accepted }, &request),
-            ToReplica::Detach { conn, session, heard } => self.sessions.detach(session, conn, heard),
-            ToReplica::Heard { conn, session, heard, at } => self.sessions.heard(session, conn, heard, at),
+            ToReplica::Detach { conn, session, heard } => self.table_of(session).detach(session, conn, heard),
+            ToReplica::Heard { conn, session, heard, at } => self.table_of(session).heard(session, conn, heard, at),
             ToReplica::AllHeard { .. } => {}
         }
     }
 
-    fn request(&mut self, wall: WallTime, conn: ConnKey, session: SessionId, frame: &[u8], auth: &Arc<Auth>) {
+    fn request(&mut self, now: Instant, wall: WallTime, conn: ConnKey, session: SessionId, frame: &[u8], auth: &Arc<Auth>) {
         let mut body = Reader::new(frame);
         let Ok(header) = RequestHeader::read(&mut body) else {
             self.fatal = Some("a shard forwarded a request without a header".into());
             return;
         };
         let asker = Asker { session, xid: header.xid, auth, conn: Some(conn) };
-        match self.sessions.standing(session, conn) {
+        match self.table_of(session).standing(session, conn) {
             Standing::Stranger => return,
             Standing::OwnerOfClosing => return self.prepare(wall, &asker, Work::Error(ErrorCode::SessionExpired)),
             Standing::Owner => {}
@@ -86,8 +91,19 @@ impl Replica {
             Ok(Request::GetEphemerals { prefix }) => {
                 self.groups.ephemerals(conn, self.tree.ephemeral_cells(session), ephemeral_prefix(prefix));
             }
+            Ok(Request::CloseSession) if self.local.take(session).is_some() => self.answer_closed(conn, header.xid),
             Ok(Request::CloseSession) => self.prepare(wall, &asker, Work::CloseSession),
-            Ok(request) => self.prepare(wall, &asker, Work::Request(&request)),
+            Ok(request) => {
+                let work = match self.judge_locally(session, &request) {
+                    Locally::Refused(err) => Work::Error(err),
+                    Locally::AsItIs => Work::Request(&request),
+                    Locally::Upgraded => {
+                        self.upgrade(now, wall, session);
+                        Work::Request(&request)
+                    }
+                };
+                self.prepare(wall, &asker, work);
+            }
             // The shard has decoded it before (A15).
             Err(()) => self.fatal = Some("a shard forwarded a request that cannot be decoded".into()),
         }
@@ -95,7 +111,7 @@ impl Replica {
 
     /// A request that fails by itself and takes a zxid.
     fn failed(&mut self, wall: WallTime, conn: ConnKey, session: SessionId, xid: Xid, err: ErrorCode, auth: &Auth) {
-        let err = match self.sessions.standing(session, conn) {
+        let err = match self.table_of(session).standing(session, conn) {
             Standing::Stranger => return,
             Standing::OwnerOfClosing => ErrorCode::SessionExpired,
             Standing::Owner => err,
@@ -106,7 +122,8 @@ impl Replica {
     /// A frame for an answer in order with the writes, as of everything prepared so far.
     pub(super) fn answer_frame(&mut self, conn: ConnKey, xid: Xid, body: impl FnOnce(&mut Vec<u8>)) -> Reply {
         self.groups.seal_if_large();
-        let zxid = self.tree.head_zxid();
+        // Without a role, what is beyond `applied` is nobody's to know.
+        let zxid = if self.is_serving() { self.tree.head_zxid() } else { self.tree.applied() };
         let bytes = self.groups.bytes();
         let start = bytes.len();
         let frame = ReplyFrame::begin(bytes, xid, zxid);
@@ -131,28 +148,51 @@ impl Replica {
             return self.new_session(now, wall, owner, timeout_ms);
         }
         let known = same_secret(&derived_password(request.session), &request.password);
+        if known && self.local.is_open(request.session) {
+            return self.connect_locally(now, owner, request.session, timeout_ms);
+        }
         if !known || !self.sessions.is_open(request.session) || !self.tree.has_session(request.session) {
             return self.groups.control(owner.conn, Control::Refused { conn: owner.conn });
         }
-        if let Some(older) = self.sessions.owner(request.session) {
-            if older.accepted > owner.accepted {
-                // A newer connection has the session already; this one was overtaken.
-                return self.cut(owner.conn);
-            }
-            self.cut(older.conn);
+        if !self.displace(self.sessions.owner(request.session), owner) {
+            return;
         }
         self.tree.set_session_timeout(request.session, timeout_ms);
         self.attach(now, owner, request.session, timeout_ms);
     }
 
+    /// The newest of two connections keeps their session, the other one is cut; false when that is `owner`.
+    pub(super) fn displace(&mut self, other: Option<Owner>, owner: Owner) -> bool {
+        let overtaken = other.is_some_and(|other| other.accepted > owner.accepted);
+        if let Some(loser) = if overtaken { Some(owner) } else { other } {
+            self.cut(loser.conn);
+        }
+        !overtaken
+    }
+
     fn new_session(&mut self, now: Instant, wall: WallTime, owner: Owner, timeout_ms: i32) {
+        if self.makes_local_sessions() {
+            return self.new_local_session(now, owner, timeout_ms);
+        }
         let session = self.next_session_id();
+        self.open_session(now, wall, session, timeout_ms);
+        if self.fatal.is_none() {
+            self.attach(now, owner, session, timeout_ms);
+        }
+    }
+
+    /// The transaction that makes a session known to everybody.
+    pub(super) fn open_session(&mut self, now: Instant, wall: WallTime, session: SessionId, timeout_ms: i32) {
         let auth = Auth::default();
         self.prepare(wall, &Asker { session, xid: Xid(0), auth: &auth, conn: None }, Work::CreateSession { timeout_ms });
         if self.fatal.is_none() {
             self.sessions.open(session, timeout_ms, now);
-            self.attach(now, owner, session, timeout_ms);
         }
+    }
+
+    /// Where a session of a connection here is kept; that of an unknown one does not matter.
+    fn table_of(&mut self, session: SessionId) -> &mut Sessions {
+        if self.local.is_known(session) { &mut self.local } else { &mut self.sessions }
     }
 
     fn attach(&mut self, now: Instant, owner: Owner, session: SessionId, timeout_ms: i32) {
@@ -161,8 +201,8 @@ impl Replica {
     }
 
     pub(super) fn tell_attached(&mut self, owner: Owner, session: SessionId, timeout_ms: i32) {
-        let password = derived_password(session);
-        self.groups.control(owner.conn, Control::Attached { conn: owner.conn, session, timeout_ms, password });
+        let (password, read_only) = (derived_password(session), self.is_read_only());
+        self.groups.control(owner.conn, Control::Attached { conn: owner.conn, session, timeout_ms, password, read_only });
     }
 
     pub(super) fn negotiated(&self, request: &ConnectRequest) -> i32 {
@@ -181,7 +221,10 @@ impl Replica {
     }
 
     fn is_taken(&self, id: SessionId) -> bool {
-        self.sessions.is_known(id) || self.tree.has_session(id) || self.member.as_ref().is_some_and(|m| m.learner.is_creating(id))
+        self.sessions.is_known(id)
+            || self.local.is_known(id)
+            || self.tree.has_session(id)
+            || self.member.as_ref().is_some_and(|m| m.learner.is_creating(id))
     }
 
     /// Deals with some of the sessions that are due, as far as the log takes their end; `poll_timeout` asks for the rest at once.
@@ -217,6 +260,12 @@ impl Replica {
         let frame = ReplyFrame::begin(bytes, asker.xid, zxid);
         let closes = matches!(work, Work::CloseSession);
         let prepared = match work {
+            Work::Request(request @ Request::Reconfig { .. }) if self.member.is_some() && tree.changes_configuration() => {
+                match planned(self.member.as_deref(), request) {
+                    Ok(text) => tree.prepare_reconfig(&p, &text, payload, bytes),
+                    Err(err) => Prepared { err, ..tree.prepare_error(&p, err, payload) },
+                }
+            }
             Work::Request(request) => tree.prepare(&p, request, payload, bytes),
             Work::Error(err) => Prepared { err, ..tree.prepare_error(&p, err, payload) },
             Work::CreateSession { timeout_ms } => tree.prepare_create_session(&p, timeout_ms, payload),
@@ -249,4 +298,18 @@ impl Replica {
             self.cut(owner.conn);
         }
     }
+}
+
+/// The configuration that a request asks for, as text.
+fn planned(member: Option<&Member>, request: &Request<'_>) -> Result<String, ErrorCode> {
+    let Request::Reconfig { joining, leaving, new_members, config_id } = request else { return Err(ErrorCode::Unimplemented) };
+    let wanted = ReconfigRequest { joining: *joining, leaving: *leaving, members: *new_members, version: *config_id };
+    let planned = member.ok_or(ErrorCode::Unimplemented)?.zab.plan_reconfig(&wanted);
+    planned.map(|next| next.to_text()).map_err(|why| match why {
+        ReconfigError::InProgress => ErrorCode::ReconfigInProgress,
+        ReconfigError::BadVersion => ErrorCode::BadVersion,
+        ReconfigError::BadArguments => ErrorCode::BadArguments,
+        ReconfigError::Malformed => ErrorCode::Marshalling,
+        ReconfigError::NoQuorum => ErrorCode::NewConfigNoQuorum,
+    })
 }

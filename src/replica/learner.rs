@@ -8,6 +8,8 @@
 
 use super::Replica;
 use super::expiry::Owner;
+use super::local::Locally;
+use super::member::Member;
 use super::password::derived_password;
 use crate::base::secret::same_secret;
 use crate::base::{Auth, ConnKey, Instant, Reader, SessionId, Writer, Xid, Zxid};
@@ -55,20 +57,44 @@ struct Connecting {
 
 /// A request of a session, in the order sent.
 enum Awaited {
-    /// Forwarded; its transaction has not come.
-    Txn { conn: ConnKey, xid: Xid, closes: bool },
+    /// Forwarded; its transaction has not come. When that is an error, the client is told `instead`, if this server knows better.
+    Txn { conn: ConnKey, xid: Xid, closes: bool, instead: Option<ErrorCode> },
+    /// A local session is to become the ensemble's; the transaction has not come.
+    Upgrade,
     /// Forwarded; `due` when the leader has answered.
     Sync { conn: ConnKey, xid: Xid, path: Box<str>, due: bool },
     /// To be answered here, in its turn.
     Ephemerals { conn: ConnKey, prefix: Option<Box<str>> },
+    /// Likewise: a local session has ended.
+    Closed { conn: ConnKey, xid: Xid },
     /// Behind a sync: not looked at yet.
     Held(ToReplica),
 }
 
-/// A forwarded request whose transaction is here.
-struct Asked {
-    conn: ConnKey,
-    closes: bool,
+impl Awaited {
+    /// The leader is to answer it.
+    fn is_forwarded(&self) -> bool {
+        matches!(self, Awaited::Txn { .. } | Awaited::Upgrade | Awaited::Sync { .. })
+    }
+
+    /// Is a transaction with this header what it has become?
+    fn is_outcome(&self, header: &TxnHeader) -> bool {
+        let is = |kind: TxnType| header.kind == kind as i32;
+        match self {
+            Awaited::Txn { xid, closes, .. } => {
+                *xid == header.cxid && !is(TxnType::CreateSession) && (*closes || !is(TxnType::CloseSession))
+            }
+            Awaited::Upgrade => header.cxid == Xid(0) && (is(TxnType::CreateSession) || is(TxnType::Error)),
+            _ => false,
+        }
+    }
+}
+
+/// What was forwarded and has become a transaction that is here.
+#[derive(Clone, Copy)]
+enum Asked {
+    Request { conn: ConnKey, closes: bool, instead: Option<ErrorCode> },
+    Upgrade,
 }
 
 impl Learner {
@@ -120,7 +146,7 @@ impl Learner {
     }
 
     fn await_turn(&mut self, session: SessionId, awaited: Awaited) {
-        self.outstanding += usize::from(matches!(awaited, Awaited::Txn { .. } | Awaited::Sync { .. }));
+        self.outstanding += usize::from(awaited.is_forwarded());
         self.queues.entry(session).or_default().push_back(awaited);
     }
 
@@ -134,30 +160,27 @@ impl Learner {
     /// let happen: their connections go to `orphans`.
     fn take_asked(&mut self, header: &TxnHeader, orphans: &mut Vec<ConnKey>) -> Option<Asked> {
         let queue = self.queues.get_mut(&header.session)?;
-        let ends = header.kind == TxnType::CloseSession as i32;
-        let is_outcome = |a: &Awaited| matches!(a, Awaited::Txn { xid, closes, .. } if *xid == header.cxid && (*closes || !ends));
-        let at = queue.iter().position(is_outcome)?;
-        for _ in 0..at {
-            match queue.pop_front() {
-                Some(Awaited::Txn { conn, .. }) => {
-                    self.outstanding -= 1;
-                    orphans.push(conn);
-                }
-                // Its turn was the one that was lost.
-                Some(Awaited::Ephemerals { conn, .. }) => orphans.push(conn),
-                _ => {}
+        let at = queue.iter().position(|awaited| awaited.is_outcome(header))?;
+        for lost in queue.drain(..at) {
+            self.outstanding -= usize::from(lost.is_forwarded());
+            match lost {
+                // Of what is answered here, its turn was the one that was lost.
+                Awaited::Txn { conn, .. } | Awaited::Ephemerals { conn, .. } | Awaited::Closed { conn, .. } => orphans.push(conn),
+                Awaited::Upgrade | Awaited::Sync { .. } | Awaited::Held(_) => {}
             }
         }
-        let Some(Awaited::Txn { conn, closes, .. }) = queue.pop_front() else { return None };
         self.outstanding -= 1;
-        Some(Asked { conn, closes })
+        match queue.pop_front()? {
+            Awaited::Txn { conn, closes, instead, .. } => Some(Asked::Request { conn, closes, instead }),
+            _ => Some(Asked::Upgrade),
+        }
     }
 
     /// What stands at the front of a session's queue and can be answered now.
     fn take_due(&mut self, session: SessionId) -> Option<Awaited> {
         let queue = self.queues.get_mut(&session)?;
         let due = match queue.front() {
-            Some(Awaited::Ephemerals { .. } | Awaited::Sync { due: true, .. }) => queue.pop_front(),
+            Some(Awaited::Ephemerals { .. } | Awaited::Closed { .. } | Awaited::Sync { due: true, .. }) => queue.pop_front(),
             _ => None,
         };
         self.outstanding -= usize::from(matches!(due, Some(Awaited::Sync { .. })));
@@ -183,31 +206,55 @@ impl Learner {
     }
 }
 
+impl Member {
+    /// Asks the leader to make a session known to everybody.
+    fn create_session(&mut self, session: SessionId, timeout_ms: i32) {
+        let (op, body) = (OpCode::CreateSession as i32, timeout_ms.to_be_bytes().into());
+        self.zab.forward(ForwardedRequest { session, cxid: Xid(0), op, body, auth: Auth::default() });
+    }
+}
+
 impl Replica {
-    pub(super) fn learner_message(&mut self, message: ToReplica) {
+    pub(super) fn learner_message(&mut self, now: Instant, message: ToReplica) {
         let Some(member) = &mut self.member else { return };
         let learner = &mut member.learner;
         match message {
-            ToReplica::Request { session, .. } | ToReplica::Failed { session, .. } if learner.is_behind_sync(session) => {
-                learner.await_turn(session, Awaited::Held(message));
+            ToReplica::Request { .. } | ToReplica::Failed { .. } => self.learner_request(message),
+            ToReplica::Connect { conn, accepted, request } => self.connect_to_learner(now, Owner { conn, accepted }, &request),
+            ToReplica::Detach { conn, session, heard } => {
+                learner.detach(session, conn);
+                self.local.detach(session, conn, heard);
             }
-            ToReplica::Request { conn, session, frame, auth } => self.forward(conn, session, &frame, &auth),
-            // It takes its place in history by what the leader cannot decode either.
-            ToReplica::Failed { conn, session, xid, err: _, auth } if learner.owns(session, conn) => {
-                self.forward_as(conn, session, xid, OpCode::Multi, &[], &auth);
-            }
-            ToReplica::Connect { conn, accepted, request } => self.connect_through_leader(Owner { conn, accepted }, &request),
-            ToReplica::Detach { conn, session, .. } => learner.detach(session, conn),
+            ToReplica::Heard { conn, session, heard, at } => self.local.heard(session, conn, heard, at),
             ToReplica::AllHeard { sessions } => {
                 let Learner { attached, touched, .. } = learner;
                 touched.extend(sessions.into_iter().filter(|(session, _)| attached.contains_key(session)));
             }
-            ToReplica::Failed { .. } | ToReplica::Heard { .. } => {}
         }
     }
 
+    fn learner_request(&mut self, message: ToReplica) {
+        let Some(member) = &mut self.member else { return };
+        match message {
+            ToReplica::Request { session, .. } | ToReplica::Failed { session, .. } if member.learner.is_behind_sync(session) => {
+                member.learner.await_turn(session, Awaited::Held(message));
+            }
+            ToReplica::Request { conn, session, frame, auth } if self.owns(session, conn) => self.forward(conn, session, &frame, &auth),
+            // It takes its place in history by what the leader cannot decode either.
+            ToReplica::Failed { conn, session, xid, err: _, auth } if self.owns(session, conn) => {
+                self.forward_as(conn, session, xid, OpCode::Multi, &[], &auth, None);
+            }
+            _ => {}
+        }
+    }
+
+    /// The connection has the session, be it the ensemble's or a local one.
+    fn owns(&self, session: SessionId, conn: ConnKey) -> bool {
+        self.member.as_ref().is_some_and(|m| m.learner.owns(session, conn)) || self.owns_locally(session, conn)
+    }
+
     fn forward(&mut self, conn: ConnKey, session: SessionId, frame: &[u8], auth: &Arc<Auth>) {
-        let Some(member) = self.member.as_mut().filter(|m| m.learner.owns(session, conn)) else { return };
+        let Some(member) = &mut self.member else { return };
         let mut body = Reader::new(frame);
         let header = RequestHeader::read(&mut body).ok();
         let Some((header, op)) = header.and_then(|h| OpCode::from_i32(h.op).map(|op| (h, op))) else {
@@ -215,19 +262,43 @@ impl Replica {
             return;
         };
         let rest = body.remaining();
+        let mut instead = None;
         match op {
             OpCode::GetEphemerals => {
                 let Ok(Request::GetEphemerals { prefix }) = Request::decode(op, &mut body) else { return };
                 let prefix = prefix.map(Box::from);
                 member.learner.await_turn(session, Awaited::Ephemerals { conn, prefix });
-                self.answer_due(session);
+                return self.answer_due(session);
             }
-            OpCode::CloseSession => self.forward_as(conn, session, header.xid, op, &[], auth),
-            _ => self.forward_as(conn, session, header.xid, op, rest, auth),
+            OpCode::CloseSession if self.local.take(session).is_some() => {
+                member.learner.await_turn(session, Awaited::Closed { conn, xid: header.xid });
+                return self.answer_due(session);
+            }
+            OpCode::Create | OpCode::Create2 | OpCode::Multi if self.local.is_open(session) => {
+                let judged = Request::decode(op, &mut body).map(|request| self.judge_locally(session, &request));
+                match judged {
+                    Ok(Locally::Upgraded) => self.upgrade_through_leader(session),
+                    Ok(Locally::Refused(err)) => instead = Some(err),
+                    Ok(Locally::AsItIs) | Err(_) => {}
+                }
+            }
+            _ => {}
         }
+        let rest = if op == OpCode::CloseSession { &[] } else { rest };
+        self.forward_as(conn, session, header.xid, op, rest, auth, instead);
     }
 
-    fn forward_as(&mut self, conn: ConnKey, session: SessionId, xid: Xid, op: OpCode, body: &[u8], auth: &Arc<Auth>) {
+    #[allow(clippy::too_many_arguments)]
+    fn forward_as(
+        &mut self,
+        conn: ConnKey,
+        session: SessionId,
+        xid: Xid,
+        op: OpCode,
+        body: &[u8],
+        auth: &Arc<Auth>,
+        instead: Option<ErrorCode>,
+    ) {
         let Some(member) = &mut self.member else { return };
         let awaited = match op {
             OpCode::Sync => {
@@ -235,32 +306,46 @@ impl Replica {
                 member.learner.syncs.push_back(session);
                 Awaited::Sync { conn, xid, path, due: false }
             }
-            _ => Awaited::Txn { conn, xid, closes: op == OpCode::CloseSession },
+            _ => Awaited::Txn { conn, xid, closes: op == OpCode::CloseSession, instead },
         };
         member.learner.await_turn(session, awaited);
         member.zab.forward(ForwardedRequest { session, cxid: xid, op: op as i32, body: body.into(), auth: Auth::clone(auth) });
     }
 
-    /// Password first (S6, A16), then what the client has seen (P8), then the leader's word on the session.
-    fn connect_through_leader(&mut self, owner: Owner, request: &ConnectRequest) {
+    /// A local session of ours is the ensemble's from now on. The leader hears of it before it hears from it.
+    fn upgrade_through_leader(&mut self, session: SessionId) {
+        let Some(member) = &mut self.member else { return };
+        let Some((Some(owner), timeout_ms)) = self.local.take(session) else { return };
+        member.learner.attached.insert(session, Connecting { owner, timeout_ms });
+        member.learner.await_turn(session, Awaited::Upgrade);
+        member.create_session(session, timeout_ms);
+    }
+
+    /// Password first (S6, A16), then what the client has seen (P8), then the leader's word on the session if it is not this server's own business.
+    fn connect_to_learner(&mut self, now: Instant, owner: Owner, request: &ConnectRequest) {
         let timeout_ms = self.negotiated(request);
         if request.last_zxid_seen > self.tree.applied().as_i64() {
-            return self.groups.control(owner.conn, Control::Cut { conn: owner.conn });
+            return self.cut(owner.conn);
         }
         let connecting = Connecting { owner, timeout_ms };
         if request.session != SessionId::NONE {
             if !same_secret(&derived_password(request.session), &request.password) {
                 return self.groups.control(owner.conn, Control::Refused { conn: owner.conn });
             }
+            if self.local.is_open(request.session) {
+                return self.connect_locally(now, owner, request.session, timeout_ms);
+            }
             let Some(member) = &mut self.member else { return };
             member.learner.revalidating.entry(request.session).or_default().push_back(connecting);
             return member.zab.revalidate(request.session, timeout_ms);
         }
+        if self.makes_local_sessions() {
+            return self.new_local_session(now, owner, timeout_ms);
+        }
         let session = self.next_session_id();
         let Some(member) = &mut self.member else { return };
         member.learner.creating.insert(session, connecting);
-        let body = timeout_ms.to_be_bytes().into();
-        member.zab.forward(ForwardedRequest { session, cxid: Xid(0), op: OpCode::CreateSession as i32, body, auth: Auth::default() });
+        member.create_session(session, timeout_ms);
     }
 
     /// The leader has said whether a session may go on here.
@@ -276,14 +361,10 @@ impl Replica {
         if !valid {
             return self.groups.control(conn, Control::Refused { conn });
         }
-        if let Some(other) = member.learner.attached.get(&session) {
-            if other.owner.accepted > connecting.owner.accepted {
-                // A newer connection has the session already; this one was overtaken.
-                return self.groups.control(conn, Control::Cut { conn });
-            }
-            self.groups.control(other.owner.conn, Control::Cut { conn: other.owner.conn });
+        let other = member.learner.attached.get(&session).map(|other| other.owner);
+        if self.displace(other, connecting.owner) {
+            self.attach_here(session, connecting);
         }
-        self.attach_here(session, connecting);
     }
 
     fn attach_here(&mut self, session: SessionId, connecting: Connecting) {
@@ -336,9 +417,10 @@ impl Replica {
                     let reply = self.answer_frame(conn, xid, |out| out.put_string(&path));
                     self.groups.answer(reply);
                     let held = self.member.as_mut().map(|m| m.learner.take_held(session)).unwrap_or_default();
-                    held.into_iter().for_each(|message| self.learner_message(message));
+                    held.into_iter().for_each(|message| self.learner_request(message));
                 }
-                Awaited::Txn { .. } | Awaited::Held(_) => {}
+                Awaited::Closed { conn, xid } => self.answer_closed(conn, xid),
+                Awaited::Txn { .. } | Awaited::Upgrade | Awaited::Held(_) => {}
             }
         }
     }
@@ -349,13 +431,14 @@ impl Replica {
         let mut cut = Vec::new();
         let asked = member.learner.take_asked(header, &mut cut);
         let mut reply = None;
-        let effects = match &asked {
-            None => self.tree.apply(header, txn),
-            Some(asked) => {
+        let effects = match asked {
+            None | Some(Asked::Upgrade) => self.tree.apply(header, txn),
+            Some(Asked::Request { conn, closes, instead }) => {
                 let bytes = self.groups.bytes();
                 let start = bytes.len();
                 let frame = ReplyFrame::begin(bytes, header.cxid, header.zxid);
                 let Prepared { err, effects } = self.tree.apply_answering(header, txn, bytes);
+                let err = if err == ErrorCode::Ok { err } else { instead.unwrap_or(err) };
                 match err {
                     ErrorCode::Ok => frame.finish(bytes),
                     ErrorCode::SessionMoved => bytes.truncate(start),
@@ -363,18 +446,31 @@ impl Replica {
                 }
                 if err == ErrorCode::SessionMoved {
                     // Another server has the session now: as in ZooKeeper the connection is closed without a word.
-                    member.learner.detach(header.session, asked.conn);
-                    cut.push(asked.conn);
+                    member.learner.detach(header.session, conn);
+                    cut.push(conn);
                 } else {
-                    reply = Some(self.groups.reply_since(start, asked.conn, err, asked.closes));
+                    reply = Some(self.groups.reply_since(start, conn, err, closes));
                 }
                 effects
             }
         };
+        let closer = match asked {
+            Some(Asked::Request { conn, closes: true, .. }) => Some(conn),
+            _ => None,
+        };
         self.groups.txn(header.zxid, &effects.events, reply, effects.closed_session);
-        self.after_session_change(header, txn, &effects, asked.filter(|a| a.closes).map(|a| a.conn), &mut cut);
+        self.after_session_change(header, txn, &effects, closer, &mut cut);
+        if let (Some(Asked::Upgrade), Txn::Error { .. }) = (asked, txn) {
+            self.refuse_upgrade(header.session, &mut cut);
+        }
         cut.into_iter().for_each(|conn| self.groups.control(conn, Control::Cut { conn }));
         self.answer_due(header.session);
+    }
+
+    /// The leader has not taken a session that was local: it is nobody's.
+    fn refuse_upgrade(&mut self, session: SessionId, cut: &mut Vec<ConnKey>) {
+        let gone = self.member.as_mut().and_then(|m| m.learner.attached.remove(&session));
+        cut.extend(gone.map(|gone| gone.owner.conn));
     }
 
     /// A session that was made for a connection here, or one that has ended while a connection here has it.

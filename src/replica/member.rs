@@ -6,9 +6,10 @@
 //! (L6, L20, B11).
 
 use super::learner::Learner;
+use super::read_only::ReadOnly;
 use super::report::ProposalBytes;
 use super::{Arrival, Output, Replica};
-use crate::base::{Instant, Zxid};
+use crate::base::{Instant, WallTime, Zxid};
 use crate::handoff::Control;
 use crate::record::TxnDigest;
 use crate::record::txn::decode_payload;
@@ -24,6 +25,7 @@ pub(super) struct Member {
     /// Everything up to here is committed.
     pub(super) committed: Zxid,
     pub(super) learner: Learner,
+    pub(super) read_only: ReadOnly,
     /// For the shell, before anything else: what goes to peers need not wait for our own disk.
     pub(super) outbox: VecDeque<Output>,
     images: Vec<AwaitedImage>,
@@ -38,6 +40,8 @@ pub(super) struct Member {
     pub(super) proposal_bytes: Option<ProposalBytes>,
     /// The time of the last input.
     now: Instant,
+    /// The same by the clock on the wall.
+    pub(super) wall: WallTime,
 }
 
 /// An image that is to be sent when exactly its zxid is applied.
@@ -70,12 +74,13 @@ enum Digests {
 }
 
 impl Member {
-    pub(super) fn new(zab: Zab, head: Zxid, now: Instant, seed: u64) -> Self {
+    pub(super) fn new(zab: Zab, head: Zxid, now: Instant, wall: WallTime, seed: u64) -> Self {
         Member {
             zab,
             role: Role::Looking,
             committed: Zxid::ZERO,
             learner: Learner::new(seed),
+            read_only: ReadOnly::No,
             outbox: VecDeque::new(),
             images: Vec::new(),
             told_durable: head,
@@ -85,11 +90,17 @@ impl Member {
             has_differed: false,
             proposal_bytes: None,
             now,
+            wall,
         }
     }
 
     pub(super) fn is_serving(&self) -> bool {
         self.role != Role::Looking
+    }
+
+    /// No change of history is under way, and nothing is known against the tree.
+    pub(super) fn tree_is_whole(&self) -> bool {
+        self.change.is_none() && matches!(self.digests, Digests::Compared(_))
     }
 }
 
@@ -144,7 +155,9 @@ impl Replica {
                 member.images.retain(|image| image.link != link);
                 member.outbox.push_back(Output::Peer(order));
             }
-            Order::Notify { .. } | Order::Connect { .. } | Order::Note(_) => member.outbox.push_back(Output::Peer(order)),
+            Order::Notify { .. } | Order::Connect { .. } | Order::WriteConfig { .. } | Order::Note(_) => {
+                member.outbox.push_back(Output::Peer(order));
+            }
             Order::WriteEpoch { file, epoch, .. } => {
                 self.log.raise_epochs(file.of(epoch));
                 member.epoch_write = Some(order);
@@ -167,7 +180,11 @@ impl Replica {
             Order::Revalidated { session, valid } => self.arrive(Arrival::Revalidated(session, valid)),
             Order::Synced => self.arrive(Arrival::Synced),
             Order::Ping { zxid } => self.tell_touched(zxid),
-            Order::Config(_) => {}
+            Order::Config { ref active, .. } => {
+                let (text, version, wall) = (active.to_text().into(), active.version, member.wall);
+                member.outbox.push_back(Output::Peer(order));
+                self.tree.show_configuration(text, version, wall);
+            }
             Order::Fatal(why) => self.fatal = Some(why),
         }
     }
@@ -193,12 +210,14 @@ impl Replica {
         member.images.clear();
         self.backlog.keep_appends();
         self.sessions.clear();
+        self.local.clear();
         self.removals.forget();
         self.groups.forget_clients();
         self.groups.control_all(Control::CutAll);
     }
 
     fn take_role(&mut self, now: Instant, role: Role) {
+        self.end_read_only();
         let head = self.tree.head_zxid();
         let Some(member) = &mut self.member else { return };
         assert!(head == self.log.appended_zxid() && member.change.is_none(), "tree and log are one history when a role begins (B11)");
@@ -353,6 +372,10 @@ impl Replica {
         assert_eq!(tree.head_zxid(), tree.applied(), "a tree that was read is committed");
         let applied = tree.applied();
         let old = Box::new(std::mem::replace(&mut self.tree, tree));
+        if let Some(member) = &self.member {
+            let active = member.zab.membership();
+            self.tree.show_configuration(active.to_text().into(), active.version, member.wall);
+        }
         let generation = self.groups.replace_tree(applied);
         self.snapshots.forget_above(Zxid::ZERO);
         if let Some(member) = &mut self.member {

@@ -14,9 +14,11 @@ mod expiry;
 mod intake;
 mod leading;
 mod learner;
+mod local;
 mod member;
 mod password;
 mod pauses;
+mod read_only;
 mod removal;
 pub mod report;
 mod snapshots;
@@ -35,6 +37,7 @@ use pauses::Pauses;
 use removal::Removals;
 use snapshots::Snapshots;
 
+pub use local::ClientModes;
 pub use password::derived_password;
 pub use report::{MemberReport, ReplicaReport};
 
@@ -53,6 +56,7 @@ pub struct ReplicaConfig {
     pub container_max_per_minute: u64,
     pub container_max_never_used_ms: i64,
     pub global_outstanding_limit: usize,
+    pub modes: ClientModes,
     pub log: LogConfig,
     /// Jitter (snapshot trigger), hash seeds.
     pub seed: u64,
@@ -109,7 +113,8 @@ pub enum Output {
     Fatal(String),
     /// After `Stop`: everything is flushed and published, the log is closed.
     Stopped,
-    /// For the transports to the peers (`Notify`, `Connect`, `Send`, `Close`), the epoch files (`WriteEpoch`) and the log (`Note`); nothing else.
+    /// For the transports to the peers (`Notify`, `Connect`, `Send`, `Close`, `Config`), the epoch files (`WriteEpoch`), the configuration's (`WriteConfig`) and the
+    /// log (`Note`); nothing else.
     Peer(zab::Output),
     /// Stream this image to a learner, before what is sent on the link later; report `SnapshotSent` by `Input::Peer`.
     SendSnapshot {
@@ -152,6 +157,8 @@ pub struct Replica {
     log: Log,
     groups: Groups,
     sessions: Sessions,
+    /// Those that only this server knows.
+    local: Sessions,
     pauses: Pauses,
     removals: Removals,
     snapshots: Snapshots,
@@ -186,6 +193,7 @@ impl Replica {
             log: Log::new(config.log.clone(), tree.head_zxid()),
             groups: Groups::new(tree.applied()),
             sessions: Sessions::new(config.tick_ms, config.seed),
+            local: Sessions::new(config.tick_ms, config.seed),
             pauses: Pauses::new(config.min_session_timeout_ms, now),
             removals: Removals::new(&config, now),
             snapshots: Snapshots::new(&config, &mut prng),
@@ -210,7 +218,7 @@ impl Replica {
     pub fn member(config: ReplicaConfig, tree: Tree, zab: ZabConfig, stored: Stored, now: Instant, wall: WallTime) -> Self {
         assert_eq!(tree.head_zxid(), stored.last_logged, "tree and log are one history");
         let mut replica = Replica::new(config, tree, now, wall);
-        let member = Member::new(Zab::new(zab, stored, now), replica.tree.head_zxid(), now, replica.config.seed);
+        let member = Member::new(Zab::new(zab, stored, now), replica.tree.head_zxid(), now, wall, replica.config.seed);
         replica.member = Some(Box::new(member));
         replica.sessions.clear();
         replica
@@ -220,6 +228,10 @@ impl Replica {
     pub fn handle(&mut self, now: Instant, wall: WallTime, input: Input) {
         if self.pauses.look(now) {
             self.sessions.start_afresh(now);
+            self.local.start_afresh(now);
+        }
+        if let Some(member) = &mut self.member {
+            member.wall = wall;
         }
         match input {
             Input::Shard(_, message) if self.stop != Stop::No => drop(message),
@@ -270,6 +282,17 @@ impl Replica {
         self.poll_stopped()
     }
 
+    /// While held, nothing new is flushed: the shell gives those who have just been answered the chance to be in the next flush.
+    pub fn hold_flush(&mut self, held: bool) {
+        self.log.hold_flush(held);
+    }
+
+    /// A flush would start if it were not held.
+    #[must_use]
+    pub fn holds_flush(&self) -> bool {
+        self.log.holds_flush()
+    }
+
     /// After a `Publish` batch is on the stream: moves `applied` to its last zxid.
     pub fn published(&mut self, last_zxid: Zxid) {
         if last_zxid > self.tree.applied() {
@@ -286,15 +309,17 @@ impl Replica {
             return None;
         }
         let peers = self.member.as_ref().and_then(|m| m.zab.poll_timeout());
-        if !self.decides() {
-            let question = self.member.as_ref().and_then(|m| m.learner.next_question());
-            return [peers, question].into_iter().flatten().min();
+        let mut due = [peers, self.next_local(), self.next_read_only(), None, None, None];
+        if self.decides() {
+            if self.sessions.has_due() && self.log.can_append() {
+                return Some(Instant(0)); // at once
+            }
+            (due[3], due[4]) = (self.sessions.next_due(), self.removals.next_due());
+        } else {
+            due[3] = self.member.as_ref().and_then(|m| m.learner.next_question());
         }
-        if self.sessions.has_due() && self.log.can_append() {
-            return Some(Instant(0)); // at once
-        }
-        let look = (!self.sessions.is_empty()).then(|| self.pauses.next_look());
-        [peers, self.sessions.next_due(), self.removals.next_due(), look].into_iter().flatten().min()
+        due[5] = (!self.sessions.is_empty() || !self.local.is_empty()).then(|| self.pauses.next_look());
+        due.into_iter().flatten().min()
     }
 
     /// False: leave messages in the shards' queues (log at its unsynced limit, too many outstanding, or stopping).
@@ -340,6 +365,10 @@ impl Replica {
             self.expire_due(wall);
             self.follow_orders(now);
         }
+        if self.stop == Stop::No {
+            self.expire_local();
+            self.judge_read_only(now);
+        }
     }
 
     fn timeout(&mut self, now: Instant, wall: WallTime) {
@@ -347,6 +376,7 @@ impl Replica {
             return;
         }
         self.zab_timeout(now);
+        self.local.tick(now);
         if self.decides() {
             self.sessions.tick(now);
             self.remove_due(now, wall);

@@ -2,9 +2,10 @@
 
 use super::Replica;
 use crate::base::{Instant, PeerId, SessionId, WallTime, Zxid};
+
 use crate::zab::membership::MemberKind;
 
-pub use crate::zab::{LearnerCounts, ServerState};
+pub use crate::zab::{LearnerCounts, Membership, ServerState};
 
 /// What the replica knows for admin commands.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,10 @@ pub struct ReplicaReport {
     pub outstanding: u64,
     /// (session, timeout ms, ms until expiry)
     pub sessions: Vec<(SessionId, i32, u64)>,
+    /// The same of the sessions that only this server knows; `None` where there can be none.
+    pub local_sessions: Option<Vec<(SessionId, i32, u64)>>,
+    /// How many there are.
+    pub local_session_count: usize,
     /// Ephemeral paths by session.
     pub ephemerals: Vec<(SessionId, Vec<String>)>,
     /// (zxid, digest) for `hash`.
@@ -38,8 +43,12 @@ pub struct ReplicaReport {
 pub struct MemberReport {
     /// What it does for its peers.
     pub state: ServerState,
-    /// It has a role and serves clients.
+    /// It has a role.
     pub is_serving: bool,
+    /// It has a role and takes clients: a leader may be told not to.
+    pub takes_clients: bool,
+    /// It has none, and serves those that only read.
+    pub is_read_only: bool,
     /// Whom it follows, or itself.
     pub leader: Option<PeerId>,
     /// The epoch of its history.
@@ -50,6 +59,8 @@ pub struct MemberReport {
     pub last_logged: Zxid,
     /// What it knows to be committed.
     pub committed: Zxid,
+    /// The configuration in force.
+    pub membership: Membership,
     /// Servers in the ensemble that vote.
     pub quorum_size: usize,
     /// Learner: requests of its clients that the leader has and that are not here again.
@@ -83,6 +94,7 @@ impl MemberReport {
     #[must_use]
     pub fn mode(&self) -> &'static str {
         match self.state {
+            _ if self.is_read_only => "read-only",
             ServerState::Leading => "leader",
             ServerState::Following => "follower",
             ServerState::Observing => "observer",
@@ -117,6 +129,7 @@ impl Replica {
     pub fn report(&self, now: Instant) -> ReplicaReport {
         ReplicaReport {
             sessions: self.known_sessions(now),
+            local_sessions: (self.makes_local_sessions() || self.is_read_only()).then(|| self.local.report(now)),
             ephemerals: self.tree.ephemerals_by_session(),
             digest_history: self.tree.digest_history(),
             ..self.summary()
@@ -131,6 +144,8 @@ impl Replica {
             tree: self.tree.counts(),
             outstanding: self.groups.outstanding() as u64,
             sessions: Vec::new(),
+            local_sessions: None,
+            local_session_count: self.local.len(),
             ephemerals: Vec::new(),
             digest_history: Vec::new(),
             last_snapshot: self.snapshots.last(),
@@ -158,11 +173,14 @@ impl Replica {
         Some(MemberReport {
             state: zab.state(),
             is_serving: member.is_serving(),
+            takes_clients: member.is_serving() && !self.refuses_clients(),
+            is_read_only: self.is_read_only(),
             leader: zab.leader(),
             epoch: zab.current_epoch(),
             accepted_epoch: zab.accepted_epoch(),
             last_logged: self.log.appended_zxid(),
             committed: member.committed,
+            membership: zab.membership().clone(),
             quorum_size: votes.count(),
             forwarded: member.learner.outstanding(),
             attached: member.learner.attached(),

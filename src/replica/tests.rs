@@ -19,6 +19,7 @@ fn config() -> ReplicaConfig {
         container_max_per_minute: 0,
         container_max_never_used_ms: 0,
         global_outstanding_limit: 1000,
+        modes: ClientModes::default(),
         log: LogConfig {
             segment_bytes: 4096,
             unsynced_bytes_max: 1 << 20,

@@ -2,13 +2,14 @@
 //! gets into its directory.
 
 use super::bootstrap::StartError;
+use super::config::dynamic::DynamicFiles;
 use super::config::{EnsembleConfig, ServerConfig};
 use super::epochs::read_epochs;
 use super::recovery::{self, Recovered, RecoveryError};
 use super::snapshots::SnapshotFiles;
 use crate::base::Zxid;
 use crate::reactor::accept;
-use crate::reactor::peer_io::{History, ImageStream, PeerParts, resolve_blocking};
+use crate::reactor::peer_io::{Bind, ConfigFiles, History, ImageStream, PeerParts, resolve_blocking};
 use crate::tree::{Tree, TreeConfig};
 use crate::zab::Stored;
 use std::io;
@@ -80,7 +81,21 @@ pub(super) fn stored(config: &ServerConfig, recovered: &mut Recovered) -> Result
 /// The way to the other servers.
 pub(super) fn peer_parts(config: &ServerConfig, ports: Ports, files: &SnapshotFiles, tree: TreeConfig) -> Option<PeerParts> {
     let history = Arc::new(Directory { files: files.clone(), config: config.clone(), tree });
-    Some(PeerParts { config: config.peer_io()?, election: ports.election, quorum: ports.quorum, history })
+    let on_all = config.ensemble.as_ref()?.listen_on_all;
+    let bind: Bind = Arc::new(move |host, port| bind_once(on_all, host, port));
+    let bind_clients: Bind = Arc::new(move |host, port| bind_once(false, host, port));
+    let configs = config_files(config).map(|files| Arc::new(files) as Arc<dyn ConfigFiles>);
+    Some(PeerParts { config: config.peer_io()?, election: ports.election, quorum: ports.quorum, history, configs, bind, bind_clients })
+}
+
+/// Where this server keeps a configuration that changes.
+fn config_files(config: &ServerConfig) -> Option<DynamicFiles> {
+    let ensemble = config.ensemble.as_ref().filter(|ensemble| ensemble.reconfig.enabled)?;
+    let files = DynamicFiles { file: ensemble.file.clone()?, me: ensemble.me };
+    if let Err(e) = files.back_up() {
+        tracing::warn!("{} cannot be copied before it is changed: {e}", files.file.display());
+    }
+    Some(files)
 }
 
 /// The data directory while this server runs.

@@ -4,11 +4,11 @@ use super::listing::Piecewise;
 use super::route::Answered;
 use super::watch::{ClientSlot, Table};
 use super::{Close, Shard};
-use crate::base::{AclList, ConnId, ConnKey, Instant, Perms, SessionId, Zxid, path};
+use crate::base::{AclList, ConnId, ConnKey, Instant, Perms, Zxid, path};
 use crate::conn::{Phase, Turn, Waiting};
 use crate::handoff::{Batch, Control, Entry, Event, Reply, ToReplica};
 use crate::proto::EventType;
-use crate::proto::connect::{ConnectResponse, Password};
+use crate::proto::connect::ConnectResponse;
 use crate::proto::event::{fired_by, write_notification};
 use crate::proto::response::ReplyFrame;
 use crate::tree::permits;
@@ -304,7 +304,11 @@ impl Shard {
 
     fn control(&mut self, now: Instant, control: &Control) {
         match control {
-            Control::Attached { conn, session, timeout_ms, password } => self.attached(now, *conn, *session, *timeout_ms, password),
+            Control::Attached { conn, session, timeout_ms, password, read_only } => {
+                let response =
+                    ConnectResponse { timeout_ms: *timeout_ms, session: *session, password: *password, read_only: Some(*read_only) };
+                self.attached(now, *conn, response);
+            }
             Control::Refused { conn } => self.refused(*conn),
             Control::Cut { conn } => {
                 if let Some(id) = self.own(*conn) {
@@ -327,7 +331,8 @@ impl Shard {
         all.into_iter().for_each(|id| self.silence(id, Some(Close::Now)));
     }
 
-    fn attached(&mut self, now: Instant, conn: ConnKey, session: SessionId, timeout_ms: i32, password: &Password) {
+    fn attached(&mut self, now: Instant, conn: ConnKey, response: ConnectResponse) {
+        let ConnectResponse { session, timeout_ms, .. } = response;
         let Some(id) = self.own(conn) else { return };
         let awaiting = self.clients.get_mut(id).and_then(|c| match c.conn.phase {
             Phase::AwaitAttach { has_read_only } => Some((c, has_read_only)),
@@ -339,8 +344,9 @@ impl Shard {
             return;
         };
         client.conn.phase = Phase::Serving { session, timeout_ms };
+        client.conn.read_only = response.read_only == Some(true);
         client.conn.heard = now;
-        let response = ConnectResponse { timeout_ms, session, password: *password, read_only: has_read_only.then_some(false) };
+        let response = ConnectResponse { read_only: response.read_only.filter(|_| has_read_only), ..response };
         response.write_frame(client.conn.output.writer());
         client.conn.stats.sent += 1;
         client.conn.stats.last_op = "SESS";

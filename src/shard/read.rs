@@ -41,9 +41,14 @@ impl Shard {
         let Some(client) = self.clients.at_mut(slot) else { return };
         let mut body = Reader::new(frame);
         let Ok(header) = RequestHeader::read(&mut body) else { return };
-        let Connection { output, read_auth, .. } = &mut client.conn;
+        let Connection { output, read_auth, read_only, .. } = &mut client.conn;
         let out = output.writer();
         let start = out.len();
+        if let Some(op) = OpCode::from_i32(header.op).filter(|op| *read_only && op.needs_quorum()) {
+            write_header_only(out, header.xid, self.at.as_i64(), ErrorCode::NotReadOnly);
+            let bytes = out.len() - start;
+            return self.answered(now, id, Answered { op, xid: header.xid, zxid: self.at, received, bytes });
+        }
         let op = OpCode::from_i32(header.op).filter(|op| op.class() != OpClass::Refused);
         let Some(op) = op else {
             write_header_only(out, header.xid, ZXID_UNIMPLEMENTED, ErrorCode::Unimplemented);

@@ -171,6 +171,9 @@ impl Shard {
         };
         let fate = match OpCode::from_i32(header.op).map(|op| (op, op.class())) {
             Some((op, OpClass::Connection)) => self.connection_request(now, id, header, op, &mut body),
+            Some((op, _)) if op.needs_quorum() && self.clients.get(id).is_some_and(|c| c.conn.read_only) => {
+                self.read_in_turn(now, id, frame)
+            }
             Some((op, OpClass::Write | OpClass::Ordered)) => self.forward(now, id, header.xid, op, frame, body),
             Some((_, OpClass::Read | OpClass::Refused)) | None => self.read_in_turn(now, id, frame),
         };

@@ -185,6 +185,8 @@ pub struct Log {
     roll_wanted: bool,
     cutting: Cutting,
     closing: bool,
+    /// No flush starts for now.
+    held: bool,
     since_roll: (u64, u64),
 }
 
@@ -212,6 +214,7 @@ impl Log {
             roll_wanted: false,
             cutting: Cutting::No,
             closing: false,
+            held: false,
             since_roll: (0, 0),
         }
     }
@@ -243,6 +246,17 @@ impl Log {
         self.since_roll.0 += 1;
         self.since_roll.1 += added;
         assert!(self.unsynced_bytes <= self.unsynced_limit || !self.config.force_sync, "admission ignored can_append");
+    }
+
+    /// While held, no flush starts, so that the next one covers more.
+    pub fn hold_flush(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// A flush would start if it were not held.
+    #[must_use]
+    pub fn holds_flush(&self) -> bool {
+        self.held && self.group.is_idle() && self.files.iter().any(|f| f.synced.offset < f.written.offset)
     }
 
     /// The next append goes to a new file, and `since_roll` starts again.
@@ -308,8 +322,8 @@ impl Log {
         self.closing = true;
     }
 
-    /// What to do next; call until `None` after appends and completions. A `Sync` comes out when something is not durable and no flush is
-    /// under way.
+    /// What to do next; call until `None` after appends and completions. A `Sync` comes out when something is not durable, no flush is
+    /// under way and none is held.
     pub fn poll_action(&mut self) -> Option<LogAction> {
         if let Some(action) = self.open_wanted.pop_front() {
             return Some(action);
@@ -492,7 +506,7 @@ impl Log {
     }
 
     fn poll_sync(&mut self) -> Option<LogAction> {
-        if !self.group.is_idle() {
+        if self.held || !self.group.is_idle() {
             return None;
         }
         let file = self.files.iter().find(|f| f.synced.offset < f.written.offset)?;

@@ -107,6 +107,23 @@ fn one_flush_covers_all_that_was_appended_before_it_and_nothing_after() {
 }
 
 #[test]
+fn a_flush_that_is_held_covers_what_comes_meanwhile() {
+    let mut log = Log::new(config(), Zxid(0));
+    append_durably(&mut log, 1);
+    log.hold_flush(true);
+    assert!(!log.holds_flush(), "there is nothing to flush");
+    log.append(Zxid(2), b"b");
+    assert_eq!(kinds(&drain(&mut log)), ["write"]);
+    assert!(log.holds_flush());
+    log.append(Zxid(3), b"c");
+    log.hold_flush(false);
+    let actions = drain(&mut log);
+    assert_eq!(kinds(&actions), ["write", "sync"]);
+    log.handle_synced(token(&actions));
+    assert_eq!(log.durable_zxid(), Zxid(3));
+}
+
+#[test]
 fn the_bytes_written_are_a_zookeeper_log() {
     let mut log = Log::new(config(), Zxid(0));
     log.append(Zxid(1), b"first");

@@ -20,6 +20,7 @@
 //! | digest history | committed | never | no |
 //! | newest zxid | head | kept with each transaction | `applied` |
 //! | configuration | text of "/zookeeper/config", so in `store` | `Store` | yes |
+//! | configuration in force, as told | `configuration` | shown again after an undo | no |
 //!
 //! Invariants:
 //! 1. The tree at zxid z is a function of the transactions up to z alone. Numbers of ACL lists and cells, and their order, are not part of it.
@@ -27,6 +28,7 @@
 //! 3. The undo log holds exactly the transactions above `applied`; undoing all of them gives the state at `applied`, side tables included.
 
 mod acl;
+mod configuration;
 mod digest;
 mod image;
 mod listing;
@@ -52,6 +54,7 @@ use crate::record::header::TXN_HEADER_BYTES;
 use crate::record::txn::{DIGEST_VERSION, decode_payload};
 use crate::record::{Txn, TxnDigest, TxnHeader, TxnType};
 use acl::AclTable;
+use configuration::Configuration;
 use digest::{DIGEST_BYTES, History};
 use imbl::OrdSet;
 use op::Stamp;
@@ -85,6 +88,9 @@ pub struct TreeConfig {
     pub payload_bytes_max: usize,
     /// Seed of every hash over outside input.
     pub hash_seed: u64,
+    /// A bug on purpose, for the simulation to find: the end of a session leaves one of its ephemerals behind (L9).
+    #[cfg(feature = "planted-bugs")]
+    pub forgets_an_ephemeral: bool,
 }
 
 impl Default for TreeConfig {
@@ -101,6 +107,8 @@ impl Default for TreeConfig {
             digest_scheme: true,
             payload_bytes_max: TXN_PAYLOAD_MAX,
             hash_seed: 0,
+            #[cfg(feature = "planted-bugs")]
+            forgets_an_ephemeral: false,
         }
     }
 }
@@ -164,6 +172,8 @@ pub struct Tree {
     /// Digest at `applied`.
     committed_digest: u64,
     history: History,
+    /// What the configuration node is to show.
+    configuration: Configuration,
     /// Digest that came with the image this tree was loaded from, and where in history it belongs: until then the state may be a fuzzy
     /// one (rule A12).
     image_digest: Option<ImageDigest>,
@@ -195,9 +205,25 @@ impl Tree {
         let Some(kind) = op::txn_type(request).filter(|k| *k != TxnType::Check) else {
             return self.prepare_error(p, ErrorCode::Unimplemented, payload);
         };
+        self.prepare_one(p, kind, payload, reply, |tree, payload| tree.build(p, request, payload))
+    }
+
+    /// The same for a configuration of the ensemble, which the leader has made of a request: what is left to judge is whether its client may.
+    pub fn prepare_reconfig(&mut self, p: &Prepare<'_>, text: &str, payload: &mut Vec<u8>, reply: &mut Vec<u8>) -> Prepared {
+        self.prepare_one(p, TxnType::Reconfig, payload, reply, |tree, payload| tree.build_reconfig(p, text, payload))
+    }
+
+    fn prepare_one(
+        &mut self,
+        p: &Prepare<'_>,
+        kind: TxnType,
+        payload: &mut Vec<u8>,
+        reply: &mut Vec<u8>,
+        build: impl FnOnce(&Tree, &mut Vec<u8>) -> Result<(), ErrorCode>,
+    ) -> Prepared {
         let start = payload.len();
         TxnHeader { session: p.session, cxid: p.cxid, zxid: p.zxid, time: p.time, kind: kind as i32 }.write(payload);
-        let mut built = self.build(p, request, payload);
+        let mut built = build(self, payload);
         if payload.len() - start > self.config.payload_bytes_max - DIGEST_BYTES {
             built = Err(ErrorCode::Marshalling); // a record readers would refuse is never logged (rule L11)
         }
@@ -322,6 +348,19 @@ impl Tree {
             self.head = frame.head_before;
         }
         assert!(zxid > self.applied() || (self.undo.is_empty() && self.store.uncommitted_len() == 0), "nothing is left to undo (rule B11)");
+        self.configuration.unsettle();
+    }
+
+    /// The configuration in force, of which there need not be a transaction: the node shows it from now on, or from the next transaction on
+    /// where some are not committed. It is no part of what the transactions make of the tree, nor of the digest.
+    pub fn show_configuration(&mut self, text: Arc<str>, version: i64, time: WallTime) {
+        self.configuration.set(text, version, time);
+        if self.undo.is_empty() && self.head == self.applied() {
+            let stamp = self.head;
+            self.open_frame_at(stamp);
+            self.store.commit(stamp);
+            self.undo = UndoLog::default();
+        }
     }
 
     /// The published zxid.
@@ -430,6 +469,7 @@ impl Tree {
             digest: 0,
             committed_digest: 0,
             history: History::default(),
+            configuration: Configuration::default(),
             image_digest: None,
             config,
         }
@@ -475,7 +515,11 @@ impl Tree {
         header
     }
     fn open_frame(&mut self, header: &TxnHeader) {
-        self.undo.begin(header.zxid.max(self.head), self.head, self.digest);
+        self.open_frame_at(header.zxid.max(self.head));
+    }
+    fn open_frame_at(&mut self, stamp: Zxid) {
+        self.undo.begin(stamp, self.head, self.digest);
+        self.settle_configuration(stamp);
     }
     /// Ends a transaction that is not an error: the digest goes to its end.
     fn end_prepared(&mut self, header: &TxnHeader, effects: Effects, payload: &mut Vec<u8>) -> Prepared {

@@ -12,6 +12,8 @@ pub(super) const ZOOKEEPER: &str = "/zookeeper";
 pub(super) const QUOTA: &str = "/zookeeper/quota";
 /// Text of the ensemble's configuration.
 pub(super) const CONFIG: &str = "/zookeeper/config";
+/// Its version, whatever is written to it: what counts is its mzxid.
+pub(super) const CONFIG_VERSION: i32 = -1;
 
 /// Stored owner of a container.
 pub(super) const CONTAINER_OWNER: i64 = i64::MIN;

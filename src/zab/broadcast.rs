@@ -7,11 +7,15 @@ use super::leader::{Leader, Refusal};
 use super::message::{Packet, Payload};
 use super::planted::Bug;
 use super::progress::{Kind, Progress, Step};
+use super::reconfig::proposed_in;
 use crate::base::{SessionId, Zxid};
 
 impl Leader {
     /// Broadcasts what the replica has appended to its log.
     pub fn propose(&mut self, core: &mut Core, zxid: Zxid, payload: Payload) {
+        if let Some(membership) = proposed_in(&payload) {
+            core.propose_config(membership);
+        }
         let Some(pipeline) = &mut self.pipeline else { return };
         pipeline.push(zxid, payload.clone());
         core.local.append(zxid, payload.clone());
@@ -48,15 +52,26 @@ impl Leader {
 
     /// Commits what a quorum has, in order, and answers the syncs that waited for it.
     pub(super) fn commit_reached(&mut self, core: &mut Core) {
-        let me = core.me();
-        let durable = core.local.durable();
+        while self.successor.is_none() && self.commit_up_to(core, self.reached(core)) {}
+    }
+    /// What a quorum has.
+    fn reached(&self, core: &Core) -> Option<Zxid> {
+        let (me, ours) = (core.me(), core.acknowledgeable());
         let has = |id| {
-            if id == me { Some(durable) } else { self.voter(id).filter(|l| l.step >= Step::Synced).map(|l| l.acked) }
+            if id == me { Some(ours) } else { self.voter(id).filter(|l| l.step >= Step::Synced).map(|l| l.acked) }
         };
-        let (Some(reached), Some(pipeline)) = (core.quorum.level(has), &mut self.pipeline) else { return };
-        let reached = if core.config.planted.has(Bug::CommitWithoutQuorum) { durable } else { reached };
-        let mut committed = None;
+        if core.config.planted.has(Bug::CommitWithoutQuorum) { Some(ours) } else { core.quorum.level(has) }
+    }
+    /// `true`: a configuration was committed on the way, and what comes behind it needs another quorum.
+    fn commit_up_to(&mut self, core: &mut Core, reached: Option<Zxid>) -> bool {
+        let (Some(reached), Some(pipeline)) = (reached, &mut self.pipeline) else { return false };
+        let (mut committed, mut activated) = (None, None);
         while let Some((zxid, payload)) = pipeline.commit_next(reached) {
+            committed = Some(zxid);
+            if core.proposed().is_some_and(|proposed| proposed.version == zxid.as_i64()) {
+                activated = Some((zxid, payload));
+                break;
+            }
             for (link, learner) in self.learners.iter_mut().filter(|(_, l)| l.is_fed()) {
                 let packet = match learner.kind {
                     Kind::Follower => Packet::Commit { zxid },
@@ -64,13 +79,16 @@ impl Leader {
                 };
                 send(core, *link, learner, packet);
             }
-            committed = Some(zxid);
+        }
+        if let Some((zxid, payload)) = &activated {
+            self.commit_config(core, *zxid, payload);
         }
         if let Some(zxid) = committed {
             core.commit(zxid);
             self.answer_syncs(core);
             self.bound_queues(core);
         }
+        activated.is_some()
     }
 
     /// The round of pings whose answers prove that nobody else leads now.

@@ -24,7 +24,7 @@ pub struct ZabConfig {
     pub notification_ms_min: u64,
     /// `fastleader.maxNotificationInterval`.
     pub notification_ms_max: u64,
-    /// How long an election waits for a better vote once it has a quorum (200 in ZooKeeper).
+    /// `zoo.electionWait`: how long an election waits for a better vote once it has a quorum (200 in ZooKeeper).
     pub finalize_ms: u64,
     /// `leaderConnectDelayDuringRetryMs`.
     pub connect_retry_ms: u64,
@@ -39,6 +39,19 @@ pub struct ZabConfig {
     pub seed: u64,
     /// A bug for the simulation to find; none in a server.
     pub planted: Planted,
+    /// Whether the membership can change.
+    pub reconfig: Reconfig,
+}
+
+/// What a member is told about changes of the membership. By default there are none, whatever others say.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Reconfig {
+    /// `reconfigEnabled`.
+    pub enabled: bool,
+    /// So many voters a new configuration must have: 2 when a server alone would be a standalone one (`standaloneEnabled`), else 1.
+    pub voters_min: usize,
+    /// What the disk holds of a configuration that was proposed, or being completed, and not known to be in force.
+    pub proposed: Option<Membership>,
 }
 
 /// What the disk holds at start.

@@ -25,7 +25,10 @@ impl Leader {
         info: LearnerInfo,
         kind: Kind,
     ) -> Result<(), Refusal> {
-        let peer = info.id.filter(|id| core.config.membership.members.contains_key(id)).ok_or("it is no member of this ensemble")?;
+        let peer = info
+            .id
+            .filter(|id| core.config.reconfig.enabled || core.config.membership.members.contains_key(id))
+            .ok_or("it is no member of this ensemble")?;
         if peer == core.me() {
             return Err("it has our own id");
         }
@@ -42,7 +45,7 @@ impl Leader {
         if let Some(older) = older {
             self.refuse(core, older, "it has connected anew");
         }
-        let votes = kind == Kind::Follower && core.config.membership.is_voter(peer);
+        let votes = kind == Kind::Follower && core.is_voter(peer);
         let learner = self.learners.get_mut(&link).ok_or("unknown link")?;
         learner.greeted(peer, kind, votes, accepted_epoch);
         self.superseded |= votes && self.stage > Stage::Gathering && accepted_epoch > self.epoch;
@@ -55,12 +58,13 @@ impl Leader {
     /// Chooses the epoch once a quorum is here.
     pub(super) fn gather(&mut self, core: &mut Core) {
         let me = core.me();
-        let counts = |id| id == me || self.voter(id).is_some_and(|l| !may_have_forgotten(core, l.accepted_epoch));
+        let counts = |id| id == me || self.member(id).is_some_and(|l| !may_have_forgotten(core, l.accepted_epoch));
         if !core.quorum.reached(counts) {
             return;
         }
         let promised = self.learners.values().map(|l| l.accepted_epoch).max().unwrap_or(0);
         self.epoch = promised.max(core.local.accepted_epoch()).saturating_add(1);
+        self.establish_config(core);
         self.enter(core, Stage::Accepting);
         core.write_epoch(EpochFile::Accepted, self.epoch);
     }
@@ -105,7 +109,7 @@ impl Leader {
         let me = core.me();
         let counts = |id| {
             id == me
-                || self.voter(id).is_some_and(|l| {
+                || self.member(id).is_some_and(|l| {
                     let tells_history = l.promise.1.is_some() && l.promise.0 != ZXID_UNKNOWN;
                     // Wiped, it may have promised an epoch since, and stopped before it was brought up to date: nothing is what it has,
                     // and nothing is what it may have had only where no ensemble has logged anything.

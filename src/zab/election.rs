@@ -16,7 +16,7 @@ use super::quorum::Quorum;
 use super::vote::{Ballot, NOBODY, ZXID_UNKNOWN};
 use super::wire::notification::VERSION;
 use crate::base::{Instant, PeerId, Zxid};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What a server brings into an election.
@@ -41,6 +41,22 @@ pub struct Elected {
     pub vote: Vote,
 }
 
+/// The configurations that count.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// In force.
+    pub active: &'a Membership,
+    /// Proposed.
+    pub proposed: Option<&'a Membership>,
+    /// Of both.
+    pub quorum: &'a Quorum,
+    /// What this server is in the first.
+    pub is_observer: bool,
+}
+
+/// Round and epoch of a vote that nobody has cast, as ZooKeeper has them.
+const NO_ROUND: i64 = -1;
+
 /// Messages to other servers, in order.
 pub type Notifications = Vec<(PeerId, Notification)>;
 
@@ -49,8 +65,13 @@ pub type Notifications = Vec<(PeerId, Notification)>;
 pub struct Election {
     me: PeerId,
     membership: Membership,
+    /// Voters of a configuration that is proposed: they have a say already.
+    next_voters: BTreeSet<PeerId>,
+    /// Who elects: both configurations.
     quorum: Quorum,
-    /// The configuration as it is sent.
+    /// Whose following shows that a leader is at work: that of the configuration in force.
+    active_quorum: Quorum,
+    /// The configuration in force as it is sent.
     config: Arc<str>,
     is_observer: bool,
     notification_ms: (u64, u64),
@@ -73,6 +94,7 @@ enum Phase {
 /// An election under way.
 #[derive(Debug)]
 struct Looking {
+    history: History,
     /// The vote for the history here.
     initial: Vote,
     proposal: Vote,
@@ -94,7 +116,9 @@ impl Election {
     pub fn new(config: &ZabConfig) -> Election {
         Election {
             me: config.me,
+            next_voters: BTreeSet::new(),
             quorum: config.membership.quorum(),
+            active_quorum: config.membership.quorum(),
             config: Arc::from(config.membership.to_text()),
             membership: config.membership.clone(),
             is_observer: config.is_observer,
@@ -104,6 +128,27 @@ impl Election {
             round: 0,
             phase: Phase::Withdrawn,
         }
+    }
+
+    /// Other configurations count from now on. An election that is under way begins again among their voters; rounds go on.
+    pub fn reconfigure(&mut self, now: Instant, view: View<'_>, out: &mut Notifications) {
+        let View { active, proposed, quorum, is_observer } = view;
+        self.next_voters = proposed.map(|proposed| proposed.voters().collect()).unwrap_or_default();
+        self.active_quorum = active.quorum();
+        self.config = Arc::from(active.to_text());
+        self.membership = active.clone();
+        let is_other = (&self.quorum, self.is_observer) != (quorum, is_observer);
+        (self.quorum, self.is_observer) = (quorum.clone(), is_observer);
+        if is_other && let Phase::Looking(looking) = &self.phase {
+            self.begin(now, looking.history, out);
+        }
+    }
+
+    /// A configuration has taken effect that names a leader: it is as if it had been elected, in no round.
+    pub fn appoint(&mut self, leader: PeerId, last_logged: Zxid) -> Elected {
+        let elected = self.elected(Vote { leader, zxid: last_logged, peer_epoch: NO_ROUND, election_epoch: NO_ROUND });
+        self.phase = Phase::Elected(elected);
+        elected
     }
 
     /// The role is lost, and the log not drained yet: until the next election nobody is answered.
@@ -117,6 +162,7 @@ impl Election {
         let initial = self.initial_vote(history);
         let resend_ms = self.notification_ms.0;
         let mut looking = Looking {
+            history,
             initial,
             proposal: initial,
             may_have_forgotten: history.may_have_forgotten,
@@ -219,7 +265,7 @@ impl Election {
             return;
         }
         let mut vote = elected.vote;
-        if !self.membership.is_voter(from) {
+        if !self.is_voter(from) {
             vote.election_epoch = self.round;
         }
         out.push((from, self.notification(elected.state, vote)));
@@ -234,14 +280,19 @@ impl Election {
         looking: &mut Looking,
         out: &mut Notifications,
     ) -> Option<Elected> {
-        if !self.membership.is_voter(from) {
+        if !self.is_voter(from) {
             if message.state == ServerState::Looking {
                 out.push((from, self.notification(ServerState::Looking, looking.proposal)));
             }
             return None;
         }
         let vote = &message.vote;
-        if !self.membership.is_voter(vote.leader) {
+        if !self.is_voter(vote.leader) {
+            // It votes in a configuration that is proposed, and may not know it: to be counted it has to be in our round, and it goes back to none.
+            let is_next = message.state == ServerState::Looking && vote.leader.0 == NOBODY && !self.membership.is_voter(from);
+            if is_next && vote.election_epoch > self.round {
+                self.enter_round(now, vote.election_epoch, looking, out);
+            }
             return None;
         }
         let stands_aside = looking.may_have_forgotten && !self.planted.has(Bug::WipedServerCounts);
@@ -263,7 +314,7 @@ impl Election {
         looking.working_ballots.remove(&from);
         let vote = message.vote;
         // A server without a vote tells nobody better: it is answered whatever it says, and two such answers would follow each other for ever.
-        let votes = self.membership.is_voter(self.me);
+        let votes = self.is_voter(self.me);
         if vote.election_epoch < self.round && votes {
             // It has to hear of the later round to be counted.
             out.push((from, self.notification(ServerState::Looking, looking.proposal)));
@@ -291,6 +342,18 @@ impl Election {
         if looking.proposal != before {
             looking.wins_at = None;
         }
+        self.judge_round(now, looking);
+    }
+
+    /// A later round, without a vote that could be better than ours.
+    fn enter_round(&mut self, now: Instant, round: i64, looking: &mut Looking, out: &mut Notifications) {
+        self.round = round;
+        looking.initial.election_epoch = round;
+        looking.proposal = looking.initial;
+        looking.round_ballots.clear();
+        looking.wins_at = None;
+        self.count_own(looking);
+        self.send_all(looking.proposal, out);
         self.judge_round(now, looking);
     }
 
@@ -330,7 +393,7 @@ impl Election {
         } else {
             ballots.get(&leader).is_some_and(|its| its.state == ServerState::Leading)
         };
-        leads && self.quorum.reached(|id| ballots.get(&id).is_some_and(|other| ballot.agrees_with(other)))
+        leads && self.active_quorum.reached(|id| ballots.get(&id).is_some_and(|other| ballot.agrees_with(other)))
     }
 
     /// Starts or ends the last wait: does a quorum of the round agree with the proposal?
@@ -339,6 +402,11 @@ impl Election {
         let agreed = self.quorum.reached(|id| looking.round_ballots.get(&id).is_some_and(|other| proposal.agrees_with(other)));
         let waits_until = looking.wins_at.unwrap_or(now.plus_ms(self.finalize_ms));
         looking.wins_at = (agreed && looking.initial.zxid != ZXID_UNKNOWN).then_some(waits_until);
+    }
+
+    /// Has a say in who leads: votes, or will when what is proposed takes effect.
+    fn is_voter(&self, id: PeerId) -> bool {
+        self.membership.is_voter(id) || self.next_voters.contains(&id)
     }
 
     /// A server without a vote does so in vain: quorums count voters only.
@@ -360,7 +428,8 @@ impl Election {
 
     fn send_all(&self, proposal: Vote, out: &mut Notifications) {
         let message = self.notification(ServerState::Looking, proposal);
-        out.extend(self.membership.voters().filter(|id| *id != self.me).map(|id| (id, message.clone())));
+        let voters: BTreeSet<PeerId> = self.membership.voters().chain(self.next_voters.iter().copied()).collect();
+        out.extend(voters.into_iter().filter(|id| *id != self.me).map(|id| (id, message.clone())));
     }
 
     fn notification(&self, state: ServerState, vote: Vote) -> Notification {

@@ -32,6 +32,7 @@ pub(super) fn config(me: i64, text: &str) -> ZabConfig {
         learner_bytes_max: 1 << 20,
         seed: 1,
         planted: Default::default(),
+        reconfig: Default::default(),
     }
 }
 
@@ -472,4 +473,76 @@ fn a_wiped_server_helps_nobody_to_a_quorum_until_a_leader_is_established() {
     three.begin(0, wiped);
     three.hear(1, 2, &looking(3, 0, 0, 1));
     assert_eq!(three.timeout(200).or_else(|| three.timeout(201)), elected(ServerState::Leading, looking(3, 0, 0, 1).vote));
+}
+
+/// Of three, of whom the third goes and a fourth comes.
+fn changing(me: i64) -> (Server, Membership) {
+    let mut server = Server::of_three(me);
+    let next = Membership::parse("server.1=a:1:2\nserver.2=b:1:2\nserver.4=d:1:2\nversion=5").expect("valid");
+    server.reconfigure(Some(&next));
+    (server, next)
+}
+
+impl Server {
+    fn reconfigure(&mut self, proposed: Option<&Membership>) {
+        let active = Membership::parse("server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2").expect("valid");
+        let quorum = proposed.map_or_else(|| active.quorum(), |next| active.quorum().and(next.quorum()));
+        self.out.clear();
+        self.election.reconfigure(T0, View { active: &active, proposed, quorum: &quorum, is_observer: false }, &mut self.out);
+    }
+}
+
+#[test]
+fn while_a_configuration_is_proposed_both_elect() {
+    let (mut one, _) = changing(1);
+    let asked: Vec<i64> = one.begin(0, history(5, 1)).iter().map(|(to, _)| to.0).collect();
+    assert_eq!(asked, [2, 3, 4]);
+    one.hear(1, 3, &looking(1, 5, 1, 1));
+    assert_eq!(one.timeout(200), None, "two of three old ones, one of three new ones");
+    one.hear(201, 4, &looking(1, 5, 1, 1));
+    assert_eq!(one.timeout(401), elected(ServerState::Leading, looking(1, 5, 1, 1).vote));
+    let (mut one, _) = changing(1);
+    one.begin(0, history(5, 1));
+    one.hear(1, 4, &looking(4, 9, 1, 1));
+    assert_eq!(one.election.vote(), Some(looking(4, 9, 1, 1).vote), "who is to vote may be voted for");
+}
+
+#[test]
+fn who_leads_with_the_quorum_in_force_is_followed_whatever_is_proposed_here() {
+    let (mut one, _) = changing(1);
+    one.begin(0, history(5, 1));
+    assert_eq!(one.hear(1, 2, &working(ServerState::Following, 3, 1, 8)), None);
+    assert_eq!(one.hear(2, 3, &working(ServerState::Leading, 3, 1, 8)).map(|e| e.state), Some(ServerState::Following));
+}
+
+#[test]
+fn a_server_that_is_to_vote_and_does_not_know_it_brings_us_into_its_round() {
+    let (mut one, _) = changing(1);
+    one.begin(0, history(5, 1));
+    one.hear(1, 4, &looking(NOBODY, 3, 1, 7));
+    assert_eq!(one.election.vote(), Some(looking(1, 5, 1, 7).vote));
+    assert_eq!(one.out.len(), 3, "all are told");
+    one.hear(2, 4, &looking(NOBODY, 3, 1, 2));
+    assert!(one.out.is_empty() && one.election.vote() == Some(looking(1, 5, 1, 7).vote));
+}
+
+#[test]
+fn an_election_begins_again_when_others_elect_and_goes_on_when_only_the_version_changes() {
+    let (mut one, next) = changing(1);
+    one.begin(0, history(5, 1));
+    one.reconfigure(Some(&next));
+    assert!(one.out.is_empty(), "nothing has changed");
+    one.reconfigure(None);
+    assert_eq!(one.out.iter().map(|(to, _)| to.0).collect::<Vec<_>>(), [2, 3]);
+    assert_eq!(one.election.vote(), Some(looking(1, 5, 1, 2).vote), "in a round of its own");
+}
+
+#[test]
+fn a_leader_that_a_configuration_names_is_announced_like_an_elected_one() {
+    let mut one = Server::of_three(1);
+    assert_eq!(one.election.appoint(PeerId(2), Zxid(9)).state, ServerState::Following);
+    one.election.serving(4);
+    one.hear(1, 3, &looking(3, 5, 1, 1));
+    assert_eq!(one.said(&[3]).vote, Vote { leader: PeerId(2), zxid: Zxid(9), peer_epoch: 4, election_epoch: -1 });
+    assert_eq!(one.election.appoint(PeerId(1), Zxid(9)).state, ServerState::Leading);
 }

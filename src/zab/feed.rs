@@ -53,16 +53,19 @@ impl Leader {
             send(core, link, learner, Packet::Commit { zxid });
         }
         learner.sent = end;
+        learner.acked = end; // counts from the ACK of NEWLEADER on
+        // What a new leader finds proposed is completed with its history; what is proposed later takes effect by its own commit. A learner
+        // takes the configuration of NEWLEADER for the newest, so what is outstanding comes behind it.
+        let completed = core.proposed().filter(|_| self.stage < Stage::Serving).map(|proposed| proposed.to_text().into());
+        let config = Some(completed.unwrap_or_else(|| core.config_text.clone()));
+        send(core, link, learner, Packet::NewLeader { zxid: Zxid::new(self.epoch, 0), config });
+        learner.mark(core.now, 0);
         if learner.kind == Kind::Follower {
             for (zxid, payload) in pipeline.outstanding() {
                 send(core, link, learner, Packet::Proposal { zxid: *zxid, payload: payload.clone() });
                 learner.sent = *zxid;
             }
         }
-        learner.acked = end; // counts from the ACK of NEWLEADER on
-        let config = Some(core.config_text.clone());
-        send(core, link, learner, Packet::NewLeader { zxid: Zxid::new(self.epoch, 0), config });
-        learner.mark(core.now, 0);
         learner.step = Step::Syncing;
     }
     /// The image is out: the learner's time begins.
@@ -88,10 +91,12 @@ impl Leader {
     /// Takes up service once a quorum has our history.
     pub(super) fn establish(&mut self, core: &mut Core) {
         let me = core.me();
-        if !core.quorum.reached(|id| id == me || self.voter(id).is_some_and(|l| l.step >= Step::Synced)) {
+        let ours = core.has_stored_proposed();
+        if !core.quorum.reached(|id| if id == me { ours } else { self.member(id).is_some_and(|l| l.step >= Step::Synced) }) {
             return;
         }
         self.enter(core, Stage::Serving);
+        self.complete_config(core);
         core.commit(self.rank.1);
         core.put(Output::Role(Role::Leading { epoch: self.epoch }));
         let synced: Vec<LinkId> = self.learners.iter().filter(|(_, l)| l.step == Step::Synced).map(|(link, _)| *link).collect();

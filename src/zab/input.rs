@@ -12,6 +12,10 @@ pub struct LinkId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EpochToken(pub u64);
 
+/// Names one write of a configuration.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ConfigToken(pub u64);
+
 /// Something that happened.
 #[derive(Debug)]
 pub enum Input {
@@ -34,6 +38,9 @@ pub enum Input {
     Durable(Zxid),
     /// The epoch file is on stable storage, under its name.
     EpochWritten(EpochToken),
+    /// The configuration is on stable storage, or cannot be written, which the shell has said loudly: the log has it too, and a change of the
+    /// membership must not fail for a file that nobody may write.
+    ConfigWritten(ConfigToken),
     /// The log ends at this zxid, durably, and so does the tree (answer to `Output::Truncate`). Less than what was asked for: that zxid was
     /// not in the log, and the next synchronisation will ask for everything.
     Truncated(Zxid),

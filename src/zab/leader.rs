@@ -50,6 +50,9 @@ pub struct Leader {
     next_tick: Instant,
     /// A voter has promised a newer epoch than ours and cannot come back to it.
     pub(super) superseded: bool,
+    /// A configuration is in force in which another server leads: nothing is proposed or committed any more, and the role ends when the
+    /// followers have left.
+    pub(super) successor: Option<PeerId>,
     /// At most so many links that have not said who they are.
     strangers_max: usize,
 }
@@ -86,6 +89,7 @@ impl Leader {
             overdue: AckWatch::default(),
             next_tick: core.now.plus_ms(core.config.tick_ms / 2),
             superseded: false,
+            successor: None,
             strangers_max: core.config.membership.members.len() + STRANGERS_SPARE,
         };
         leader.gather(core);
@@ -97,7 +101,7 @@ impl Leader {
     }
     /// The next zxid, once established.
     pub fn next_zxid(&self) -> Option<Zxid> {
-        self.pipeline.as_ref().filter(|_| self.stage == Stage::Serving).and_then(Pipeline::next)
+        self.pipeline.as_ref().filter(|_| self.stage == Stage::Serving && self.successor.is_none()).and_then(Pipeline::next)
     }
     /// The epoch, once established.
     pub fn role(&self) -> Role {
@@ -126,6 +130,9 @@ impl Leader {
             return if core.now > self.deadline { Leave::because(format!("no quorum while {:?}", self.stage)) } else { Ok(()) };
         }
         if core.now > self.contact_deadline(core) {
+            if let Some(leader) = self.successor {
+                return Leave::for_successor(leader);
+            }
             return Leave::because("no quorum of followers has been heard of within syncLimit");
         }
         Ok(())
@@ -138,18 +145,29 @@ impl Leader {
         let of = |id| if id == core.me() { Some(Instant(u64::MAX)) } else { self.voter(id).and_then(|l| l.contact) };
         core.quorum.level(of).map_or(Instant::default(), |contact| contact.plus_ms(core.sync_ms()))
     }
-    /// The link of a voting follower.
+    /// The link of a server that may be asked for its promise and its history: an observer that a proposed configuration gives a vote has
+    /// one before it knows.
+    pub(super) fn member(&self, id: PeerId) -> Option<&Progress> {
+        self.learners.values().find(|l| l.step > Step::Unknown && l.peer == id)
+    }
+    /// The link of a follower; whether it counts is for the quorum to say.
     pub(super) fn voter(&self, id: PeerId) -> Option<&Progress> {
-        self.learners.values().find(|l| l.votes && l.step > Step::Unknown && l.peer == id)
+        self.learners.values().find(|l| l.kind == Kind::Follower && l.step > Step::Unknown && l.peer == id)
     }
 
-    /// A learner has connected.
+    /// A learner has connected. Of too many that have not said who they are the one that came first goes: nobody keeps others out by silence.
     pub fn accepted(&mut self, core: &mut Core, link: LinkId) {
-        if self.learners.values().filter(|l| l.step == Step::Unknown).count() >= self.strangers_max {
+        if self.successor.is_some() {
             core.put(Output::Close(link));
             return;
         }
         self.learners.insert(link, Progress::new(core.now.plus_ms(core.init_ms())));
+        let mut strangers = self.learners.iter().filter(|(_, l)| l.step == Step::Unknown).map(|(link, _)| *link);
+        if let Some(first) = strangers.next()
+            && strangers.count() >= self.strangers_max
+        {
+            self.refuse(core, first, "others are waiting, and it has not said who it is");
+        }
     }
     /// A link is gone.
     pub fn disconnected(&mut self, core: &mut Core, link: LinkId) {
@@ -212,7 +230,7 @@ impl Leader {
     /// Our log has been flushed.
     pub fn flushed(&mut self, core: &mut Core) -> Result<(), Leave> {
         if let Some(pipeline) = &self.pipeline {
-            self.overdue.acked(core.local.durable(), pipeline.last(), core.now);
+            self.overdue.acked(core.acknowledgeable(), pipeline.last(), core.now);
         }
         self.advance(core)
     }
@@ -278,6 +296,7 @@ impl Leader {
             self.ping(core, link);
         }
         core.local.trim(core.config.tail_count_min, core.config.tail_bytes_max);
+        self.check_retired()?;
         self.check_time(core)
     }
     /// Closes every link.
@@ -312,6 +331,7 @@ mod tests {
             learner_bytes_max: 1,
             seed: 1,
             planted: Default::default(),
+            reconfig: Default::default(),
         };
         let mut core = Core::new(config, Stored::default(), Instant(1));
         let mut leader = Leader::new(&mut core);

@@ -3,9 +3,11 @@
 
 use super::core::{Core, Leave, PROTOCOL_VERSION};
 use super::input::LinkId;
+use super::membership::Membership;
 use super::message::{ForwardedRequest, LearnerInfo, Packet, Payload};
 use super::output::{EpochFile, Output, Role};
 use super::planted::Bug;
+use super::reconfig::proposed_in;
 use super::tail::follows;
 use crate::base::{Instant, PeerId, SessionId, Zxid};
 use std::collections::VecDeque;
@@ -67,6 +69,10 @@ pub struct Learner {
     waiting_bytes: usize,
     pings: u32,
     syncs: u32,
+    /// The configuration of NEWLEADER: in force from UPTODATE on.
+    config: Option<Membership>,
+    /// A configuration is in force in which another server leads, or this one has another role: who leads.
+    successor: Option<PeerId>,
 }
 
 impl Learner {
@@ -89,6 +95,8 @@ impl Learner {
             waiting_bytes: 0,
             pings: 0,
             syncs: 0,
+            config: None,
+            successor: None,
         }
     }
     /// Whom it follows.
@@ -113,6 +121,9 @@ impl Learner {
     }
     /// When the next turn is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.successor.is_some() {
+            return Some(Instant::default());
+        }
         match self.state {
             State::Pausing(until) => Some(until),
             _ => self.deadline,
@@ -120,6 +131,9 @@ impl Learner {
     }
     /// Dials again, or gives up. `next` is the link to dial with.
     pub fn timeout(&mut self, core: &mut Core, next: impl FnOnce() -> LinkId) -> Result<(), Leave> {
+        if let Some(leader) = self.successor {
+            return Leave::for_successor(leader);
+        }
         if self.deadline.is_some_and(|deadline| core.now > deadline) {
             return Leave::because(format!("the leader has been silent for too long ({:?})", self.state));
         }
@@ -162,7 +176,7 @@ impl Learner {
 
     /// The leader says something.
     pub fn packet(&mut self, core: &mut Core, link: LinkId, packet: Packet) -> Result<(), Leave> {
-        if link != self.link {
+        if link != self.link || self.successor.is_some() {
             return Ok(());
         }
         if matches!(self.state, State::Cutting(_)) {
@@ -183,7 +197,19 @@ impl Learner {
                 self.append(core, zxid, payload)?;
                 self.committed(core, zxid)
             }
-            (Packet::NewLeader { zxid, config: _ }, State::Syncing) => self.history_ends(core, zxid),
+            (Packet::CommitAndActivate { zxid, leader }, _) if self.takes_history() && !self.is_observing() => {
+                self.committed(core, zxid)?;
+                self.activate(core, zxid, leader)
+            }
+            (Packet::InformAndActivate { zxid, leader, payload }, _) if self.takes_history() && self.observes => {
+                self.append(core, zxid, payload)?;
+                self.committed(core, zxid)?;
+                self.activate(core, zxid, leader)
+            }
+            (Packet::NewLeader { zxid, config }, State::Syncing) => {
+                self.learn_config(core, config.as_deref())?;
+                self.history_ends(core, zxid)
+            }
             (Packet::UpToDate, State::Acknowledged) => self.serve(core),
             (Packet::Ping { zxid, .. }, State::Serving) => {
                 self.pings += 1;
@@ -339,6 +365,9 @@ impl Learner {
         if self.state != State::Syncing && !self.observes {
             self.unacknowledged.push_back(zxid);
         }
+        if let Some(membership) = proposed_in(&payload) {
+            core.propose_config(membership);
+        }
         core.put(Output::Append { zxid, payload });
         Ok(())
     }
@@ -352,6 +381,40 @@ impl Learner {
         if self.state == State::Serving {
             core.commit(zxid);
             core.local.trim(core.config.tail_count_min, core.config.tail_bytes_max);
+        }
+        Ok(())
+    }
+
+    /// The configuration that was proposed under this zxid is committed. Where that means another leader or another role, this one ends with
+    /// the next turn: what is committed so far is shown to clients before.
+    fn activate(&mut self, core: &mut Core, zxid: Zxid, leader: PeerId) -> Result<(), Leave> {
+        let Some(next) = core.proposed().filter(|proposed| proposed.version == zxid.as_i64()).cloned() else { return Ok(()) };
+        if core.activate(next) || leader != self.leader {
+            self.successor = Some(leader);
+        }
+        Ok(())
+    }
+    /// The newest configuration that the leader knows, to be in force with its epoch.
+    fn learn_config(&mut self, core: &mut Core, text: Option<&str>) -> Result<(), Leave> {
+        let Some(text) = text.filter(|text| !text.is_empty() && core.config.reconfig.enabled) else { return Ok(()) };
+        match Membership::parse(text) {
+            Ok(membership) => {
+                core.propose_config(membership.clone());
+                self.config = Some(membership);
+                Ok(())
+            }
+            Err(why) => Leave::because(format!("the leader's configuration makes no sense here: {why}")),
+        }
+    }
+    /// A leader is established with its configuration. One whose transaction is still on its way takes effect by its own commit.
+    fn complete_config(&mut self, core: &mut Core) -> Result<(), Leave> {
+        let Some(config) = self.config.take().filter(|config| config.version > core.config.membership.version) else { return Ok(()) };
+        if self.uncommitted.iter().any(|zxid| zxid.as_i64() == config.version) {
+            return Ok(());
+        }
+        let still_leads = config.leads_as_in(&core.config.membership, self.leader) || !core.config.membership.is_voter(self.leader);
+        if core.activate(config) || !still_leads || !core.config.membership.is_voter(self.leader) {
+            return Leave::because("the configuration has changed");
         }
         Ok(())
     }
@@ -374,9 +437,10 @@ impl Learner {
     }
     /// The log has been flushed.
     pub fn flushed(&mut self, core: &mut Core) {
-        let durable = core.local.durable();
+        let durable = core.acknowledgeable();
+        let complete = |end| durable >= end && core.has_stored_proposed();
         match self.state {
-            State::Settling(end) if durable >= end || core.config.planted.has(Bug::AckBeforeHistory) => {
+            State::Settling(end) if complete(end) || core.config.planted.has(Bug::AckBeforeHistory) => {
                 self.state = State::Adopting;
                 if core.local.current_epoch() == self.epoch {
                     self.acknowledge(core);
@@ -398,7 +462,7 @@ impl Learner {
     }
     /// One ACK for each proposal, in order: that is how ZooKeeper's leaders count.
     fn acknowledge_flushed(&mut self, core: &mut Core) {
-        while let Some(zxid) = self.unacknowledged.pop_front_if(|zxid| *zxid <= core.local.durable()) {
+        while let Some(zxid) = self.unacknowledged.pop_front_if(|zxid| *zxid <= core.acknowledgeable()) {
             core.send(self.link, Packet::Ack { zxid });
         }
     }
@@ -409,6 +473,7 @@ impl Learner {
             core.put(Output::Fatal(format!("the leader's history ends at {}, before {known} which is committed", self.committed)));
             return Leave::because("the leader lacks what is committed");
         }
+        self.complete_config(core)?;
         core.send(self.link, Packet::Ack { zxid: Zxid::new(self.epoch, 0) });
         self.state = State::Serving;
         core.commit(self.committed);
@@ -459,8 +524,8 @@ fn name(packet: &Packet) -> &'static str {
         Packet::Revalidate { .. } | Packet::Revalidated { .. } => "REVALIDATE",
         Packet::Sync => "SYNC",
         Packet::Inform { .. } => "INFORM",
-        Packet::CommitAndActivate { .. } => "COMMITANDACTIVATE (reconfiguration is not supported)",
-        Packet::InformAndActivate { .. } => "INFORMANDACTIVATE (reconfiguration is not supported)",
+        Packet::CommitAndActivate { .. } => "COMMITANDACTIVATE",
+        Packet::InformAndActivate { .. } => "INFORMANDACTIVATE",
         Packet::NewLeader { .. } => "NEWLEADER",
         Packet::FollowerInfo { .. } => "FOLLOWERINFO",
         Packet::ObserverInfo { .. } => "OBSERVERINFO",

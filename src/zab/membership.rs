@@ -196,6 +196,32 @@ impl Membership {
         self.members.get(&id).is_some_and(|member| member.kind == MemberKind::Participant)
     }
 
+    /// Is this server listed as an observer? One that is not listed at all is none: it follows without a vote.
+    #[must_use]
+    pub fn is_observer(&self, id: PeerId) -> bool {
+        self.members.get(&id).is_some_and(|member| member.kind == MemberKind::Observer)
+    }
+
+    /// Is this server to be found there as before, for those who follow it?
+    #[must_use]
+    pub fn leads_as_in(&self, before: &Membership, id: PeerId) -> bool {
+        let quorum_addresses =
+            |of: &Membership| of.members.get(&id).map(|m| m.addresses.iter().map(|a| (a.host.clone(), a.quorum_port)).collect::<Vec<_>>());
+        self.is_voter(id) && quorum_addresses(self) == quorum_addresses(before)
+    }
+
+    /// The same members: whatever the version, nobody's role or connection is another one.
+    #[must_use]
+    pub fn has_same_members(&self, other: &Membership) -> bool {
+        (&self.members, &self.groups, &self.weights) == (&other.members, &other.groups, &other.weights)
+    }
+
+    /// A number that a member may have.
+    #[must_use]
+    pub fn member_id(id: i64) -> Option<PeerId> {
+        (0..ANONYMOUS).contains(&id).then_some(PeerId(id))
+    }
+
     /// What counts as a quorum.
     #[must_use]
     pub fn quorum(&self) -> Quorum {
@@ -259,7 +285,7 @@ impl Membership {
 }
 
 fn parse_id(text: &str) -> Option<PeerId> {
-    text.parse().ok().filter(|id| (0..ANONYMOUS).contains(id)).map(PeerId)
+    text.parse().ok().and_then(Membership::member_id)
 }
 
 /// `host:quorumPort:electionPort[:kind]`.

@@ -13,6 +13,7 @@ pub mod message;
 pub mod output;
 pub mod planted;
 pub mod quorum;
+pub mod reconfig;
 pub mod vote;
 pub mod wire;
 
@@ -20,6 +21,7 @@ mod broadcast;
 mod core;
 mod discovery;
 mod feed;
+mod handover;
 mod leader;
 mod learner;
 mod local;
@@ -37,15 +39,16 @@ use leader::Leader;
 use learner::Learner;
 use waiting::WaitingRoom;
 
-pub use config::{Stored, ZabConfig};
-pub use election::{Elected, Election, History};
-pub use input::{EpochToken, Input, LinkId};
+pub use config::{Reconfig, Stored, ZabConfig};
+pub use election::{Elected, Election, History, View};
+pub use input::{ConfigToken, EpochToken, Input, LinkId};
 pub use leader::LearnerCounts;
 pub use membership::Membership;
 pub use message::{ForwardedRequest, LearnerInfo, Notification, Packet, Payload, ServerState, Vote};
-pub use output::{EpochFile, Output, Role};
+pub use output::{ConfigWrite, EpochFile, Output, Role};
 pub use planted::{Bug, Planted};
 pub use quorum::Quorum;
+pub use reconfig::{ReconfigError, ReconfigRequest};
 
 /// An observer waits a random part of this before it asks again who leads (`zookeeper.observer.election.DelayMs`).
 const OBSERVER_DELAY_MS: u64 = 200;
@@ -75,7 +78,11 @@ pub struct Zab {
 /// What this server is about.
 enum Place {
     /// A role was left, or none was entered yet: nothing begins before everything given to the disk has come back (L4), nor before this.
-    Settling { not_before: Instant },
+    Settling {
+        not_before: Instant,
+        /// Who leads next, if a configuration has named it: nobody is asked.
+        successor: Option<PeerId>,
+    },
     /// The election.
     Electing,
     /// Elected, or leading.
@@ -93,7 +100,7 @@ impl Zab {
             waiting: WaitingRoom::new(config.membership.members.len()),
             prng: Prng::new(config.seed),
             core: Core::new(config, stored, now),
-            place: Place::Settling { not_before: now },
+            place: Place::Settling { not_before: now, successor: None },
             wants_all: false,
             in_vain: 0,
             links: 1,
@@ -101,6 +108,7 @@ impl Zab {
         if zab.core.config.planted.has(Bug::LogIsCommitted) {
             zab.core.commit(zab.core.local.last());
         }
+        zab.follow_config();
         zab.begin_when_settled();
         zab
     }
@@ -121,11 +129,29 @@ impl Zab {
         if self.role() != before {
             self.announce_service();
         }
+        self.follow_config();
         self.begin_when_settled();
+    }
+    /// Other configurations count: the election and the transports are told.
+    fn follow_config(&mut self) {
+        if !self.core.take_reconfigured() {
+            return;
+        }
+        if let Place::Leading(leader) = &mut self.place {
+            leader.recount(&self.core);
+        }
+        let (active, proposed) = (&self.core.config.membership, self.core.proposed());
+        let view = View { active, proposed, quorum: &self.core.quorum, is_observer: self.core.config.is_observer };
+        let mut out = Vec::new();
+        self.election.reconfigure(self.core.now, view, &mut out);
+        let order = Output::Config { active: active.clone(), proposed: proposed.cloned() };
+        self.core.put(order);
+        self.notify(out);
     }
     fn dispatch(&mut self, input: Input) -> Result<(), Leave> {
         match input {
             Input::Notification { from, message } => {
+                self.adopt(&message);
                 let mut out = Vec::new();
                 let elected = self.election.handle(self.core.now, from, &message, &mut out);
                 self.notify(out);
@@ -150,6 +176,10 @@ impl Zab {
             }
             Input::Durable(zxid) => self.flushed(zxid),
             Input::EpochWritten(token) => self.epoch_written(token),
+            Input::ConfigWritten(token) => {
+                self.core.config_written(token);
+                self.acknowledgeable()
+            }
             Input::Truncated(end) => {
                 self.core.local.truncated(end);
                 match &mut self.place {
@@ -183,7 +213,7 @@ impl Zab {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let place = match &self.place {
-            Place::Settling { not_before } => self.core.local.is_settled().then_some(*not_before),
+            Place::Settling { not_before, .. } => self.core.is_settled().then_some(*not_before),
             Place::Electing => self.election.poll_timeout(),
             Place::Leading(leader) => Some(leader.poll_timeout()),
             Place::Learning(learner) => learner.poll_timeout(),
@@ -225,7 +255,10 @@ impl Zab {
     fn disconnected(&mut self, link: LinkId) -> Result<(), Leave> {
         self.waiting.leave(link);
         match &mut self.place {
-            Place::Leading(leader) => leader.disconnected(&mut self.core, link),
+            Place::Leading(leader) => {
+                leader.disconnected(&mut self.core, link);
+                return leader.check_retired();
+            }
             Place::Learning(learner) => return learner.disconnected(&self.core, link),
             Place::Settling { .. } | Place::Electing => {}
         }
@@ -245,6 +278,10 @@ impl Zab {
     }
     fn flushed(&mut self, zxid: Zxid) -> Result<(), Leave> {
         self.core.local.flushed(zxid);
+        self.acknowledgeable()
+    }
+    /// More of what we have may be acknowledged.
+    fn acknowledgeable(&mut self) -> Result<(), Leave> {
         match &mut self.place {
             Place::Leading(leader) => leader.flushed(&mut self.core),
             Place::Learning(learner) => {
@@ -265,7 +302,7 @@ impl Zab {
     }
 
     /// Gives the role up: clients first, then links. What is on its way to the disk is waited for before anything else (A1, L4).
-    fn leave(&mut self, Leave(why): Leave) {
+    fn leave(&mut self, Leave { why, mut successor }: Leave) {
         let mut not_before = self.core.now;
         let established = self.role() != Role::Looking;
         match &mut self.place {
@@ -276,6 +313,7 @@ impl Zab {
                     self.core.put(Output::Role(Role::Looking));
                 }
                 leader.leave(&mut self.core);
+                successor = successor.or(leader.successor());
             }
             Place::Learning(learner) => {
                 self.core.note(format!("leaving leader {}: {why}", learner.leader().0));
@@ -288,26 +326,33 @@ impl Zab {
                 }
             }
         }
-        if !established {
+        if !established && successor.is_none() {
             let pause_ms = (PAUSE_MS.start() << self.in_vain.min(8)).min(*PAUSE_MS.end());
             not_before = not_before.plus_ms(pause_ms / 2 + self.prng.below(pause_ms / 2 + 1));
             self.in_vain = self.in_vain.saturating_add(1);
             self.wants_all &= self.in_vain < IMAGE_TRIES;
         }
         self.election.withdraw();
-        self.place = Place::Settling { not_before };
+        self.place = Place::Settling { not_before, successor };
     }
     /// Begins an election when the old role has left nothing behind: with the true end of the log, durable.
     fn begin_when_settled(&mut self) {
-        let Place::Settling { not_before } = self.place else { return };
+        let Place::Settling { not_before, successor } = self.place else { return };
         let planted = self.core.config.planted;
         if planted.has(Bug::MemoryAheadOfLog) {
             self.core.local.flushed(self.core.local.last());
         }
-        if !self.core.local.is_settled() && !planted.has(Bug::NoBarrier) || self.core.now < not_before {
+        if !self.core.is_settled() && !planted.has(Bug::NoBarrier) || self.core.now < not_before {
             return;
         }
         self.place = Place::Electing;
+        if let Some(leader) = successor.filter(|id| self.may_be_led_by(*id)) {
+            let elected = self.election.appoint(leader, self.core.local.told(planted));
+            if let Err(leave) = self.elected(Some(elected)) {
+                self.leave(leave);
+            }
+            return;
+        }
         let local = &self.core.local;
         let is_empty = local.accepted_epoch() == 0 && local.durable() == Zxid::ZERO;
         let last_logged = local.told(planted);
@@ -341,6 +386,27 @@ impl Zab {
             }
         }
         Ok(())
+    }
+    /// A member with a vote; this server only if it does not observe.
+    fn may_be_led_by(&self, id: PeerId) -> bool {
+        self.core.config.membership.is_voter(id)
+    }
+    /// Who is looking believes whoever knows a newer configuration: it is in force there.
+    fn adopt(&mut self, message: &Notification) {
+        let Some(text) = message.config.as_deref().filter(|_| matches!(self.place, Place::Electing) && self.core.config.reconfig.enabled)
+        else {
+            return;
+        };
+        if reconfig::version_of(text).is_none_or(|version| version <= self.core.config.membership.version) {
+            return;
+        }
+        match Membership::parse(text) {
+            Ok(membership) => {
+                self.core.activate(membership);
+                self.follow_config();
+            }
+            Err(why) => self.core.note(format!("another server has a configuration that makes no sense here: {why}")),
+        }
     }
     /// From the start of service on, the announced vote names the new epoch: whoever looks for a leader finds all members agree.
     fn announce_service(&mut self) {
@@ -389,6 +455,13 @@ impl Zab {
     pub fn accepted_epoch(&self) -> u32 {
         self.core.local.accepted_epoch()
     }
+    /// Leading: the configuration that a request asks for, to be proposed under the zxid of `next_zxid`.
+    pub fn plan_reconfig(&self, request: &ReconfigRequest<'_>) -> Result<Membership, ReconfigError> {
+        match (&self.place, self.next_zxid()) {
+            (Place::Leading(leader), Some(zxid)) => leader.plan_reconfig(&self.core, request, zxid),
+            _ => Err(ReconfigError::NoQuorum),
+        }
+    }
     /// The members it works with.
     #[must_use]
     pub fn membership(&self) -> &Membership {
@@ -432,6 +505,7 @@ impl Zab {
         if let Place::Leading(leader) = &mut self.place {
             leader.propose(&mut self.core, zxid, payload);
         }
+        self.follow_config();
     }
     /// Leading: the sync of a learner's client (`Output::Request`, op 9), when everything that learner sent before it has been proposed.
     pub fn sync_for(&mut self, link: LinkId) {
@@ -467,7 +541,7 @@ impl Zab {
     /// Leaves; the next synchronisation sets things right, if it was the way here that spoiled it.
     pub fn refuse(&mut self, link: LinkId, why: &str) {
         if matches!(&self.place, Place::Learning(learner) if learner.link() == link) {
-            self.leave(Leave(why.into()));
+            self.leave(Leave { why: why.into(), successor: None });
             self.begin_when_settled();
         }
     }
@@ -475,7 +549,7 @@ impl Zab {
     /// votes go on telling the true end of the log.
     pub fn resync(&mut self, why: &str) {
         if matches!(self.place, Place::Learning(_)) {
-            self.leave(Leave(why.into()));
+            self.leave(Leave { why: why.into(), successor: None });
             self.wants_all = true;
             self.begin_when_settled();
         }

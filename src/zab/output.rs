@@ -1,6 +1,7 @@
 //! Everything the shell (the replica, and the peer transports around it) must do, in the order given out.
 
-use super::input::{EpochToken, LinkId};
+use super::input::{ConfigToken, EpochToken, LinkId};
+use super::membership::Membership;
 use super::message::{ForwardedRequest, Notification, Packet, Payload};
 use crate::base::{PeerId, SessionId, Zxid};
 use crate::record::epochs::{Epochs, StoredEpoch};
@@ -25,6 +26,20 @@ impl EpochFile {
             EpochFile::Current => Epochs { current: epoch, ..Epochs::NONE },
         }
     }
+}
+
+/// What is to be written about the configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ConfigWrite {
+    /// The one that is proposed; `None`: none is.
+    Proposed(Option<Arc<str>>),
+    /// The one in force from now on.
+    Active {
+        /// It.
+        membership: Membership,
+        /// A newer one is proposed, and stays so.
+        keeps_proposed: bool,
+    },
 }
 
 /// What this server is for its clients.
@@ -97,6 +112,14 @@ pub enum Output {
         /// Its content.
         epoch: u32,
     },
+    /// Write a configuration where the next start finds it, off the reactor and one after the other; report `ConfigWritten`. No role begins
+    /// before.
+    WriteConfig {
+        /// To be given back.
+        token: ConfigToken,
+        /// What.
+        write: ConfigWrite,
+    },
     /// Learner: put this transaction on top of the tree (above `applied`) and append it to the log; report `Durable` some time.
     Append {
         /// Its place.
@@ -165,8 +188,13 @@ pub enum Output {
         /// To be returned.
         zxid: Zxid,
     },
-    /// The membership in force has changed (text of `membership`).
-    Config(Arc<str>),
+    /// The configurations that count have changed: connections follow, and clients are shown the one in force. Given out at the start too.
+    Config {
+        /// In force.
+        active: Membership,
+        /// Proposed, or being completed by a new leader.
+        proposed: Option<Membership>,
+    },
     /// Why a link or a role was given up: for the operator's log.
     Note(String),
     /// A broken invariant: print and abort.

@@ -30,6 +30,8 @@ pub enum Bug {
     MemoryAheadOfLog,
     /// A1: votes and promises tell what is committed instead of what is logged.
     VoteOfCommitted,
+    /// A configuration that is proposed counts for nothing before it is in force.
+    ProposedConfigIgnored,
     /// The leader's own disk is quorum enough.
     CommitWithoutQuorum,
 }

@@ -1,14 +1,16 @@
-//! Two servers fed the same bytes. Every step sends on one connection of each, reads what both answer, fences the other
-//! connections with pings (a ping's reply cannot overtake an event that was due before it), and compares.
+//! Two servers, or two ensembles, fed the same bytes. Every step sends on one connection of each, reads what both answer, fences the other
+//! connections with pings (a ping's reply cannot overtake an event that was due before it), and compares. In ensembles connections are spread
+//! over the members, and each is fenced with a sync before its ping: its member has to know of the step first.
 
-use crate::reference::process::{Kind, Server, Settings};
+use crate::reference::process::{Kind, Server, Settings, free_port};
 use crate::reference::request::{self as op, Request};
 use crate::reference::words;
 use crate::text::{self, Names};
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use zoo::base::SessionId;
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
@@ -19,6 +21,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 const CLOSE_MAX: Duration = Duration::from_secs(15);
 /// Reports kept per scenario; what follows a first difference is mostly its echo.
 const REPORTS_MAX: usize = 6;
+/// The number of the requests that fence connections.
+const FENCE_XID: i32 = 0x00f0_0000;
 /// What connections ask for unless a scenario says otherwise.
 pub const TIMEOUT_MS: i32 = 20_000;
 
@@ -44,6 +48,8 @@ pub enum Then {
 
 #[derive(Debug)]
 struct Link {
+    /// Of the member it is connected to.
+    port: u16,
     stream: Option<TcpStream>,
     session: i64,
     /// The session was closed by a request that was answered.
@@ -54,8 +60,10 @@ struct Link {
 
 #[derive(Debug)]
 struct Side {
-    server: Option<Server>,
-    port: u16,
+    kind: Kind,
+    servers: Vec<Server>,
+    /// Of the members; one, when it is no ensemble.
+    ports: Vec<u16>,
     names: Names,
     links: Vec<Link>,
 }
@@ -73,22 +81,27 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Starts both servers on empty directories below `dir`.
-    pub fn start(dir: &Path, kinds: [Kind; 2], settings: &Settings) -> Pair {
-        let mut servers = Vec::new();
-        std::thread::scope(|scope| {
-            let starts: Vec<_> = (0..2)
-                .map(|i| (kinds[i], dir.join(["left", "right"][i])))
-                .map(|(k, d)| scope.spawn(move || Server::start(k, &d, settings)))
-                .collect();
-            servers.extend(starts.into_iter().map(|s| s.join().expect("server start")));
+    /// Starts both servers, or ensembles of so many members, on empty directories below `dir`.
+    pub fn start(dir: &Path, kinds: [Kind; 2], settings: &Settings, members: usize) -> Pair {
+        let places = [0, 1].map(|i| dir.join(["left", "right"][i]));
+        let servers = std::thread::scope(|scope| {
+            let start = |kind, place: &PathBuf| {
+                let place = place.clone();
+                scope.spawn(move || {
+                    if members == 1 { vec![Server::start(kind, &place, settings)] } else { ensemble(kind, &place, settings, members) }
+                })
+            };
+            [0, 1].map(|i| start(kinds[i], &places[i])).map(|started| started.join().expect("server start"))
         });
-        let sides: Vec<Side> = servers
-            .into_iter()
-            .map(|server| Side { port: server.port, server: Some(server), names: Names::default(), links: Vec::new() })
-            .collect();
+        let sides = servers.map(|servers| Side {
+            kind: servers[0].kind,
+            ports: servers.iter().map(|server| server.port).collect(),
+            servers,
+            names: Names::default(),
+            links: Vec::new(),
+        });
         Pair {
-            sides: sides.try_into().expect("two sides"),
+            sides,
             next_xid: 1,
             fenced: Vec::new(),
             scenario: String::new(),
@@ -136,10 +149,12 @@ impl Pair {
 
     /// A connection that has not said anything yet.
     pub fn socket(&mut self) -> Conn {
+        self.sides.iter().for_each(Side::wait_until_members_agree);
         for side in &mut self.sides {
-            let address = SocketAddr::from(([127, 0, 0, 1], side.port));
+            let port = side.ports[side.links.len() % side.ports.len()];
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
             let stream = TcpStream::connect_timeout(&address, ANSWER_MAX).ok().inspect(|s| s.set_nodelay(true).expect("nodelay"));
-            side.links.push(Link { stream, session: 0, closed: false, password: [0; 16], last_zxid: 0 });
+            side.links.push(Link { port, stream, session: 0, closed: false, password: [0; 16], last_zxid: 0 });
         }
         let conn = Conn(self.sides[0].links.len() - 1);
         self.fenced.push(conn);
@@ -266,7 +281,7 @@ impl Pair {
         let deadline = Instant::now() + ANSWER_MAX;
         loop {
             let answers = [0, 1].map(|i| {
-                let answer = words::ask(self.sides[i].port, word).unwrap_or_else(|e| format!("no answer: {e}"));
+                let answer = words::ask(self.sides[i].ports[0], word).unwrap_or_else(|e| format!("no answer: {e}"));
                 masked(&self.sides[i].names.in_text(&answer))
             });
             if answers[0] == answers[1] {
@@ -280,7 +295,7 @@ impl Pair {
     }
 
     pub fn ports(&self) -> [u16; 2] {
-        [self.sides[0].port, self.sides[1].port]
+        [0, 1].map(|i| self.sides[i].ports[0])
     }
 
     // ---- processes
@@ -291,14 +306,13 @@ impl Pair {
         std::thread::scope(|scope| {
             for (side, name) in self.sides.iter_mut().zip(["left", "right"]) {
                 scope.spawn(move || {
-                    let server = side.server.take().expect("running");
-                    let kind = server.kind;
+                    let server = side.servers.pop().expect("running");
                     if kill {
                         server.kill()
                     } else {
                         server.stop()
                     }
-                    side.server = Some(Server::start_on(kind, &dir.join(name), settings, side.port));
+                    side.servers.push(Server::start_on(side.kind, &dir.join(name), settings, side.ports[0]));
                 });
             }
         });
@@ -339,13 +353,18 @@ impl Pair {
 
     /// Collects and compares what the last step caused on the other connections.
     fn fence(&mut self, except: Conn, unordered: bool) {
-        let ping = op::ping().frame(-2);
+        let (sync, ping) = (op::sync("/").frame(FENCE_XID), op::ping().frame(-2));
+        let is_ensemble = self.sides[0].ports.len() > 1;
+        let (frames, due) = match is_ensemble {
+            true => ([sync, ping].concat(), vec![Due::Reply(op::SYNC), Due::Reply(op::PING)]),
+            false => (ping, vec![Due::Reply(op::PING)]),
+        };
         for conn in self.fenced.clone() {
             let ready = |s: &Side| s.links[conn.0].session != 0 && s.links[conn.0].stream.is_some();
             if conn == except || !self.sides.iter().all(ready) {
                 continue;
             }
-            let lines = [0, 1].map(|i| self.sides[i].exchange(conn.0, &ping, &[Due::Reply(op::PING)], Then::Open));
+            let lines = [0, 1].map(|i| self.sides[i].exchange(conn.0, &frames, &due, Then::Open));
             self.compare("what it caused", conn, &lines, unordered);
         }
     }
@@ -372,7 +391,7 @@ impl Pair {
         if self.reports > REPORTS_MAX {
             return;
         }
-        let kinds = [0, 1].map(|i| self.sides[i].server.as_ref().map_or_else(|| "?".into(), |s| format!("{:?}", s.kind)));
+        let kinds = [0, 1].map(|i| format!("{:?}", self.sides[i].kind));
         let before: Vec<_> = self.trail.iter().rev().skip(1).take(4).rev().map(|t| format!("  after {t}\n")).collect();
         let text = format!("[{}] {what}\n{}  {}:\n    {left}\n  {}:\n    {right}\n", self.scenario, before.concat(), kinds[0], kinds[1]);
         eprintln!("{text}");
@@ -403,15 +422,56 @@ impl Known<'_> {
     }
 }
 
+/// Members 1 to N, serving.
+fn ensemble(kind: Kind, place: &Path, settings: &Settings, members: usize) -> Vec<Server> {
+    let mut settings = settings.clone();
+    // Nothing that happens in a test may take so long that somebody elects again.
+    settings.config.extend([("initLimit", "60"), ("syncLimit", "60")].map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let line = |id| (format!("server.{id}"), format!("127.0.0.1:{}:{}", free_port(), free_port()));
+    settings.config.extend((1..=members).map(line));
+    let start = |id: usize| {
+        let place = place.join(id.to_string());
+        fs::create_dir_all(place.join("data")).expect("a directory");
+        fs::write(place.join("data/myid"), id.to_string()).expect("written");
+        Server::spawn(kind, &place, &settings, free_port())
+    };
+    let mut servers: Vec<Server> = (1..=members).map(start).collect();
+    servers.iter_mut().for_each(Server::wait_until_serving);
+    // Before the first transaction of an epoch a leader counts it already, and its followers do not.
+    Side::end_session(servers[0].port, 0, [0; 16]).expect("a session, opened and closed");
+    servers
+}
+
 impl Side {
+    /// A member that is behind refuses who has seen more.
+    fn wait_until_members_agree(&self) {
+        if self.ports.len() == 1 {
+            return;
+        }
+        let zxid = |port: &u16| words::ask(*port, "srvr").ok()?.lines().find_map(|line| line.strip_prefix("Zxid: ").map(str::to_owned));
+        let deadline = Instant::now() + ANSWER_MAX;
+        loop {
+            let zxids: Vec<_> = self.ports.iter().map(zxid).collect();
+            if zxids[0].is_some() && zxids.iter().all(|z| *z == zxids[0]) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "members of {:?} are at {zxids:?}", self.kind);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Closes every session that was left without a connection. Otherwise each would expire at a moment of its own choosing, in the
     /// middle of some later scenario, and take a zxid there on one side first.
     fn end_sessions(&mut self) {
         let closed: HashSet<i64> = self.links.iter().filter(|l| l.closed).map(|l| l.session).collect();
-        let left: HashMap<i64, [u8; 16]> =
-            self.links.iter().filter(|l| l.session != 0 && !closed.contains(&l.session)).map(|l| (l.session, l.password)).collect();
-        for (session, password) in left {
-            self.end_session(session, password).expect("a session that can be closed, or has expired");
+        let left: HashMap<i64, (u16, [u8; 16])> = self
+            .links
+            .iter()
+            .filter(|l| l.session != 0 && !closed.contains(&l.session))
+            .map(|l| (l.session, (l.port, l.password)))
+            .collect();
+        for (session, (port, password)) in left {
+            Self::end_session(port, session, password).expect("a session that can be closed, or has expired");
         }
         for link in &mut self.links {
             link.closed = true;
@@ -419,8 +479,8 @@ impl Side {
         }
     }
 
-    fn end_session(&self, session: i64, password: [u8; 16]) -> io::Result<()> {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], self.port)), ANSWER_MAX)?;
+    fn end_session(port: u16, session: i64, password: [u8; 16]) -> io::Result<()> {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), ANSWER_MAX)?;
         stream.write_all(&ConnectRequest::again(SessionId(session), &password, TIMEOUT_MS).frame())?;
         let answer = read_frame(&mut stream, ANSWER_MAX)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let answer = ConnectResponse::decode(&answer).map_err(|_| io::ErrorKind::InvalidData)?;

@@ -1,15 +1,17 @@
 //! Several servers, their clients, a network and disks on one thread: everything but the reactor. A server is a `World` of the pipeline
 //! tests; what it wants of its peers and of the files besides the log is carried out here.
+#![allow(dead_code)]
 
 use crate::driver::disk::{self, Disk, Logs};
 use crate::driver::{self, Frame, Setup, World, new_session};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use zoo::base::prng::Prng;
 use zoo::base::{Instant, PeerId, SessionId, Zxid};
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
 use zoo::replica::{Input, MemberReport, Output};
 use zoo::tree::{Image, Tree, TreeConfig, load_image};
 use zoo::zab::membership::{Member, MemberAddress, MemberKind};
-use zoo::zab::{self, EpochFile, LinkId, Membership, Notification, Packet, ServerState, Stored, ZabConfig};
+use zoo::zab::{self, EpochFile, EpochToken, LinkId, Membership, Notification, Packet, Payload, ServerState, Stored, ZabConfig};
 
 /// Time goes on in steps of this.
 const STEP_MS: u64 = 50;
@@ -19,6 +21,8 @@ pub const SOON_MS: u64 = 60_000;
 const ROUNDS_MAX: usize = 10_000;
 /// Roles and links given up while time stands still, after which it goes on.
 const TRIES_MAX: usize = 100;
+/// When everything begins.
+const BEGAN_NS: u64 = 1_000_000_000_000;
 /// Transactions a server that starts keeps in memory.
 const RECENT: usize = 500;
 
@@ -39,11 +43,17 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     setup: Setup,
     membership: Membership,
-    links: BTreeMap<(usize, LinkId), Link>,
+    pub links: BTreeMap<(usize, LinkId), Link>,
     accepted: u64,
-    notifications: VecDeque<(usize, usize, Notification)>,
-    /// Pairs that do not reach each other.
-    apart: BTreeSet<(usize, usize)>,
+    pub notifications: VecDeque<Late<(usize, usize, Notification)>>,
+    /// From the first nothing arrives at the second.
+    pub apart: BTreeSet<(usize, usize)>,
+    /// What is wrong with what the servers run on.
+    pub bug: Option<FileBug>,
+    /// How long things take: nothing takes any time, unless told otherwise.
+    pub pace: Pace,
+    /// What leaders have proposed, committed or not.
+    pub proposed: BTreeMap<Zxid, Payload>,
     /// How synchronisations began, to whom.
     pub openings: Vec<(usize, &'static str)>,
     /// The digest of the next proposal to this server is changed on the way.
@@ -56,30 +66,106 @@ pub struct Cluster {
     pub deaf: BTreeSet<usize>,
 }
 
-/// A server and its disk; `world` is `None` while it is down.
-pub struct Node {
-    pub world: Option<World>,
-    accepted_epoch: u32,
-    current_epoch: u32,
+/// What is due at a time.
+pub type Late<T> = (Instant, T);
+
+/// How long things take at most; how long each time, dice say.
+pub struct Pace {
+    pub packet_us: u64,
+    pub file_us: u64,
+    pub prng: Prng,
+    /// By how much a server's clock is too fast, in thousandths.
+    pub drift: Vec<i64>,
+    /// Servers on whose disks no snapshot has room.
+    pub full: BTreeSet<usize>,
+}
+
+impl Pace {
+    pub fn after(&mut self, now: Instant, us_max: u64) -> Instant {
+        if us_max == 0 { now } else { Instant(now.0 + self.prng.below(us_max * 1000 + 1)) }
+    }
+}
+
+/// What a shell may do wrong with its files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FileBug {
+    /// D2: a log counts as named before its directory is flushed.
+    NameNotFlushed,
+    /// D4: the torn end of a log is left where it is, and a new file begun behind it.
+    TornTailKept,
+}
+
+/// What a directory holds besides the logs.
+#[derive(Clone, Default)]
+pub struct Files {
+    pub accepted_epoch: u32,
+    pub current_epoch: u32,
     /// Its newest snapshot.
     image: Option<(Zxid, Vec<u8>)>,
-    /// One that was received and has no name yet.
+    /// Its logs, as of its last crash.
+    pub logs: Logs,
+}
+
+impl Files {
+    fn epoch(&mut self, file: EpochFile, epoch: u32) {
+        match file {
+            EpochFile::Accepted => self.accepted_epoch = epoch,
+            EpochFile::Current => self.current_epoch = epoch,
+        }
+    }
+    fn snapshot(&mut self, zxid: Zxid, bytes: Vec<u8>) {
+        // One that was received meanwhile may be newer.
+        if self.image.as_ref().is_none_or(|(newest, _)| *newest < zxid) {
+            self.image = Some((zxid, bytes));
+        }
+    }
+    /// Logs that a newer one follows are not needed below the snapshot (D7).
+    fn purge(&mut self) {
+        let Some((zxid, _)) = self.image else { return };
+        let needed = self.logs.range(..=zxid).next_back().map(|(first, _)| *first);
+        self.logs.retain(|first, _| needed.is_none_or(|needed| *first >= needed));
+    }
+    /// They show that there is an ensemble with a history.
+    pub fn vouch(&self) -> bool {
+        self.current_epoch > 0
+    }
+}
+
+/// A server and its disk; `world` is `None` while it is down.
+#[derive(Default)]
+pub struct Node {
+    pub world: Option<World>,
+    pub files: Files,
+    /// On its way to the files, in order.
+    pub work: VecDeque<Late<Work>>,
+    /// An image that was received and has no name yet.
     received: Option<Vec<u8>>,
     /// Times it was started.
     pub lives: u32,
-    /// Its logs, as of its last crash.
-    logs: Logs,
+}
+
+/// Work with files besides the log.
+pub enum Work {
+    Epoch(EpochToken, EpochFile, u32),
+    /// The bytes of a snapshot of its own.
+    Snapshot(Zxid, Vec<u8>),
+    /// What came on a link is written under a temporary name.
+    Receive(LinkId, Zxid, Vec<u8>),
+    /// ... and gets its name.
+    Install(Zxid),
+    /// Snapshot and logs are read again.
+    Load(Zxid),
 }
 
 /// One end of a link.
-struct Link {
+pub struct Link {
     peer: (usize, LinkId),
-    incoming: VecDeque<Item>,
+    pub incoming: VecDeque<Late<Item>>,
     /// An image is being installed: nothing further is given.
-    installing: bool,
+    pub installing: bool,
 }
 
-enum Item {
+pub enum Item {
     Packet(Packet),
     Image(Vec<u8>),
     Gone,
@@ -104,16 +190,18 @@ impl Cluster {
         };
         let count = voters + observers;
         let members = (0..count).map(member).collect();
-        let node = |_| Node { world: None, accepted_epoch: 0, current_epoch: 0, image: None, received: None, lives: 0, logs: Logs::new() };
         Cluster {
-            now: Instant(0).plus_ms(1_000_000),
-            nodes: (0..count).map(node).collect(),
+            now: Instant(BEGAN_NS),
+            nodes: (0..count).map(|_| Node::default()).collect(),
             setup,
             membership: Membership { members, ..Membership::default() },
             links: BTreeMap::new(),
             accepted: 0,
             notifications: VecDeque::new(),
             apart: BTreeSet::new(),
+            bug: None,
+            pace: Pace { packet_us: 0, file_us: 0, prng: Prng::new(0), drift: vec![0; count], full: BTreeSet::new() },
+            proposed: BTreeMap::new(),
             openings: Vec::new(),
             tamper: None,
             holds_snapshots: false,
@@ -134,22 +222,33 @@ impl Cluster {
 
     /// Starts a server from its disk.
     pub fn start(&mut self, n: usize) {
-        let mut logs = std::mem::take(&mut self.nodes[n].logs);
+        self.start_with(n, self.setup.clone());
+    }
+
+    /// The same with settings of its own.
+    pub fn start_with(&mut self, n: usize, mut setup: Setup) {
+        let mut logs = std::mem::take(&mut self.nodes[n].files.logs);
+        let found = logs.clone();
         let (tree, zab) = (disk::recover(self.snapshot(n), &mut logs), self.zab_config(n));
-        let records = disk::records(&logs);
+        let clock = self.clock(n);
+        let snapshot = self.nodes[n].files.image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
+        // Not what is older than the snapshot: an image that came from a leader may have taken the place of it.
+        let records: Vec<_> = disk::records(&logs).into_iter().filter(|(zxid, _)| *zxid > snapshot).collect();
+        if self.bug == Some(FileBug::TornTailKept) {
+            logs = found;
+        }
         let recent = records.iter().rev().take(RECENT).rev().map(|(zxid, payload)| (*zxid, payload.as_slice().into())).collect();
         let node = &mut self.nodes[n];
         let stored = Stored {
-            accepted_epoch: node.accepted_epoch,
-            current_epoch: node.current_epoch,
+            accepted_epoch: node.files.accepted_epoch,
+            current_epoch: node.files.current_epoch,
             last_logged: tree.head_zxid(),
-            snapshot: node.image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid),
+            snapshot,
             recent,
         };
-        let mut setup = self.setup.clone();
         setup.replica.server_id = peer(n).0;
         setup.member = Some((zab, stored));
-        let mut world = World::over_at(setup, tree, self.now);
+        let mut world = World::over_at(setup, tree, clock);
         world.disk = Disk::after(logs);
         node.world = Some(world);
         node.lives += 1;
@@ -172,26 +271,45 @@ impl Cluster {
             learner_bytes_max: 64 << 20,
             seed: n as u64 + 1,
             planted: Default::default(),
+            reconfig: Default::default(),
         }
     }
 
     /// Ends a server; its disk keeps what was durable.
     pub fn kill(&mut self, n: usize) {
+        self.crash(n, |_| 0);
+    }
+
+    /// The power of a server fails: of so many unflushed bytes of its log as many are left as `survives` says.
+    pub fn crash(&mut self, n: usize, survives: impl FnMut(usize) -> usize) {
         let node = &mut self.nodes[n];
         let Some(world) = node.world.take() else { return };
-        node.logs = world.left_by_crash(|_| 0);
-        node.received = None;
-        self.links.retain(|(owner, _), _| *owner != n);
-        for link in self.links.values_mut().filter(|l| l.peer.0 == n) {
-            link.incoming.push_back(Item::Gone);
+        node.files.logs = world.left_by_crash(survives);
+        if self.bug == Some(FileBug::NameNotFlushed) && self.pace.prng.chance(1, 2) {
+            node.files.logs.pop_last();
         }
-        self.notifications.retain(|(from, to, _)| *from != n && *to != n);
+        node.files.purge();
+        // What was being done is done or not.
+        let begun = node.work.pop_front().filter(|_| self.pace.prng.chance(1, 2));
+        match begun.map(|(_, work)| work) {
+            Some(Work::Epoch(_, file, epoch)) => node.files.epoch(file, epoch),
+            Some(Work::Snapshot(zxid, bytes)) => node.files.snapshot(zxid, bytes),
+            Some(Work::Install(zxid)) => node.files.image = node.received.take().map(|bytes| (zxid, bytes)),
+            Some(Work::Receive(..) | Work::Load(_)) | None => {}
+        }
+        (node.received, node.work) = (None, VecDeque::new());
+        self.links.retain(|(owner, _), _| *owner != n);
+        let now = self.now;
+        for link in self.links.values_mut().filter(|l| l.peer.0 == n) {
+            link.incoming.push_back((now, Item::Gone));
+        }
+        self.notifications.retain(|(_, (from, to, _))| *from != n && *to != n);
     }
 
     /// Empties the disk of a server that is down.
     pub fn wipe(&mut self, n: usize) {
         assert!(self.nodes[n].world.is_none());
-        self.nodes[n] = Node { world: None, accepted_epoch: 0, current_epoch: 0, image: None, received: None, lives: 0, logs: Logs::new() };
+        self.nodes[n].files = Files::default();
     }
 
     /// These servers and the rest do not reach each other any more. What was on the way is lost, and nobody is told.
@@ -206,22 +324,35 @@ impl Cluster {
                 link.incoming.clear();
             }
         }
-        self.notifications.retain(|(from, to, _)| !apart.contains(&(*from, *to)));
+        self.notifications.retain(|(_, (from, to, _))| !apart.contains(&(*from, *to)));
     }
 
     /// Everybody reaches everybody again; connections from before are gone.
     pub fn heal(&mut self) {
-        let apart = std::mem::take(&mut self.apart);
+        let (apart, now) = (std::mem::take(&mut self.apart), self.now);
         for ((owner, _), link) in &mut self.links {
-            if apart.contains(&(*owner, link.peer.0)) {
-                link.incoming.push_back(Item::Gone);
+            if apart.contains(&(*owner, link.peer.0)) || apart.contains(&(link.peer.0, *owner)) {
+                link.incoming.push_back((now, Item::Gone));
             }
         }
     }
 
+    /// What the clock of a server shows.
+    pub fn clock(&self, n: usize) -> Instant {
+        let passed = (self.now.0 - BEGAN_NS) as i64;
+        Instant(BEGAN_NS + (passed + passed / 1000 * self.pace.drift[n]) as u64)
+    }
+
+    /// When the clock of a server shows this, or more.
+    pub fn when(&self, n: usize, clock: Instant) -> Instant {
+        let passed = clock.0.saturating_sub(BEGAN_NS) as i64;
+        let drift = self.pace.drift[n];
+        Instant(BEGAN_NS + (passed / (1000 + drift) * 1000 + passed % (1000 + drift)) as u64)
+    }
+
     /// The tree of its newest snapshot.
     fn snapshot(&self, n: usize) -> Tree {
-        match &self.nodes[n].image {
+        match &self.nodes[n].files.image {
             None => Tree::new(self.setup.tree.clone()),
             Some((zxid, bytes)) => load(&self.setup.tree, *zxid, bytes),
         }
@@ -373,7 +504,7 @@ impl Cluster {
     pub fn tick_by(&mut self, ms: u64) {
         self.now = self.now.plus_ms(ms);
         for n in self.up() {
-            let now = self.now;
+            let now = self.clock(n);
             let world = self.world(n);
             world.now = now;
             world.timers();
@@ -398,7 +529,7 @@ impl Cluster {
     /// One notification, or one packet of one link, arrives.
     pub fn deliver_one(&mut self, choice: u64) {
         if choice.is_multiple_of(4)
-            && let Some((from, to, message)) = self.notifications.pop_front()
+            && let Some((_, (from, to, message))) = self.notifications.pop_front()
         {
             if self.reaches(from, to) {
                 self.tell(to, zab::Input::Notification { from: peer(from), message });
@@ -440,18 +571,8 @@ impl Cluster {
                     self.tell(n, zab::Input::SnapshotSent(link));
                 }
                 Output::ReceiveSnapshot { link, zxid } => self.receive_image(n, link, zxid),
-                Output::InstallSnapshot { zxid } => {
-                    let received = self.nodes[n].received.take().expect("it was received");
-                    self.nodes[n].image = Some((zxid, received));
-                    self.world(n).input(Input::SnapshotInstalled);
-                    self.links.iter_mut().filter(|((owner, _), _)| *owner == n).for_each(|(_, link)| link.installing = false);
-                }
-                Output::LoadTree { zxid } => {
-                    let mut logs = self.world(n).left_by_crash(|_| 0);
-                    let tree = disk::recover(self.snapshot(n), &mut logs);
-                    assert_eq!(tree.applied(), zxid, "a tree is loaded after the log was cut to where it ends");
-                    self.world(n).input(Input::TreeLoaded(Box::new(tree)));
-                }
+                Output::InstallSnapshot { zxid } => self.work(n, Work::Install(zxid)),
+                Output::LoadTree { zxid } => self.work(n, Work::Load(zxid)),
                 Output::TreeReplaced { generation, old } => {
                     drop(old);
                     self.world(n).replace_tree(generation);
@@ -465,10 +586,57 @@ impl Cluster {
             let zxid = image.zxid();
             let report = self.report(n);
             assert!(zxid <= report.committed || !report.is_serving, "{zxid} is in a snapshot and not committed (A13)");
-            self.nodes[n].image = Some((zxid, bytes_of(image)));
-            self.world(n).input(Input::SnapshotDone { zxid, ok: true });
+            self.work(n, Work::Snapshot(zxid, bytes_of(image)));
         }
         any
+    }
+
+    /// Plans work with files, or does it at once where nothing takes time.
+    fn work(&mut self, n: usize, work: Work) {
+        if self.pace.file_us == 0 {
+            return self.finish(n, work);
+        }
+        let after = self.nodes[n].work.back().map_or(self.now, |(due, _)| *due);
+        let due = self.pace.after(after, self.pace.file_us);
+        self.nodes[n].work.push_back((due, work));
+    }
+
+    /// What work with files comes to on the disk, and what the server is told.
+    pub fn finish(&mut self, n: usize, work: Work) {
+        let files = &mut self.nodes[n].files;
+        match work {
+            Work::Epoch(token, file, epoch) => {
+                files.epoch(file, epoch);
+                self.tell(n, zab::Input::EpochWritten(token));
+            }
+            Work::Snapshot(zxid, bytes) => {
+                let ok = !self.pace.full.contains(&n);
+                if ok {
+                    files.snapshot(zxid, bytes);
+                }
+                self.world(n).input(Input::SnapshotDone { zxid, ok });
+            }
+            Work::Receive(link, zxid, bytes) => {
+                if !self.links.contains_key(&(n, link)) {
+                    return self.tell(n, zab::Input::SnapshotFailed("the link is gone".into()));
+                }
+                let tree = load(&self.setup.tree, zxid, &bytes);
+                self.nodes[n].received = Some(bytes);
+                self.world(n).input(Input::SnapshotReceived(Box::new(tree)));
+            }
+            Work::Install(zxid) => {
+                let received = self.nodes[n].received.take().expect("it was received");
+                self.nodes[n].files.image = Some((zxid, received));
+                self.world(n).input(Input::SnapshotInstalled);
+                self.links.iter_mut().filter(|((owner, _), _)| *owner == n).for_each(|(_, link)| link.installing = false);
+            }
+            Work::Load(zxid) => {
+                let mut logs = self.world(n).left_by_crash(|_| 0);
+                let tree = disk::recover(self.snapshot(n), &mut logs);
+                assert_eq!(tree.applied(), zxid, "a tree is loaded after the log was cut to where it ends");
+                self.world(n).input(Input::TreeLoaded(Box::new(tree)));
+            }
+        }
     }
 
     fn peer_order(&mut self, n: usize, order: zab::Output) {
@@ -476,7 +644,8 @@ impl Cluster {
             zab::Output::Notify { to, message } => {
                 let to = index(to);
                 if self.reaches(n, to) {
-                    self.notifications.push_back((n, to, message));
+                    let due = self.pace.after(self.now, self.pace.packet_us);
+                    self.notifications.push_back((due, (n, to, message)));
                 }
             }
             zab::Output::Connect { link, peer } => {
@@ -498,6 +667,10 @@ impl Cluster {
                     _ => None,
                 };
                 self.openings.extend(opening.and_then(|o| self.links.get(&(n, link)).map(|l| (l.peer.0, o))));
+                if let Packet::Proposal { zxid, payload } | Packet::Inform { zxid, payload } = &packet {
+                    let first = self.proposed.entry(*zxid).or_insert_with(|| payload.clone());
+                    assert!(first == payload, "{zxid} is proposed twice (A15)");
+                }
                 self.put(n, link, Item::Packet(packet));
             }
             zab::Output::Close(link) => {
@@ -507,22 +680,20 @@ impl Cluster {
             zab::Output::WriteEpoch { token, file, epoch } => {
                 let mark = self.world(n).disk.durable_mark;
                 assert!(mark.is_none_or(|mark| file.of(epoch).within(&mark.epochs)), "{file:?} says {epoch}, {mark:?} does not (A23)");
-                match file {
-                    EpochFile::Accepted => self.nodes[n].accepted_epoch = epoch,
-                    EpochFile::Current => self.nodes[n].current_epoch = epoch,
-                }
-                self.tell(n, zab::Input::EpochWritten(token));
+                self.work(n, Work::Epoch(token, file, epoch));
             }
+            zab::Output::WriteConfig { token, .. } => self.tell(n, zab::Input::ConfigWritten(token)),
+            zab::Output::Config { .. } => {}
             zab::Output::Note(note) => self.notes.push((n, note)),
             other => panic!("the replica carries out {other:?}"),
         }
     }
 
-    fn reaches(&self, from: usize, to: usize) -> bool {
+    pub fn reaches(&self, from: usize, to: usize) -> bool {
         self.nodes[to].world.is_some() && !self.apart.contains(&(from, to))
     }
 
-    fn tell(&mut self, n: usize, input: zab::Input) {
+    pub fn tell(&mut self, n: usize, input: zab::Input) {
         self.world(n).input(Input::Peer(input));
     }
 
@@ -539,15 +710,17 @@ impl Cluster {
             }
             item => item,
         };
+        let due = self.pace.after(self.now, self.pace.packet_us);
         if let Some(other) = self.links.get_mut(&to) {
-            other.incoming.push_back(item);
+            let due = other.incoming.back().map_or(due, |(last, _)| due.max(*last));
+            other.incoming.push_back((due, item));
         }
     }
 
     /// One message of every link and every notification; true when there was any.
     fn deliver(&mut self) -> bool {
         let mut any = false;
-        for (from, to, message) in std::mem::take(&mut self.notifications) {
+        for (_, (from, to, message)) in std::mem::take(&mut self.notifications) {
             any = true;
             if self.reaches(from, to) {
                 self.tell(to, zab::Input::Notification { from: peer(from), message });
@@ -560,13 +733,19 @@ impl Cluster {
         any
     }
 
-    fn deliver_on(&mut self, end: (usize, LinkId)) -> bool {
+    /// Whether a server takes packets.
+    pub fn admits(&self, n: usize) -> bool {
+        !self.deaf.contains(&n) && self.nodes[n].world.as_ref().is_some_and(|w| w.replica.admits_packets())
+    }
+
+    pub fn deliver_on(&mut self, end: (usize, LinkId)) -> bool {
         let (n, link) = end;
-        if self.deaf.contains(&n) || !self.nodes[n].world.as_ref().is_some_and(|w| w.replica.admits_packets()) {
+        if !self.admits(n) {
             return false;
         }
+        let now = self.now;
         let Some(state) = self.links.get_mut(&end).filter(|l| !l.installing) else { return false };
-        match state.incoming.pop_front() {
+        match state.incoming.pop_front_if(|(due, _)| *due <= now).map(|(_, item)| item) {
             None => return false,
             Some(Item::Packet(packet)) => {
                 state.installing = matches!(packet, Packet::Snap { .. });
@@ -582,13 +761,10 @@ impl Cluster {
     }
 
     fn receive_image(&mut self, n: usize, link: LinkId, zxid: Zxid) {
-        let image = match self.links.get_mut(&(n, link)).and_then(|l| l.incoming.pop_front()) {
-            Some(Item::Image(bytes)) => bytes,
-            _ => return self.tell(n, zab::Input::SnapshotFailed("the link is gone".into())),
-        };
-        let tree = load(&self.setup.tree, zxid, &image);
-        self.nodes[n].received = Some(image);
-        self.world(n).input(Input::SnapshotReceived(Box::new(tree)));
+        match self.links.get_mut(&(n, link)).and_then(|l| l.incoming.pop_front()) {
+            Some((_, Item::Image(bytes))) => self.work(n, Work::Receive(link, zxid, bytes)),
+            _ => self.tell(n, zab::Input::SnapshotFailed("the link is gone".into())),
+        }
     }
 }
 

@@ -5,7 +5,10 @@
 mod driver;
 
 mod cluster;
+mod mode_histories;
 mod random;
+mod read_only;
+mod sessions;
 
 use cluster::{Client, Cluster, Tamper};
 use driver::{Frame, Setup, TICK_MS, TIMEOUT_MS, again, data_of, new_session};
@@ -472,9 +475,9 @@ fn a_leader_that_may_have_been_deposed_answers_no_sync_l13() {
     c.world(leader).now = now;
     c.settle();
     assert_eq!(c.world(leader).take(client.index), [], "no answer");
-    c.until("it gives up", |c| !c.report(leader).is_serving);
+    c.until("it steps down", |c| !c.report(leader).is_serving);
     assert!(c.is_closed(&client));
-    assert_eq!(c.world(leader).take(client.index), []);
+    assert_eq!(c.world(leader).take(client.index), [], "nor then");
 }
 
 #[test]

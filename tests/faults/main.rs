@@ -2,15 +2,19 @@
 //! Whatever happens, a well-behaved client gets right answers or none, and what was acknowledged is there afterwards (P2, P3, P14, P15).
 #![allow(missing_docs)]
 
+#[path = "../support/small_disk.rs"]
+mod small_disk;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod damage;
 mod disks;
+#[path = "../support/cluster.rs"]
+mod ensemble;
 mod hostile;
+mod peers;
 mod stopped;
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -20,12 +24,6 @@ use support::{RawClient, wait_until};
 
 const OPEN: i32 = 0;
 const EPHEMERAL: i32 = 1;
-
-/// Says that a test has not tested anything, also where the output of tests that pass is not shown.
-fn skipped(test: &str, why: &str) {
-    // On a line of its own, whatever the test runner has begun to print.
-    let _ = writeln!(std::io::stderr(), "\nSKIPPED {test}: {why}");
-}
 
 /// A client that behaves, beside all others: it writes, reads what it wrote, and checks every answer.
 struct Witness {

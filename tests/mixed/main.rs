@@ -4,11 +4,14 @@
 //! Needs the reference server: `tests/run.sh --layer mixed`, or `cargo test --test mixed -- --ignored`.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod changes;
 mod failover;
 mod joining;
 mod members;
 mod migration;
+mod modes;
 mod observers;
+mod programs;
 #[path = "../reference/mod.rs"]
 mod reference;
 mod session;

@@ -25,6 +25,21 @@ impl Mixed {
         Self::with(kinds, &[])
     }
 
+    /// Members that may change.
+    pub fn changing(kinds: [Kind; 3]) -> Self {
+        let mut members = Self::prepare(kinds);
+        members.settings.config.push(("reconfigEnabled".into(), "true".into()));
+        members.settings = members.settings.clone().define("zookeeper.skipACL", "yes");
+        members
+    }
+
+    /// What a request for this member to join says.
+    pub fn line(&self, id: usize) -> String {
+        let key = format!("server.{id}");
+        let (_, value) = self.settings.config.iter().find(|(name, _)| *name == key).unwrap();
+        format!("{key}={value}:participant;127.0.0.1:{}", self.ports[id - 1])
+    }
+
     /// `observers` have no vote.
     pub fn with(kinds: [Kind; 3], observers: &[usize]) -> Self {
         let mut settings = Settings::new(&[
@@ -47,6 +62,21 @@ impl Mixed {
         }
         let ports = [(); 3].map(|()| free_port());
         Mixed { dir: tempfile::tempdir().unwrap(), kinds, ports, settings, servers: [None, None, None] }
+    }
+
+    /// The same with a further setting: a line of the file, or a property where Java reads no line.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: &str) -> Self {
+        if key == "readonlymode.enabled" {
+            self.settings = self.settings.define(key, value);
+        } else {
+            self.settings.config.push((key.to_owned(), value.to_owned()));
+        }
+        self
+    }
+
+    pub fn run_all(&mut self) {
+        (1..=3).for_each(|id| self.run(id));
     }
 
     pub fn place(&self, id: usize) -> PathBuf {

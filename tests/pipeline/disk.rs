@@ -86,6 +86,11 @@ impl Disk {
         }
     }
 
+    /// Whether it completes something when told to.
+    pub fn has_work(&self) -> bool {
+        !self.is_stalled && !self.pending.is_empty()
+    }
+
     /// The next completion, whose effect is durable from now on.
     pub fn complete(&mut self) -> Option<Completion> {
         if self.is_stalled {

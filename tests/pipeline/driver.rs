@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
 use zoo::base::{ConnId, Instant, Reader, ShardId, WallTime, Writer, Zxid};
-use zoo::handoff::{Batch, Bell, Inbox, Publisher, ToReplica, notify};
+use zoo::handoff::{Batch, Bell, Entry, Inbox, Publisher, ToReplica, notify};
 use zoo::proto::OpCode;
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
 use zoo::replica::{Input, Output, Replica, ReplicaConfig};
@@ -73,6 +73,7 @@ impl Default for Setup {
                 container_max_per_minute: 10_000,
                 container_max_never_used_ms: 0,
                 global_outstanding_limit: 1000,
+                modes: zoo::replica::ClientModes::default(),
                 log: LogConfig {
                     segment_bytes: 64 << 20,
                     unsynced_bytes_max: 16 << 20,
@@ -113,6 +114,10 @@ pub struct World {
     pub look_before_applied: bool,
     /// What the replica has taken in, in order, for whoever wants to know (copies).
     pub taken: Vec<ToReplica>,
+    /// The transactions that were published, for whoever wants to know.
+    pub published: Vec<Zxid>,
+    /// How far its wall clock is ahead of the others'.
+    pub wall_ahead_ms: i64,
     /// Without what made it a member.
     setup: Setup,
 }
@@ -203,6 +208,8 @@ impl World {
             orders,
             look_before_applied: false,
             taken: Vec::new(),
+            published: Vec::new(),
+            wall_ahead_ms: 0,
             setup,
         }
     }
@@ -225,7 +232,7 @@ impl World {
     }
 
     pub fn wall(&self) -> WallTime {
-        wall_at(self.now)
+        WallTime(wall_at(self.now).0 + self.wall_ahead_ms)
     }
 
     // ---- clients ----
@@ -454,13 +461,22 @@ impl World {
 
     /// Runs until nothing moves.
     pub fn settle(&mut self) {
+        self.settle_with(true);
+    }
+
+    /// Runs until nothing moves but the disk.
+    pub fn settle_but_disk(&mut self) {
+        self.settle_with(false);
+    }
+
+    fn settle_with(&mut self, disk: bool) {
         loop {
             let mut moved = false;
             for client in 0..self.clients.len() {
                 moved |= self.deliver(client, usize::MAX);
             }
             moved |= self.replica_step(usize::MAX);
-            while self.disk_step() {
+            while disk && self.disk_step() {
                 moved = true;
             }
             for shard in 0..self.shards.len() {
@@ -492,6 +508,8 @@ impl World {
                 Output::Log(action) => self.disk.act(action),
                 Output::Publish(batch) => {
                     let last_zxid = batch.last_zxid;
+                    let zxid_of = |entry: &Entry| if let Entry::Txn { zxid, .. } = entry { Some(*zxid) } else { None };
+                    self.published.extend(batch.entries.iter().filter_map(zxid_of).chain([last_zxid]));
                     let published = self.publisher.publish(batch);
                     if self.look_before_applied {
                         (0..self.shards.len()).for_each(|shard| self.look(shard));

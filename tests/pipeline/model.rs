@@ -1,4 +1,5 @@
 //! A plain sequential ZooKeeper: what the messages to the replica must come to, in the order it takes them.
+#![allow(dead_code)]
 
 use std::collections::{BTreeMap, HashMap};
 use zoo::base::{ConnKey, Instant, Reader, SessionId, WallTime, Xid};
@@ -165,7 +166,8 @@ fn first_session(wall: WallTime) -> i64 {
     (((wall.0 as u64) << 24) >> 8) as i64 | 1 << 56
 }
 
-fn step(
+/// What a request comes to: the path that is created, or an error, and no more than a part of its effect.
+pub fn step(
     state: &mut State,
     request: &Request<'_>,
     session: SessionId,
@@ -225,7 +227,7 @@ fn step(
     }
 }
 
-fn remove(state: &mut State, path: &str, zxid: i64, changes: &mut Vec<(i32, String)>) {
+pub fn remove(state: &mut State, path: &str, zxid: i64, changes: &mut Vec<(i32, String)>) {
     state.remove(path);
     if let Some(parent) = state.get_mut(&parent(path)) {
         parent.pzxid = zxid;

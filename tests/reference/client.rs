@@ -40,10 +40,15 @@ impl Client {
 
     /// The same from a server that may be gone, or have no role yet, or not have come as far as this client has seen.
     pub fn try_attach(port: u16, session: SessionId, password: &[u8], timeout_ms: i32, last_zxid_seen: i64) -> io::Result<Client> {
+        let request = ConnectRequest { last_zxid_seen, ..ConnectRequest::again(session, password, timeout_ms) };
+        Self::try_connect(port, &request)
+    }
+
+    /// Any connect request.
+    pub fn try_connect(port: u16, request: &ConnectRequest) -> io::Result<Client> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_MAX))?;
-        let request = ConnectRequest { last_zxid_seen, ..ConnectRequest::again(session, password, timeout_ms) };
         stream.write_all(&request.frame())?;
         let answer = read_frame(&mut stream).ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(Client { stream, session: ConnectResponse::decode(&answer).unwrap() })

@@ -135,6 +135,13 @@ impl Drop for Server {
     }
 }
 
+/// A program of ZooKeeper's client for Java, from its source.
+pub fn java_program(source: &Path) -> Command {
+    let mut command = Command::new("java");
+    command.args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", oracle_class_path()]).arg(source);
+    command
+}
+
 /// The class path of the reference server, from `tests/oracle.sh`, which fetches the jars when they are missing.
 fn oracle_class_path() -> &'static str {
     static CLASS_PATH: OnceLock<String> = OnceLock::new();

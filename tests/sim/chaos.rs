@@ -31,6 +31,9 @@ pub struct Chaos {
     pub resync: u64,
     pub restore: u64,
     pub wipe: u64,
+    /// Servers that join a membership that changes.
+    pub spare: i64,
+    pub reconfigure: u64,
     /// Heal only a quorum at first.
     pub leaves_some_broken: bool,
 }
@@ -52,6 +55,16 @@ impl Chaos {
         }
         chaos
     }
+    /// The same with members that come and go. No disk forgets: who may be asked for what it knew is another question when members change.
+    pub fn with_changes(seed: u64) -> Chaos {
+        let mut chaos = Chaos::among(seed, [1, 3, 3, 2][(seed % 4) as usize], 0);
+        chaos.conditions.reconfigures = true;
+        (chaos.restore, chaos.wipe) = (0, 0);
+        // A configuration that is proposed needs a quorum of its own to be completed, so a quorum of the one in force is not enough to go on.
+        chaos.leaves_some_broken = false;
+        (chaos.spare, chaos.reconfigure) = (1 + (seed % 3) as i64, 10 + seed % 50);
+        chaos
+    }
     fn among(seed: u64, voters: i64, observers: i64) -> Chaos {
         let mut prng = Prng::new(seed ^ 0xC4A0_5EED);
         let mut sometimes = |one_in: u64, max: u64| if prng.chance(1, one_in) { 1 + prng.below(max) } else { 0 };
@@ -65,6 +78,7 @@ impl Chaos {
             image_failures: sometimes(3, 60),
             flush_failures: sometimes(4, 8),
             repeats: sometimes(3, 50),
+            reconfigures: false,
             planted: Default::default(),
             shell_bug: None,
         };
@@ -85,6 +99,8 @@ impl Chaos {
             resync: sometimes(4, 10),
             restore: sometimes(3, 10),
             wipe: sometimes(3, 10),
+            spare: 0,
+            reconfigure: 0,
             leaves_some_broken: sometimes(2, 1) == 1,
         }
     }
@@ -96,6 +112,7 @@ pub fn run(seed: u64, chaos: &Chaos, prints: bool) -> World {
     members.groups.clone_from(&chaos.groups);
     let mut world = World::new(seed, members, chaos.conditions.clone());
     world.prints = prints;
+    world.add_servers(chaos.spare);
     if prints {
         println!("{chaos:#?}");
     }
@@ -179,6 +196,11 @@ fn strike(world: &mut World, chaos: &Chaos) {
         } else if world.restore(victim) {
             world.start(victim);
         }
+    }
+    if dice(world, chaos.reconfigure)
+        && let Some(leader) = world.leader()
+    {
+        world.reconfigure(leader);
     }
     if dice(world, chaos.wipe) {
         let victim = one(world);

@@ -3,6 +3,8 @@
 use super::disk::Entry;
 use std::collections::BTreeMap;
 use zoo::base::{PeerId, Zxid};
+use zoo::zab::Membership;
+use zoo::zab::reconfig::proposed_in;
 
 /// What is known of the ensemble as a whole.
 #[derive(Default)]
@@ -12,6 +14,8 @@ pub struct Checker {
     leaders: BTreeMap<u32, PeerId>,
     proposed: BTreeMap<Zxid, u64>,
     proposals: u64,
+    /// The last configuration that was committed.
+    membership: Option<Membership>,
 }
 
 impl Checker {
@@ -30,10 +34,11 @@ impl Checker {
                 Some(known) => assert_eq!(known, entry, "server {who:?} published something else than others did (P1)"),
                 None => {
                     let (zxid, payload) = entry;
-                    let number = u64::from_be_bytes(payload[..].try_into().expect("eight bytes"));
+                    let number = u64::from_be_bytes(payload[..8].try_into().expect("eight bytes"));
                     assert_eq!(self.proposed.get(zxid), Some(&number), "server {who:?} published what nobody proposed");
                     assert!(self.committed.last().is_none_or(|(last, _)| last < zxid), "{zxid} after {:?}", self.committed.last());
                     self.committed.push(entry.clone());
+                    self.membership = proposed_in(payload).or(self.membership.take());
                 }
             }
         }
@@ -50,6 +55,15 @@ impl Checker {
     /// Everything committed anywhere when a sync was asked is here when it is answered (P9, B3).
     pub fn synced(&self, who: PeerId, asked: Option<Zxid>, applied: Zxid) {
         assert!(asked.is_none_or(|asked| asked <= applied), "server {who:?}: sync answered at {applied} instead of {asked:?} (P9)");
+    }
+    /// The configuration in force, if it is another one than at first.
+    pub fn membership(&self, first: &Membership) -> Membership {
+        self.membership.clone().unwrap_or_else(|| first.clone())
+    }
+    /// The last of these that is committed.
+    pub fn last_in(&self, history: &[Entry]) -> Zxid {
+        let is_committed = |zxid: &Zxid| self.committed.binary_search_by_key(zxid, |(at, _)| *at).is_ok();
+        history.iter().rev().map(|(zxid, _)| *zxid).find(is_committed).unwrap_or(Zxid::ZERO)
     }
     /// Epochs that had a leader.
     pub fn epochs(&self) -> usize {

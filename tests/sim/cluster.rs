@@ -8,9 +8,11 @@ use super::totals::{Counts, Outcome};
 use std::collections::{BTreeMap, VecDeque};
 use zoo::base::prng::Prng;
 use zoo::base::{Instant, PeerId, SessionId, Xid, Zxid};
+use zoo::record::{Txn, TxnHeader, TxnType};
 use zoo::zab::membership::{Member, MemberAddress, MemberKind};
 use zoo::zab::{
-    ForwardedRequest, Input, LinkId, Membership, Notification, Output, Packet, Payload, Planted, Role, ServerState, Zab, ZabConfig,
+    ForwardedRequest, Input, LinkId, Membership, Notification, Output, Packet, Payload, Planted, Reconfig, ReconfigRequest, Role,
+    ServerState, Zab, ZabConfig,
 };
 
 const OP_CREATE: i32 = 1;
@@ -49,6 +51,8 @@ pub struct Conditions {
     pub flush_failures: u64,
     /// Of a hundred notifications, so many come a second time.
     pub repeats: u64,
+    /// The membership changes: servers beyond the first members are there to join.
+    pub reconfigures: bool,
     /// A bug of the core.
     pub planted: Planted,
     /// A bug of the shell.
@@ -90,7 +94,10 @@ pub struct World {
     pub now: u64,
     pub prng: Prng,
     pub conditions: Conditions,
+    /// The one in force: committed last.
     pub membership: Membership,
+    /// The one that everybody begins with.
+    first: Membership,
     pub servers: BTreeMap<PeerId, Server>,
     pub network: Network,
     pub checker: Checker,
@@ -108,12 +115,12 @@ pub struct World {
 
 /// Members 1..=voters vote, the next ones observe.
 pub fn membership(voters: i64, observers: i64) -> Membership {
-    let member = |id: i64| Member {
-        addresses: vec![MemberAddress { host: format!("s{id}"), quorum_port: 1, election_port: 2 }],
-        kind: if id <= voters { MemberKind::Participant } else { MemberKind::Observer },
-        client: None,
-    };
-    Membership { members: (1..=voters + observers).map(|id| (PeerId(id), member(id))).collect(), ..Membership::default() }
+    let kind = |id| if id <= voters { MemberKind::Participant } else { MemberKind::Observer };
+    let line = |id: i64| (PeerId(id), member(PeerId(id), kind(id), 1));
+    Membership { members: (1..=voters + observers).map(line).collect(), ..Membership::default() }
+}
+fn member(id: PeerId, kind: MemberKind, quorum_port: u16) -> Member {
+    Member { addresses: vec![MemberAddress { host: format!("s{}", id.0), quorum_port, election_port: 2 }], kind, client: None }
 }
 
 impl World {
@@ -124,6 +131,7 @@ impl World {
             prng: Prng::new(seed),
             conditions,
             servers: membership.members.keys().map(|id| (*id, server())).collect(),
+            first: membership.clone(),
             membership,
             network: Network::default(),
             checker: Checker::default(),
@@ -134,11 +142,23 @@ impl World {
             reached: Counts::new(),
             prints: false,
         };
-        for id in world.ids() {
-            let delay = world.prng.below(500);
-            world.after(delay, Event::Start(id));
-        }
+        world.start_all();
         world
+    }
+    fn start_all(&mut self) {
+        for id in self.ids() {
+            let delay = self.prng.below(500);
+            self.after(delay, Event::Start(id));
+        }
+    }
+    /// More servers, which are no members yet.
+    pub fn add_servers(&mut self, count: i64) {
+        let last = self.ids().last().map_or(0, |id| id.0);
+        for id in (last + 1..=last + count).map(PeerId) {
+            self.servers.insert(id, Server { platter: Platter::default(), backup: None, running: None, lives: 0, wiped: None });
+            let delay = self.prng.below(8_000);
+            self.after(delay, Event::Start(id));
+        }
     }
     /// What the run came to.
     pub fn outcome(self) -> Outcome {
@@ -248,11 +268,12 @@ impl World {
     pub fn start(&mut self, id: PeerId) {
         let seed = self.prng.next_u64();
         let conditions = self.conditions.clone();
-        let membership = self.membership.clone();
         let now = Instant(self.now);
+        let own = self.platter_config(id);
         let Some(server) = self.servers.get_mut(&id).filter(|s| s.running.is_none()) else { return };
         server.lives += 1;
-        let is_observer = membership.members[&id].kind == MemberKind::Observer;
+        let (membership, proposed) = own;
+        let is_observer = membership.is_observer(id);
         let config = ZabConfig {
             me: id,
             membership,
@@ -269,6 +290,7 @@ impl World {
             learner_bytes_max: conditions.learner_bytes_max,
             seed,
             planted: conditions.planted,
+            reconfig: Reconfig { enabled: conditions.reconfigures, voters_min: 1, proposed },
         };
         let zab = Zab::new(config, server.platter.stored(conditions.recent_max), now);
         let life = (id, server.lives);
@@ -295,12 +317,18 @@ impl World {
         let Some(server) = self.servers.get_mut(&id) else { return };
         let Some(running) = server.running.take() else { return };
         let pending: Vec<Work> = running.work.into_iter().collect();
+        let kept = self.checker.last_in(&server.platter.history);
+        // An image or a cut that was asked for may have come to its end.
+        let ends = pending.iter().filter_map(Work::end).collect::<Vec<_>>();
         server.platter.crash(&pending, &running.memory, &mut self.prng, self.conditions.shell_bug);
         let links: Vec<(u64, usize)> =
             self.network.by_end.iter().filter(|((life, _), _)| *life == running.life).map(|(_, at)| *at).collect();
         for (link, way) in links {
             self.close_end(link, way, silently);
         }
+        let platter = &self.servers[&id].platter;
+        let is_kept = kept == Zxid::ZERO || platter.has(kept) || ends.contains(&platter.last());
+        assert!(is_kept, "a crash of {id:?} has lost {kept}, which is committed (P3, L5)");
         self.check_disks();
     }
     /// Something was done to it.
@@ -410,6 +438,9 @@ impl World {
     fn obey(&mut self, life: Life, output: Output) {
         match output {
             Output::Notify { to, message } => {
+                if std::env::var("DBGV").is_ok() {
+                    self.say(format_args!("{:?} -> {to:?}: {:?} {:?}", life.0, message.state, message.vote));
+                }
                 self.voted(life, &message);
                 if self.network.notifications.insert((life.0, to), message).is_none() {
                     let delay = self.prng.below(self.conditions.delay_ms + 1);
@@ -438,7 +469,10 @@ impl World {
             Output::WriteEpoch { token, file, epoch } => self.work(life, Work::Epoch(token, file, epoch)),
             Output::Append { zxid, payload } => {
                 if let Some(running) = self.alive(life) {
-                    assert!(running.installing.is_none() && running.work.iter().all(|w| matches!(w, Work::Flush(_) | Work::Epoch(..))));
+                    assert!(
+                        running.installing.is_none()
+                            && running.work.iter().all(|w| matches!(w, Work::Flush(_) | Work::Epoch(..) | Work::Config(..)))
+                    );
                     running.memory.push((zxid, payload));
                 }
                 self.flush(life);
@@ -465,7 +499,8 @@ impl World {
                 }
             }
             Output::Fatal(why) => panic!("server {:?}: {why}", life.0),
-            Output::Touched { .. } | Output::LearnerGone(_) | Output::Revalidated { .. } | Output::Config(_) => {}
+            Output::Touched { .. } | Output::LearnerGone(_) | Output::Revalidated { .. } | Output::Config { .. } => {}
+            Output::WriteConfig { token, write } => self.work(life, Work::Config(token, write)),
             Output::Note(text) => self.say(format_args!("{:?}: {text}", life.0)),
         }
     }
@@ -564,6 +599,7 @@ impl World {
                 Input::Durable(last)
             }
             Work::Epoch(token, ..) => Input::EpochWritten(token),
+            Work::Config(token, _) => Input::ConfigWritten(token),
             Work::Truncate(zxid) => {
                 let Some(running) = self.alive(life) else { return };
                 running.memory.retain(|(at, _)| *at <= zxid);
@@ -625,6 +661,7 @@ impl World {
         if count > running.applied || running.committed > Zxid::ZERO && count > 0 {
             running.applied = running.applied.max(count);
             self.checker.published(life.0, &running.memory, count);
+            self.membership = self.checker.membership(&self.membership);
             self.trace = self.trace.rotate_left(5) ^ upto.0;
         }
     }
@@ -828,6 +865,9 @@ impl World {
     fn propose(&mut self, life: Life) {
         let Some(zxid) = self.alive(life).and_then(|r| r.zab.next_zxid()) else { return };
         let payload: Payload = self.checker.proposal(zxid).into();
+        self.propose_this(life, zxid, payload);
+    }
+    fn propose_this(&mut self, life: Life, zxid: Zxid, payload: Payload) {
         if let Some(running) = self.alive(life) {
             running.memory.push((zxid, payload.clone()));
             running.zab.propose(zxid, payload);
@@ -843,5 +883,44 @@ impl World {
         } else {
             self.propose(life);
         }
+    }
+
+    // ---- configurations
+
+    /// What a server's file says, and what it has of a proposed one. Those that are to join know the first members and themselves.
+    fn platter_config(&self, id: PeerId) -> (Membership, Option<Membership>) {
+        let platter = &self.servers[&id].platter;
+        let first = || {
+            let mut first = self.first.clone();
+            first.members.entry(id).or_insert_with(|| member(id, MemberKind::Participant, 1));
+            first
+        };
+        (platter.active.clone().unwrap_or_else(first), platter.proposed.clone())
+    }
+    /// Asks a leader for other members, whoever they may be.
+    pub fn reconfigure(&mut self, id: PeerId) {
+        let ids = self.ids();
+        let mut lines = Vec::new();
+        for id in ids {
+            let kind = if self.prng.chance(1, 4) { "observer" } else { "participant" };
+            let port = 1 + 2 * u64::from(self.prng.chance(1, 8));
+            if self.prng.chance(3, 5) {
+                lines.push(format!("server.{}=s{}:{port}:2:{kind}", id.0, id.0));
+            }
+        }
+        let members = lines.join(",");
+        let request = ReconfigRequest { joining: None, leaving: None, members: Some(&members), version: -1 };
+        let Some(running) = self.running(id).filter(|r| matches!(r.role, Role::Leading { .. })) else { return };
+        let life = running.life;
+        let (Some(zxid), Ok(next)) = (running.zab.next_zxid(), running.zab.plan_reconfig(&request)) else { return };
+        let number = self.checker.proposal(zxid);
+        let number = i64::from_be_bytes(number.try_into().expect("eight bytes"));
+        let header = TxnHeader { session: SessionId(number), cxid: Xid(0), zxid, time: Default::default(), kind: TxnType::Reconfig as i32 };
+        let mut payload = Vec::new();
+        header.write(&mut payload);
+        Txn::Reconfig { path: "/zookeeper/config", data: Some(next.to_text().as_bytes()), version: -1 }.write_body(&mut payload);
+        self.count("reconfigurations");
+        self.say(format_args!("{:?} proposes {zxid}: {members}", life.0));
+        self.propose_this(life, zxid, payload.into());
     }
 }

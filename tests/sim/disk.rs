@@ -2,7 +2,7 @@
 
 use zoo::base::Zxid;
 use zoo::base::prng::Prng;
-use zoo::zab::{EpochFile, EpochToken, Payload, Stored};
+use zoo::zab::{ConfigToken, ConfigWrite, EpochFile, EpochToken, Membership, Payload, Stored};
 
 /// A transaction in a log.
 pub type Entry = (Zxid, Payload);
@@ -14,6 +14,9 @@ pub struct Platter {
     pub current_epoch: u32,
     pub history: Vec<Entry>,
     pub imaged: usize,
+    /// The configuration in force, as far as it was written.
+    pub active: Option<Membership>,
+    pub proposed: Option<Membership>,
 }
 
 /// Something on its way to the disk.
@@ -22,8 +25,19 @@ pub enum Work {
     /// The log up to so many entries.
     Flush(usize),
     Epoch(EpochToken, EpochFile, u32),
+    Config(ConfigToken, ConfigWrite),
     Truncate(Zxid),
     Install(Zxid, Vec<Entry>),
+}
+
+impl Work {
+    /// Where the history ends with it, if that is for it to say.
+    pub fn end(&self) -> Option<Zxid> {
+        match self {
+            Work::Truncate(zxid) | Work::Install(zxid, _) => Some(*zxid),
+            Work::Flush(_) | Work::Epoch(..) | Work::Config(..) => None,
+        }
+    }
 }
 
 /// What a shell may do wrong with its disk.
@@ -59,6 +73,13 @@ impl Platter {
             }
             Work::Epoch(_, EpochFile::Accepted, epoch) => self.accepted_epoch = *epoch,
             Work::Epoch(_, EpochFile::Current, epoch) => self.current_epoch = *epoch,
+            Work::Config(_, ConfigWrite::Proposed(text)) => {
+                self.proposed = text.as_ref().map(|text| Membership::parse(text).expect("a configuration"));
+            }
+            Work::Config(_, ConfigWrite::Active { membership, keeps_proposed }) => {
+                self.active = Some(membership.clone());
+                self.proposed = self.proposed.take().filter(|_| *keeps_proposed);
+            }
             Work::Truncate(zxid) => {
                 self.history.retain(|(at, _)| at <= zxid);
                 if bug == Some(ShellBug::CutsOneMore) && self.history.len() > self.imaged {

@@ -168,8 +168,8 @@ fn what_is_out_of_place_ends_the_role_and_is_never_guessed_at_l3() {
         ("an answer to no sync", [served(), vec![Packet::Sync]].concat()),
         ("an INFORM to a follower", [served(), vec![Packet::Inform { zxid: z(2, 1), payload: super::script::payload(z(2, 1)) }]].concat()),
         (
-            "a reconfiguration",
-            [served(), vec![proposal(z(2, 1)), Packet::CommitAndActivate { zxid: z(2, 1), leader: zoo::base::PeerId(2) }]].concat(),
+            "a configuration that was never proposed",
+            [served(), vec![Packet::CommitAndActivate { zxid: z(2, 1), leader: zoo::base::PeerId(2) }]].concat(),
         ),
         ("a learner's packet", [served(), vec![ack(z(2, 1))]].concat()),
     ];

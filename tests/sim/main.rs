@@ -7,6 +7,9 @@
 //! tests are: `cargo test --test sim -- --help`.
 #![allow(missing_docs)]
 
+#[path = "../pipeline/driver.rs"]
+mod driver;
+
 mod chaos;
 mod check;
 mod cluster;
@@ -14,6 +17,7 @@ mod disk;
 mod golden;
 mod leader_scripts;
 mod learner_scripts;
+mod members;
 mod network;
 mod options;
 #[cfg(feature = "planted-bugs")]

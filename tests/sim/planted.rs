@@ -2,6 +2,8 @@
 
 use super::chaos::{Chaos, run};
 use super::disk::ShellBug;
+use super::members::cluster::FileBug;
+use super::members::{self, MemberBug};
 use super::runs::{caught, keep_panics, locked, on_threads};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +13,7 @@ use zoo::zab::{Bug, Planted};
 /// Seeds tried for each bug.
 const SEEDS: u64 = 400;
 
-const CORE: [Bug; 14] = [
+const CORE: [Bug; 15] = [
     Bug::HoleInTail,
     Bug::AckBeforeHistory,
     Bug::AckBeforeEpoch,
@@ -26,26 +28,52 @@ const CORE: [Bug; 14] = [
     Bug::MemoryAheadOfLog,
     Bug::VoteOfCommitted,
     Bug::CommitWithoutQuorum,
+    Bug::ProposedConfigIgnored,
 ];
 const SHELL: [ShellBug; 4] = [ShellBug::HalfImage, ShellBug::CutsOneMore, ShellBug::ImageBehindItsLabel, ShellBug::SwallowedError];
+
+const MEMBERS: [MemberBug; 3] =
+    [MemberBug::ForgottenEphemeral, MemberBug::Files(FileBug::NameNotFlushed), MemberBug::Files(FileBug::TornTailKept)];
+
+/// One that can be planted.
+#[derive(Clone, Copy, Debug)]
+enum Any {
+    Core(Bug),
+    Shell(ShellBug),
+    Member(MemberBug),
+}
+
+impl Any {
+    /// A run of this seed with the bug, or without.
+    fn run(self, seed: u64, is_planted: bool) {
+        let is_of_changes = matches!(self, Any::Core(Bug::ProposedConfigIgnored));
+        let mut chaos = if is_of_changes { Chaos::with_changes(seed) } else { Chaos::of(seed) };
+        match self {
+            Any::Core(bug) if is_planted => chaos.conditions.planted = Planted::with(bug),
+            Any::Shell(bug) if is_planted => chaos.conditions.shell_bug = Some(bug),
+            Any::Member(bug) => return drop(members::run_with(seed, Some(bug).filter(|_| is_planted), false)),
+            Any::Core(_) | Any::Shell(_) => {}
+        }
+        drop(run(seed, &chaos, false));
+    }
+}
 
 /// Whether each of them makes a seed fail that holds without it.
 pub fn all_are_found(jobs: usize) -> bool {
     keep_panics();
-    let core = CORE.map(|bug| (format!("{bug:?}"), Planted::with(bug), None));
-    let shell = SHELL.map(|bug| (format!("{bug:?}"), Planted::default(), Some(bug)));
-    let all: Vec<_> = core.into_iter().chain(shell).collect();
+    let (core, shell) = (CORE.into_iter().map(Any::Core), SHELL.into_iter().map(Any::Shell));
+    let all: Vec<Any> = core.chain(shell).chain(MEMBERS.into_iter().map(Any::Member)).collect();
     let (next, missed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     on_threads(jobs, &|| {
-        while let Some((name, core, shell)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(bug) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
             let started = Instant::now();
-            let found = search(*core, *shell);
+            let found = search(*bug);
             let seconds = started.elapsed().as_secs_f32();
             match found {
-                Ok((seed, how)) => println!("{name}: seed {seed}, {seconds:.1} s: {}", how.chars().take(140).collect::<String>()),
+                Ok((seed, how)) => println!("{bug:?}: seed {seed}, {seconds:.1} s: {}", how.chars().take(140).collect::<String>()),
                 Err(why) => {
-                    println!("{name}: {why}, {seconds:.1} s");
-                    locked(&missed).push(name);
+                    println!("{bug:?}: {why}, {seconds:.1} s");
+                    locked(&missed).push(bug);
                 }
             }
         }
@@ -56,15 +84,12 @@ pub fn all_are_found(jobs: usize) -> bool {
 }
 
 /// The first seed that fails, and how.
-fn search(planted: Planted, shell_bug: Option<ShellBug>) -> Result<(u64, String), String> {
+fn search(bug: Any) -> Result<(u64, String), String> {
     for seed in 1..=SEEDS {
-        let mut chaos = Chaos::of(seed);
-        let innocent = chaos.clone();
-        (chaos.conditions.planted, chaos.conditions.shell_bug) = (planted, shell_bug);
-        if let Err(how) = caught(|| run(seed, &chaos, false)) {
+        if let Err(how) = caught(|| bug.run(seed, true)) {
             // It has to be the bug that fails.
-            return match caught(|| run(seed, &innocent, false)) {
-                Ok(_) => Ok((seed, how)),
+            return match caught(|| bug.run(seed, false)) {
+                Ok(()) => Ok((seed, how)),
                 Err(why) => Err(format!("seed {seed} fails without it: {why}")),
             };
         }

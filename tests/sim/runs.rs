@@ -2,6 +2,7 @@
 
 use super::Named;
 use super::chaos::{self, Chaos};
+use super::members;
 use super::options::Options;
 use super::totals::{Outcome, Totals};
 use rustix::time::{ClockId, clock_gettime};
@@ -17,7 +18,11 @@ const VIOLATIONS_MAX: usize = 20;
 
 /// The runs of a seed; `true`: printing what happens.
 type Run = (&'static str, fn(u64, bool) -> Outcome);
-const RUNS: &[Run] = &[("cores", |seed, prints| chaos::run(seed, &Chaos::of(seed), prints).outcome())];
+const RUNS: &[Run] = &[
+    ("cores", |seed, prints| chaos::run(seed, &Chaos::of(seed), prints).outcome()),
+    ("changes", |seed, prints| chaos::run(seed, &Chaos::with_changes(seed), prints).outcome()),
+    ("members", members::run),
+];
 
 thread_local! {
     static FAILURE: RefCell<String> = const { RefCell::new(String::new()) };

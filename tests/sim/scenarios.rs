@@ -23,6 +23,7 @@ fn quiet(seed: u64, voters: i64) -> World {
         image_failures: 0,
         flush_failures: 0,
         repeats: 0,
+        reconfigures: false,
         planted: Default::default(),
         shell_bug: None,
     };

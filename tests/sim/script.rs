@@ -85,6 +85,7 @@ impl Script {
             learner_bytes_max: 10_000,
             seed: 1,
             planted: Default::default(),
+            reconfig: Default::default(),
         };
         let now = Instant(1_000_000_000);
         let logged = stored.last_logged;
@@ -173,7 +174,8 @@ impl Script {
                 self.voted = Some(message.vote);
                 return;
             }
-            Output::Note(_) | Output::Config(_) => return,
+            Output::Note(_) | Output::Config { .. } => return,
+            Output::WriteConfig { token, .. } => return self.zab.handle(self.now, Input::ConfigWritten(token)),
             Output::Connect { link, peer } => {
                 self.dialed = Some(link);
                 format!("connect {}", peer.0)

@@ -1,7 +1,9 @@
 //! An ensemble of real server processes on loopback.
+#![allow(dead_code)] // each test binary uses a part of it
 
 use crate::support::ports::free_port;
 use crate::support::{PATIENCE, RawClient, ServerProcess, temp_dir, wait_until};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -25,6 +27,8 @@ pub struct Cluster {
     pub members: Vec<Place>,
     /// Members without a vote.
     pub observers: Vec<usize>,
+    /// The quorum and election ports by which one member reaches another, where these are not the other's own.
+    pub routes: BTreeMap<(usize, usize), (u16, u16)>,
     settings: Vec<String>,
     /// One at a time: many servers on few cores would be a test of the machine.
     _turn: MutexGuard<'static, ()>,
@@ -45,6 +49,7 @@ impl Cluster {
             dir: temp_dir(),
             members: (0..count).map(place).collect(),
             observers: Vec::new(),
+            routes: BTreeMap::new(),
             settings: TIMES.iter().chain(settings).map(|s| (*s).to_owned()).collect(),
             _turn: turn,
         };
@@ -68,10 +73,14 @@ impl Cluster {
         self.dir.path().join(id.to_string())
     }
 
-    /// The line of every member.
-    pub fn server_lines(&self) -> Vec<String> {
+    /// The line of every member, as member `of` is to see it.
+    fn server_lines(&self, of: usize) -> Vec<String> {
         let kind = |id| if self.observers.contains(&id) { "observer" } else { "participant" };
-        self.members.iter().map(|m| format!("server.{}=127.0.0.1:{}:{}:{}", m.id, m.quorum_port, m.election_port, kind(m.id))).collect()
+        let line = |m: &Place| {
+            let (quorum_port, election_port) = self.routes.get(&(of, m.id)).copied().unwrap_or((m.quorum_port, m.election_port));
+            format!("server.{}=127.0.0.1:{quorum_port}:{election_port}:{}", m.id, kind(m.id))
+        };
+        self.members.iter().map(line).collect()
     }
 
     /// Starts a member.
@@ -83,7 +92,7 @@ impl Cluster {
 
     /// The same; `Err` has its exit status and what it printed.
     pub fn try_run(&mut self, id: usize) -> Result<(), (ExitStatus, String)> {
-        let settings: Vec<String> = self.server_lines().into_iter().chain(self.settings.iter().cloned()).collect();
+        let settings: Vec<String> = self.server_lines(id).into_iter().chain(self.settings.iter().cloned()).collect();
         let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
         let (dir, port) = (self.data_dir(id), self.members[id - 1].client_port);
         self.members[id - 1].process = Some(ServerProcess::try_start(&dir, port, 1, &settings)?);
@@ -95,12 +104,22 @@ impl Cluster {
         self.members[id - 1].process.take().expect("running").kill();
     }
 
+    pub fn is_running(&self, id: usize) -> bool {
+        self.members[id - 1].process.is_some()
+    }
+
+    /// The process of a member.
+    pub fn process(&self, id: usize) -> &ServerProcess {
+        self.members[id - 1].process.as_ref().expect("running")
+    }
+
     /// What a member has printed.
     pub fn log(&self, id: usize) -> String {
         self.members[id - 1].process.as_ref().map_or_else(String::new, ServerProcess::log)
     }
 
-    fn logs(&self) -> String {
+    /// What all have printed.
+    pub fn logs(&self) -> String {
         self.members.iter().map(|m| format!("--- member {}\n{}\n", m.id, self.log(m.id))).collect()
     }
 

@@ -18,6 +18,12 @@ use zoo::proto::response::ReplyHeader;
 /// Longest wait for anything that must happen; a test that needs so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
+/// Says that a test has not tested anything, also where the output of tests that pass is not shown.
+pub fn skipped(test: &str, why: &str) {
+    // On a line of its own, whatever the test runner has begun to print.
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED {test}: {why}");
+}
+
 /// A directory that goes away with the test.
 pub fn temp_dir() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("zoo-test-").tempdir().expect("a temporary directory")

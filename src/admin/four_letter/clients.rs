@@ -6,7 +6,7 @@ use crate::shard::ConnReport;
 use std::fmt::Write as _;
 
 pub(super) fn stat(view: &AdminView) -> String {
-    let mut out = server::version_line();
+    let mut out = server::version_lines(view);
     out.push_str("Clients:\n");
     for connection in view.connections() {
         out.push_str(&short_line(connection));

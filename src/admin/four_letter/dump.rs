@@ -9,7 +9,13 @@ use std::fmt::{Display, Write as _};
 pub(super) fn dump(view: &AdminView) -> String {
     let mut out = String::from("SessionTracker dump:\n");
     let sessions = &view.replica.sessions;
-    if view.replica.member.as_ref().is_none_or(|member| member.leads()) {
+    let leads = view.replica.member.as_ref().is_none_or(|member| member.leads());
+    if let Some(local) = &view.replica.local_sessions {
+        out.push_str("Local Session ");
+        write_sets(&mut out, view.now, local.iter().map(|(session, _, ms_left)| (*ms_left, *session)));
+        out.push_str(if leads { "Global " } else { "" });
+    }
+    if leads {
         out.push_str("Session ");
         write_sets(&mut out, view.now, sessions.iter().map(|(session, _, ms_left)| (*ms_left, *session)));
     } else {

@@ -171,7 +171,11 @@ pub fn answer(word: [u8; 4], arg: &[u8], view: &AdminView) -> Answer {
         Word::Envi => text(environment::envi(view)),
         Word::Gtmk => text(view.trace_mask.to_string()),
         Word::Hash => text(server::hash(view)),
-        Word::Isro => text(if view.serving { "rw" } else { "null" }),
+        Word::Isro => text(match (view.serving, view.is_read_only()) {
+            (false, _) => "null",
+            (true, true) => "ro",
+            (true, false) => "rw",
+        }),
         Word::Mntr => text(monitor::mntr(view)),
         Word::Ruok => text("imok"),
         Word::Srst => order(Order::ResetServer, "Server stats reset.\n"),

@@ -26,7 +26,7 @@ pub(super) fn mntr(view: &AdminView) -> String {
 
 /// What only members of ensembles have.
 fn member(out: &mut Lines, view: &AdminView) {
-    let Some(member) = &view.replica.member else { return };
+    let Some(member) = view.replica.member.as_ref().filter(|member| !member.is_read_only) else { return };
     out.line("peer_state", member.peer_state());
     out.line("quorum_size", member.quorum_size);
     if !member.leads() {
@@ -70,7 +70,7 @@ fn znodes(out: &mut Lines, view: &AdminView) {
     out.line("ephemerals_count", tree.ephemerals);
     out.line("approximate_data_size", tree.data_bytes);
     out.line("global_sessions", tree.sessions);
-    out.line("local_sessions", 0);
+    out.line("local_sessions", view.replica.local_session_count);
     out.line("watch_count", view.totals().watch_count);
     out.line("snap_count", view.replica.snapshots_taken);
 }

@@ -2,14 +2,18 @@
 
 use crate::admin::report::{AdminView, MemberFacts};
 use crate::admin::{java_text, version};
+use crate::base::PeerId;
+use crate::replica::report::MemberReport;
 use std::fmt::Write as _;
 
 pub(super) fn srvr(view: &AdminView) -> String {
-    format!("{}{}{}", version_line(), super::incomplete(view), statistics(view))
+    format!("{}{}{}", version_lines(view), super::incomplete(view), statistics(view))
 }
 
-pub(super) fn version_line() -> String {
-    format!("Zookeeper version: {}\n", version::zookeeper_build())
+/// What `srvr` and `stat` begin with.
+pub(super) fn version_lines(view: &AdminView) -> String {
+    let read_only = if view.is_read_only() { "READ-ONLY mode; serving only read-only clients\n" } else { "" };
+    format!("Zookeeper version: {}\n{read_only}", version::zookeeper_build())
 }
 
 /// The part that `srvr` and `stat` have in common.
@@ -53,22 +57,27 @@ pub(super) fn conf(view: &AdminView) -> String {
         format!("clientPortListenBacklog={}", facts.backlog),
         format!("serverId={}\n", facts.member.as_ref().map_or(0, |member| member.server_id)),
     ];
-    lines.join("\n") + &facts.member.as_ref().map_or_else(String::new, member_conf)
+    let member = facts.member.as_ref();
+    lines.join("\n") + &member.map_or_else(String::new, |member| member_conf(member, view.replica.member.as_ref(), view.is_read_only()))
 }
 
-/// What `conf` adds for a member of an ensemble; it ends without a newline.
-fn member_conf(member: &MemberFacts) -> String {
+/// What `conf` adds for a member of an ensemble; the membership is not told without a quorum, and ends without a newline.
+fn member_conf(member: &MemberFacts, report: Option<&MemberReport>, is_read_only: bool) -> String {
+    let id = PeerId(member.server_id);
+    let own = report.and_then(|report| report.membership.members.get(&id));
+    let address = own.and_then(|own| own.addresses.first());
+    let observes = report.is_some_and(|report| report.membership.is_observer(id));
     let lines = [
         format!("initLimit={}", member.init_limit),
         format!("syncLimit={}", member.sync_limit),
         "electionAlg=3".to_owned(),
-        format!("electionPort={}", member.election_port),
-        format!("quorumPort={}", member.quorum_port),
-        format!("peerType={}", u8::from(member.is_observer)),
-        "membership: ".to_owned(),
-        member.membership.clone(),
+        format!("electionPort={}", address.map_or(0, |a| a.election_port)),
+        format!("quorumPort={}", address.map_or(0, |a| a.quorum_port)),
+        format!("peerType={}\n", u8::from(observes)),
     ];
-    lines.join("\n")
+    let text = report.map_or_else(String::new, |report| report.membership.to_text());
+    let membership = if is_read_only { String::new() } else { format!("membership: \n{text}") };
+    lines.join("\n") + &membership
 }
 
 pub(super) fn dirs(view: &AdminView) -> String {

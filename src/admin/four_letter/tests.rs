@@ -8,6 +8,7 @@ use crate::metrics::ReplicaMetrics;
 use crate::replica::report::{LearnerCounts, MemberReport, ProposalBytes, ReplicaReport, ServerState};
 use crate::shard::{ConnReport, ShardReport};
 use crate::tree::TreeCounts;
+use crate::zab::Membership;
 
 const ALICE: SessionId = SessionId(0x0100_0024_5f1c_0000);
 const BOB: SessionId = SessionId(0x0100_0024_5f1c_0001);
@@ -331,19 +332,15 @@ fn only_exact_lower_case_words_are_words() {
 /// The same server as a member of an ensemble.
 fn member(state: ServerState, is_serving: bool) -> AdminView {
     let mut view = view();
-    view.facts.member = Some(MemberFacts {
-        server_id: 3,
-        init_limit: 10,
-        sync_limit: 5,
-        election_port: 3888,
-        quorum_port: 2888,
-        is_observer: state == ServerState::Observing,
-        membership: "server.3=a:2888:3888:participant\nversion=0".to_owned(),
-    });
+    view.facts.member = Some(MemberFacts { server_id: 3, init_limit: 10, sync_limit: 5 });
     view.serving = is_serving;
+    let membership = Membership::parse("server.3=a:2888:3888:participant\nversion=0").expect("valid");
     view.replica.member = Some(MemberReport {
+        membership,
         state,
         is_serving,
+        takes_clients: is_serving,
+        is_read_only: false,
         leader: None,
         epoch: 1,
         accepted_epoch: 1,
@@ -356,6 +353,41 @@ fn member(state: ServerState, is_serving: bool) -> AdminView {
         proposal_bytes: Some(ProposalBytes { last: 48, min: 32, max: 99 }),
     });
     view
+}
+
+fn read_only_member() -> AdminView {
+    let mut view = member(ServerState::Looking, false);
+    view.serving = true;
+    view.replica.member.as_mut().expect("a member").is_read_only = true;
+    view.replica.local_sessions = Some(vec![(SessionId(0x0300_0000_0000_0001), 4000, 2000)]);
+    view.replica.local_session_count = 1;
+    view
+}
+
+#[test]
+fn a_member_without_a_quorum_says_that_it_only_reads_and_tells_no_membership() {
+    let view = read_only_member();
+    let srvr = said(b"srvr", &view);
+    assert_eq!(srvr.lines().nth(1), Some("READ-ONLY mode; serving only read-only clients"));
+    assert!(srvr.contains("\nMode: read-only\n"), "{srvr}");
+    let stat = said(b"stat", &view);
+    assert_eq!(stat.lines().skip(1).take(2).collect::<Vec<_>>(), ["READ-ONLY mode; serving only read-only clients", "Clients:"]);
+    assert_eq!(said(b"isro", &view), "ro");
+    assert!(said(b"conf", &view).ends_with("peerType=0\n"));
+    let mntr = said(b"mntr", &view);
+    assert!(mntr.contains("zk_server_state\tread-only\n") && mntr.contains("zk_local_sessions\t1\n"), "{mntr}");
+    assert!(!mntr.contains("zk_peer_state") && !mntr.contains("zk_quorum_size"), "{mntr}");
+    let dump = said(b"dump", &view);
+    assert!(dump.starts_with("SessionTracker dump:\nLocal Session Sets (1)/(1):\n1 expire at "), "{dump}");
+    assert!(dump.contains("\t0x300000000000001\nGlobal Sessions("), "{dump}");
+}
+
+#[test]
+fn dump_tells_local_sessions_from_those_of_the_ensemble() {
+    let mut leader = member(ServerState::Leading, true);
+    leader.replica.local_sessions = Some(Vec::new());
+    let dump = said(b"dump", &leader);
+    assert!(dump.starts_with("SessionTracker dump:\nLocal Session Sets (0)/(0):\nGlobal Session Sets ("), "{dump}");
 }
 
 #[test]

@@ -325,17 +325,43 @@ impl InputBuffer {
 
     /// Receives more; 0 is the end. The caller has seen to it that what is unread is bounded.
     pub async fn receive(&mut self, socket: &PeerSocket) -> io::Result<usize> {
-        if self.start == self.end && self.bytes.len() > KEPT_BYTES {
-            self.bytes = Vec::new();
-        }
-        self.bytes.copy_within(self.start..self.end, 0);
-        self.end -= self.start;
-        self.start = 0;
-        if self.bytes.len() - self.end < RECEIVE_BYTES / 2 {
-            self.bytes.resize((2 * self.end).max(RECEIVE_BYTES), 0);
-        }
+        self.make_room();
         let received = socket.receive(&mut self.bytes[self.end..]).await?;
         self.end += received;
         Ok(received)
+    }
+
+    /// Moves what is unread to the front, with room behind it; what a large packet needed is given back once it is used.
+    fn make_room(&mut self) {
+        self.bytes.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
+        self.start = 0;
+        if self.end == 0 && self.bytes.len() > KEPT_BYTES {
+            self.bytes = Vec::new();
+        }
+        if self.bytes.len() - self.end < RECEIVE_BYTES / 2 {
+            self.bytes.resize((2 * self.end).max(RECEIVE_BYTES), 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_that_grew_for_a_large_packet_and_is_used_up_takes_more() {
+        let mut input = InputBuffer::default();
+        while input.bytes.len() <= KEPT_BYTES {
+            input.make_room();
+            input.end = input.bytes.len();
+        }
+        input.consume(input.end);
+        input.make_room();
+        assert_eq!((input.unread(), input.bytes.len()), (&[][..], RECEIVE_BYTES));
+        input.end = 3;
+        input.consume(1);
+        input.make_room();
+        assert_eq!(input.unread().len(), 2);
     }
 }

@@ -5,17 +5,21 @@
 //! leader sends faster than our disk takes it waits in the sockets. No decision about votes, epochs or history is made here.
 
 mod chatter;
+mod configs;
 mod election;
 mod epochs;
 mod link;
 mod pipe;
+mod ports;
 mod queue;
 mod quorum;
 mod snapshot_in;
 mod snapshot_out;
 mod socket;
 
+pub use configs::ConfigFiles;
 pub use epochs::write_epoch;
+pub use ports::{Bind, ClientMoves, bind_in_time};
 pub use snapshot_in::{History, ImageStream};
 pub use socket::{resolve_blocking, within};
 
@@ -24,22 +28,29 @@ use crate::handoff::Inbox;
 use crate::reactor::clock;
 use crate::reactor::mesh::ToReplicaTask;
 use crate::tree::Image;
+use crate::zab::membership::Member;
 use crate::zab::wire::Hello;
 use crate::zab::{Input, LinkId, Membership, Output, Packet};
 use chatter::Chatter;
+use configs::WantedConfig;
 use election::ElectionIo;
 use epochs::EpochWrite;
 use glommio::TaskQueueHandle;
+use ports::{Listening, Ports};
 use queue::LocalQueue;
 use quorum::QuorumIo;
 use std::cell::Cell;
-use std::net::TcpListener;
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
+
+/// Who the other servers are and where.
+type Members = BTreeMap<PeerId, Member>;
 
 /// What the transports are told at start.
 #[derive(Clone, Debug)]
@@ -64,6 +75,10 @@ pub struct PeerIoConfig {
     pub packet_bytes_max: usize,
     /// `tcpKeepAlive`.
     pub tcp_keep_alive: bool,
+    /// Where clients connect in the beginning.
+    pub client_listen: SocketAddr,
+    /// `reconfigEnabled`: servers that are in no configuration yet are listened to.
+    pub admits_strangers: bool,
     /// Where the epoch files are.
     pub epoch_dir: PathBuf,
 }
@@ -78,6 +93,12 @@ pub struct PeerParts {
     pub quorum: Vec<TcpListener>,
     /// How a leader's image gets to the disk.
     pub history: Arc<dyn History>,
+    /// Where configurations are kept, if anywhere.
+    pub configs: Option<Arc<dyn ConfigFiles>>,
+    /// Binds ports for other servers that change.
+    pub bind: Bind,
+    /// Binds a port for clients.
+    pub bind_clients: Bind,
 }
 
 /// What has happened, until the replica's task takes it.
@@ -103,26 +124,44 @@ pub struct PeerIo {
     election: Rc<ElectionIo>,
     quorum: Rc<QuorumIo>,
     epochs: Rc<LocalQueue<EpochWrite>>,
+    configs: Rc<LocalQueue<WantedConfig>>,
     history: Arc<dyn History>,
     control: Arc<Inbox<ToReplicaTask>>,
     /// The link whose image is being received or installed.
     installing: Cell<Option<LinkId>>,
+    ports: Ports,
     tasks: Vec<glommio::Task<()>>,
 }
 
 impl PeerIo {
     /// Begins to listen, in this task queue. `control` is told what threads have done.
     pub fn start(parts: PeerParts, control: Arc<Inbox<ToReplicaTask>>, queue: TaskQueueHandle) -> Self {
-        let PeerParts { config, election: election_ports, quorum: quorum_ports, history } = parts;
+        let PeerParts { config, election: election_ports, quorum: quorum_ports, history, configs: files, bind, bind_clients: _ } = parts;
         let config = Rc::new(config);
         let events: Rc<Events> = Rc::default();
         let (election, quorum) = (ElectionIo::new(config.clone(), events.clone()), QuorumIo::new(config.clone(), events.clone()));
         let epochs: Rc<LocalQueue<EpochWrite>> = Rc::default();
+        let configs: Rc<LocalQueue<WantedConfig>> = Rc::default();
         let spawn = |task: Pin<Box<dyn Future<Output = ()>>>| crate::reactor::spawn_into(task, queue);
         let mut tasks = vec![spawn(Box::pin(epochs::write_epochs(config.epoch_dir.clone(), epochs.clone(), events.clone())))];
-        tasks.extend(election_ports.into_iter().map(|port| spawn(Box::pin(election.clone().listen(port)))));
-        tasks.extend(quorum_ports.into_iter().map(|port| spawn(Box::pin(quorum.clone().listen(port)))));
-        PeerIo { events, election, quorum, epochs, history, control, installing: Cell::new(None), tasks }
+        tasks.push(spawn(Box::pin(configs::write_configs(files, configs.clone(), events.clone()))));
+        let (takes_votes, takes_learners) = (election.clone(), quorum.clone());
+        let listening = [
+            Listening::new(queue, Rc::new(move |port| Box::pin(takes_votes.clone().listen(port)))),
+            Listening::new(queue, Rc::new(move |port| Box::pin(takes_learners.clone().listen(port)))),
+        ];
+        let own = config.membership.members.get(&config.me);
+        for (at, (election, quorum)) in own.iter().flat_map(|own| &own.addresses).zip(election_ports.into_iter().zip(quorum_ports)) {
+            listening[0].open((at.host.clone(), at.election_port), election);
+            listening[1].open((at.host.clone(), at.quorum_port), quorum);
+        }
+        let ports = Ports::new(config.me, own, config.client_listen, bind, listening);
+        PeerIo { events, election, quorum, epochs, configs, history, control, installing: Cell::new(None), ports, tasks }
+    }
+
+    /// Where clients are to be listened to, when that changes.
+    pub fn client_moves(&self) -> Rc<ClientMoves> {
+        self.ports.client_moves.clone()
     }
 
     /// True when there is something to take; otherwise the task is woken when there is.
@@ -149,6 +188,13 @@ impl PeerIo {
             Output::Send { link, packet } => self.quorum.send(link, &packet),
             Output::Close(link) => self.quorum.close(link),
             Output::WriteEpoch { token, file, epoch } => self.epochs.push(EpochWrite { token, file, epoch }),
+            Output::WriteConfig { token, write } => self.configs.push(WantedConfig { token, write }),
+            Output::Config { active, proposed } => {
+                self.ports.follow(&active.members);
+                let members = all_members(active, proposed);
+                self.election.reconfigure(&members);
+                self.quorum.reconfigure(members);
+            }
             Output::Note(what) => self.events.say(|| tracing::info!("{what}")),
             other => panic!("an order for the replica came to the transports: {other:?}"),
         }
@@ -208,9 +254,15 @@ impl PeerIo {
         for task in self.tasks {
             task.cancel().await;
         }
+        self.ports.stop().await;
         self.election.close_all();
         self.quorum.close_all();
     }
+}
+
+/// The members of both configurations; one of both is found where the newer says.
+fn all_members(active: Membership, proposed: Option<Membership>) -> Members {
+    active.members.into_iter().chain(proposed.into_iter().flat_map(|m| m.members)).collect()
 }
 
 fn spawn(task: impl Future<Output = ()> + 'static) -> glommio::Task<()> {

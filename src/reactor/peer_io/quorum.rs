@@ -6,7 +6,7 @@
 use super::link::{Link, LinkLimits};
 use super::snapshot_in::Receiving;
 use super::socket::{PeerSocket, accept_all, connect_to_any};
-use super::{Events, PeerIoConfig, pipe, spawn};
+use super::{Events, Members, PeerIoConfig, pipe, spawn};
 use crate::base::PeerId;
 use crate::zab::{Input, LinkId, Packet};
 use std::cell::{Cell, RefCell};
@@ -22,6 +22,7 @@ const LINKS_MAX: usize = 256;
 pub struct QuorumIo {
     config: Rc<PeerIoConfig>,
     events: Rc<Events>,
+    members: RefCell<Members>,
     links: RefCell<BTreeMap<LinkId, Slot>>,
     /// Links with something new to send.
     dirty: RefCell<Vec<Rc<Link>>>,
@@ -40,7 +41,13 @@ enum Slot {
 impl QuorumIo {
     /// No links yet.
     pub fn new(config: Rc<PeerIoConfig>, events: Rc<Events>) -> Rc<Self> {
-        Rc::new(QuorumIo { config, events, links: RefCell::default(), dirty: RefCell::default(), accepted: Cell::new(0) })
+        let members = RefCell::new(config.membership.members.clone());
+        Rc::new(QuorumIo { config, events, members, links: RefCell::default(), dirty: RefCell::default(), accepted: Cell::new(0) })
+    }
+
+    /// These are the members from now on.
+    pub fn reconfigure(&self, members: Members) {
+        self.members.replace(members);
     }
 
     /// Accepts learners until the task is dropped.
@@ -67,8 +74,8 @@ impl QuorumIo {
             // A new task is polled at once: its slot must be there first.
             glommio::executor().yield_now().await;
             let config = &quorum.config;
-            let addresses = config.membership.members.get(&peer).map_or(&[][..], |member| &member.addresses);
-            let connected = connect_to_any(addresses, |a| a.quorum_port, config.learner_connect_limit, config.tcp_keep_alive).await;
+            let addresses = quorum.members.borrow().get(&peer).map_or_else(Vec::new, |member| member.addresses.clone());
+            let connected = connect_to_any(&addresses, |a| a.quorum_port, config.learner_connect_limit, config.tcp_keep_alive).await;
             match connected {
                 Ok(socket) => {
                     quorum.events.links.push(Input::Connected(id));

@@ -76,10 +76,21 @@ fn servers(count: i64, link_bytes_max: usize) -> Vec<Side> {
             link_bytes_max,
             packet_bytes_max: 1 << 20,
             tcp_keep_alive: false,
+            client_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admits_strangers: false,
             epoch_dir: epochs.path().to_owned(),
         };
+        let bind: super::Bind = Arc::new(|host, port| TcpListener::bind((host, port)));
         let (control, history) = (Arc::new(Inbox::new(16)), Arc::<Received>::default());
-        let parts = PeerParts { config, election: vec![election], quorum: vec![quorum], history: history.clone() };
+        let parts = PeerParts {
+            config,
+            election: vec![election],
+            quorum: vec![quorum],
+            history: history.clone(),
+            configs: None,
+            bind: bind.clone(),
+            bind_clients: bind.clone(),
+        };
         let io = PeerIo::start(parts, control.clone(), glommio::executor().current_task_queue());
         Side { io, election_port, quorum_port, control, history, epochs }
     };

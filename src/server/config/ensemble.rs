@@ -1,14 +1,17 @@
 //! Membership and timing of an ensemble: whether this server stands alone or is a member, and everything a member is told.
 
+use super::dynamic;
 use super::error::ConfigError;
 use super::settings::{Setting, Settings, read_file};
-use super::values::{boolean, choice, number};
+use super::values::{boolean, choice, number, yes_no};
 use crate::admin::MemberFacts;
 use crate::base::{PeerId, limits};
 use crate::reactor::peer_io::PeerIoConfig;
+use crate::replica::ClientModes;
 use crate::zab::membership::{Member, MemberKind};
 use crate::zab::wire::Hello;
-use crate::zab::{Membership, ZabConfig};
+use crate::zab::{Membership, Reconfig, ZabConfig};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +19,9 @@ use std::time::Duration;
 const EXPECTED: &str = "host:quorumPort:electionPort[:participant|observer][;[clientHost:]clientPort]";
 const INT_MAX: i64 = i32::MAX as i64;
 /// ZooKeeper's wait for a better vote.
-const FINALIZE_MS: u64 = 200;
+const ELECTION_WAIT_MS: i64 = 200;
+/// For how long a server looks for a leader, at least, before it serves clients that only read; a longer tick counts instead.
+const READ_ONLY_AFTER_MS_MIN: u64 = 2_000;
 /// Room in a packet for what is no transaction: the sessions in a ping.
 const PING_TABLE_BYTES: usize = 1 << 20;
 /// The file that says which member this is.
@@ -41,6 +46,12 @@ pub struct EnsembleConfig {
     pub tcp_keep_alive: bool,
     /// `multiAddress.enabled`.
     pub multi_address: bool,
+    /// `reconfigEnabled`, `standaloneEnabled`, and what is proposed.
+    pub reconfig: Reconfig,
+    /// The configuration file, of which the files of changed configurations have their names.
+    pub file: Option<PathBuf>,
+    /// `localSessionsEnabled`, `localSessionsUpgradingEnabled`, `leaderServes`, `readonlymode.enabled`.
+    pub modes: ClientModes,
 }
 
 /// Limits in time, all in milliseconds unless they are ticks.
@@ -62,6 +73,8 @@ pub struct EnsembleTimes {
     pub notification_ms_max: u64,
     /// `leaderConnectDelayDuringRetryMs`.
     pub connect_retry_ms: u64,
+    /// `zoo.electionWait`.
+    pub election_wait_ms: u64,
 }
 
 impl EnsembleConfig {
@@ -79,16 +92,7 @@ impl EnsembleConfig {
 
     /// What `conf` says about it.
     pub(super) fn facts(&self) -> MemberFacts {
-        let address = self.own().addresses.first();
-        MemberFacts {
-            server_id: self.me.0,
-            init_limit: self.times.init_limit,
-            sync_limit: self.times.sync_limit,
-            election_port: address.map_or(0, |a| a.election_port),
-            quorum_port: address.map_or(0, |a| a.quorum_port),
-            is_observer: self.is_observer(),
-            membership: self.membership.to_text(),
-        }
+        MemberFacts { server_id: self.me.0, init_limit: self.times.init_limit, sync_limit: self.times.sync_limit }
     }
 
     /// What the broadcast core needs.
@@ -102,18 +106,19 @@ impl EnsembleConfig {
             sync_limit: self.times.sync_limit,
             notification_ms_min: self.times.notification_ms_min,
             notification_ms_max: self.times.notification_ms_max,
-            finalize_ms: FINALIZE_MS,
+            finalize_ms: self.times.election_wait_ms,
             connect_retry_ms: self.times.connect_retry_ms,
             tail_count_min: self.tail_count_min,
             tail_bytes_max: limits::TAIL_BYTES_MAX,
             learner_bytes_max: limits::LEARNER_BYTES_MAX,
             seed,
             planted: Default::default(),
+            reconfig: self.reconfig.clone(),
         }
     }
 
     /// What the transports need.
-    pub(super) fn peer_io(&self, tick_ms: u64, epoch_dir: PathBuf, packet_bytes_max: usize) -> PeerIoConfig {
+    pub(super) fn peer_io(&self, tick_ms: u64, epoch_dir: PathBuf, packet_bytes_max: usize, client_listen: SocketAddr) -> PeerIoConfig {
         let times = &self.times;
         let ticks = |n: u64| Duration::from_millis(tick_ms.saturating_mul(n));
         let addresses = self.own().addresses.iter().map(|a| (a.host.clone(), a.election_port));
@@ -128,6 +133,8 @@ impl EnsembleConfig {
             link_bytes_max: limits::LEARNER_BYTES_MAX,
             packet_bytes_max: packet_bytes_max + PING_TABLE_BYTES,
             tcp_keep_alive: self.tcp_keep_alive,
+            client_listen,
+            admits_strangers: self.reconfig.enabled,
             epoch_dir,
         }
     }
@@ -199,6 +206,7 @@ pub(super) fn ensemble(
     settings: &Settings,
     listed: &Listed,
     data_dir: &Path,
+    tick_ms: u64,
     warnings: &mut Vec<String>,
 ) -> Result<(Option<EnsembleConfig>, Option<Member>), ConfigError> {
     let times = times(settings, listed.distributed)?;
@@ -208,10 +216,11 @@ pub(super) fn ensemble(
     let tail_count_min = number(settings, "commitLogCount", COMMIT_LOG_COUNT, COMMIT_LOG_COUNT..=INT_MAX)? as usize;
     let kinds = [("participant", MemberKind::Participant), ("observer", MemberKind::Observer)];
     let kind = choice(settings, "peerType", MemberKind::Participant, &kinds)?;
+    let modes = modes(settings, tick_ms)?;
     if !listed.distributed {
         return Ok((None, listed.only().cloned()));
     }
-    refuse_and_warn(settings, warnings)?;
+    warn_of_what_is_missing(settings, warnings);
     let me = my_id(data_dir)?;
     let Some(own) = listed.membership.members.get(&me) else {
         let why = format!("{} says {}, and there is no server.{}", data_dir.join(MYID_FILE).display(), me.0, me.0);
@@ -226,7 +235,21 @@ pub(super) fn ensemble(
     let own = own.clone();
     let bind_retries = u32::try_from(bind_retries).ok().filter(|n| *n > 0);
     let membership = listed.membership.clone();
-    let config = EnsembleConfig { me, membership, times, listen_on_all, bind_retries, tail_count_min, tcp_keep_alive, multi_address };
+    let file = settings.file.clone();
+    let reconfig = reconfig(settings, file.as_deref())?;
+    let config = EnsembleConfig {
+        me,
+        membership,
+        times,
+        listen_on_all,
+        bind_retries,
+        tail_count_min,
+        tcp_keep_alive,
+        multi_address,
+        reconfig,
+        file,
+        modes,
+    };
     Ok((Some(config), Some(own)))
 }
 
@@ -254,25 +277,27 @@ fn times(settings: &Settings, required: bool) -> Result<EnsembleTimes, ConfigErr
         notification_ms_min,
         notification_ms_max: ms("fastleader.maxNotificationInterval", 60_000, 1)?.max(notification_ms_min),
         connect_retry_ms: ms("leaderConnectDelayDuringRetryMs", 100, 0)?,
+        election_wait_ms: ms("zoo.electionWait", ELECTION_WAIT_MS, 0)?,
     })
 }
 
-/// What a member cannot do yet: refused where the other members would rely on it, else said.
-fn refuse_and_warn(settings: &Settings, warnings: &mut Vec<String>) -> Result<(), ConfigError> {
-    const MISSING: [(&str, &str); 6] = [
-        ("localSessionsEnabled", "every session is global"),
-        ("readonlymode.enabled", "clients are not served while there is no quorum"),
+fn modes(settings: &Settings, tick_ms: u64) -> Result<ClientModes, ConfigError> {
+    Ok(ClientModes {
+        local_sessions: boolean(settings, "localSessionsEnabled", false)?,
+        upgrades: boolean(settings, "localSessionsUpgradingEnabled", false)?,
+        leader_serves: yes_no(settings, "leaderServes", true)?,
+        read_only_after_ms: boolean(settings, "readonlymode.enabled", false)?.then_some(tick_ms.max(READ_ONLY_AFTER_MS_MIN)),
+    })
+}
+
+/// What a member cannot do yet.
+fn warn_of_what_is_missing(settings: &Settings, warnings: &mut Vec<String>) {
+    const MISSING: [(&str, &str); 4] = [
         ("portUnification", "connections with TLS are not understood"),
         ("forceSnapshotSync", "learners are brought up to date by what they miss"),
         ("leader.closeSocketAsync", "sockets are always closed without waiting"),
         ("learner.closeSocketAsync", "sockets are always closed without waiting"),
     ];
-    if let Some(setting) = settings.get("reconfigEnabled").filter(|s| s.value.eq_ignore_ascii_case("true")) {
-        return Err(ConfigError::refused(
-            setting,
-            "reconfiguration of an ensemble is not supported yet, and its other members would rely on it",
-        ));
-    }
     for (key, instead) in MISSING {
         if let Some(setting) = settings.get(key).filter(|s| s.value.eq_ignore_ascii_case("true")) {
             warnings.push(format!("{}: {key} is not supported yet: {instead}", setting.origin));
@@ -282,9 +307,14 @@ fn refuse_and_warn(settings: &Settings, warnings: &mut Vec<String>) -> Result<()
     warnings.extend(port.map(|s| format!("{}: observerMasterPort is not supported yet; the port is not opened", s.origin)));
     let oracle = settings.get("oraclePath");
     warnings.extend(oracle.map(|s| format!("{}: oraclePath is not supported yet: a majority is needed", s.origin)));
-    let idle = settings.get("leaderServes").filter(|s| s.value.eq_ignore_ascii_case("no"));
-    warnings.extend(idle.map(|s| format!("{}: leaderServes=no is not supported yet: a leader serves clients", s.origin)));
-    Ok(())
+}
+
+/// Whether and how the membership may change.
+fn reconfig(settings: &Settings, file: Option<&Path>) -> Result<Reconfig, ConfigError> {
+    let enabled = boolean(settings, "reconfigEnabled", false)?;
+    let voters_min = if boolean(settings, "standaloneEnabled", true)? { 2 } else { 1 };
+    let proposed = file.filter(|_| enabled).map(dynamic::read_proposed).transpose()?.flatten();
+    Ok(Reconfig { enabled, voters_min, proposed })
 }
 
 /// The number in `dataDir/myid`.

@@ -53,14 +53,14 @@ fn a_member_has_zookeepers_defaults() {
 fn every_setting_of_a_member_arrives() {
     let lines = "connectToLearnerMasterLimit=3\nquorumListenOnAllIPs=true\nelectionPortBindRetry=0\ncnxTimeout=70\n\
         quorumCnxnTimeoutMs=80\nfastleader.minNotificationInterval=5\nfastleader.maxNotificationInterval=6\n\
-        leaderConnectDelayDuringRetryMs=7\ncommitLogCount=900\ntcpKeepAlive=true\nmultiAddress.enabled=true\ntickTime=100\n";
+        leaderConnectDelayDuringRetryMs=7\nzoo.electionWait=8\ncommitLogCount=900\ntcpKeepAlive=true\nmultiAddress.enabled=true\ntickTime=100\n";
     let (config, ensemble, warnings) = member(&format!("{FOUR}{LIMITS}{lines}peerType=observer\n"), "4");
     assert_eq!(warnings, [""; 0]);
     assert!(ensemble.is_observer() && ensemble.listen_on_all && ensemble.tcp_keep_alive && ensemble.bind_retries.is_none());
     let (zab, io) = (config.zab(7).expect("a member"), config.peer_io().expect("a member"));
     assert_eq!((zab.tail_count_min, zab.connect_retry_ms, zab.notification_ms_min, zab.notification_ms_max), (900, 7, 5, 6));
     assert_eq!((io.connect_limit.as_millis(), io.set_up_limit.as_millis(), io.learner_connect_limit.as_millis()), (70, 80, 300));
-    assert!(io.hello.multi_address && zab.is_observer);
+    assert!(io.hello.multi_address && zab.is_observer && zab.finalize_ms == 8);
 }
 
 #[test]
@@ -97,16 +97,29 @@ fn what_a_member_needs_must_be_there() {
 
 #[test]
 fn what_the_other_members_would_rely_on_is_refused_and_the_rest_is_said() {
-    let refused = refusal(&format!("{FOUR}{LIMITS}reconfigEnabled=true\n"), Some("1"));
-    assert!(refused.contains("reconfigEnabled: reconfiguration of an ensemble is not supported yet"), "{refused}");
     assert!(refusal(&format!("{FOUR}{LIMITS}sslQuorum=true\n"), Some("1")).contains("less secure"));
-    let lines = "localSessionsEnabled=true\nreadonlymode.enabled=true\nobserverMasterPort=2191\nportUnification=true\n\
-        forceSnapshotSync=true\noraclePath=/x\nleaderServes=no\npeerType=observer\n";
+    let lines = "observerMasterPort=2191\nportUnification=true\nforceSnapshotSync=true\noraclePath=/x\npeerType=observer\n";
     let (_, _, warnings) = member(&format!("{FOUR}{LIMITS}{lines}"), "1");
     for key in lines.lines().filter_map(|line| line.split('=').next()) {
         assert!(warnings.iter().any(|warning| warning.contains(key)), "{key}: {warnings:?}");
     }
-    assert_eq!(warnings.len(), 8);
+    assert_eq!(warnings.len(), 5);
+}
+
+#[test]
+fn how_a_member_serves_its_clients() {
+    let (_, plain, _) = member(&format!("{FOUR}{LIMITS}"), "1");
+    assert_eq!(plain.modes, ClientModes::default());
+    let lines =
+        "tickTime=3000\nlocalSessionsEnabled=true\nlocalSessionsUpgradingEnabled=true\nleaderServes=no\nreadonlymode.enabled=true\n";
+    let (_, ensemble, warnings) = member(&format!("{FOUR}{LIMITS}{lines}"), "1");
+    let all = ClientModes { local_sessions: true, upgrades: true, leader_serves: false, read_only_after_ms: Some(3000) };
+    assert_eq!((ensemble.modes, warnings), (all, vec![]));
+    let (_, ensemble, _) = member(&format!("{FOUR}{LIMITS}tickTime=500\nreadonlymode.enabled=true\n"), "1");
+    assert_eq!(ensemble.modes.read_only_after_ms, Some(2000), "never less than two seconds");
+    for wrong in ["localSessionsEnabled=maybe", "localSessionsUpgradingEnabled=1", "leaderServes=perhaps", "readonlymode.enabled=ro"] {
+        assert!(refusal(&format!("{FOUR}{LIMITS}{wrong}\n"), Some("1")).contains(wrong.split('=').next().unwrap_or_default()), "{wrong}");
+    }
 }
 
 #[test]
@@ -116,4 +129,13 @@ fn a_dynamic_file_gives_members_and_version() {
     fs::write(&path, FOUR).expect("written");
     let (_, ensemble, _) = member(&format!("{LIMITS}dynamicConfigFile={}\n", path.display()), "3");
     assert_eq!((ensemble.membership.version, ensemble.membership.members.len()), (1 << 32, 4));
+}
+
+#[test]
+fn a_membership_that_may_change_comes_with_what_is_proposed() {
+    let (_, ensemble, _) = member(&format!("{FOUR}{LIMITS}"), "1");
+    assert_eq!(ensemble.reconfig, Reconfig { enabled: false, voters_min: 2, proposed: None });
+    let (config, ensemble, _) = member(&format!("{FOUR}{LIMITS}reconfigEnabled=true\nstandaloneEnabled=false\n"), "1");
+    assert_eq!(ensemble.reconfig, Reconfig { enabled: true, voters_min: 1, proposed: None });
+    assert!(config.peer_io().expect("a member").admits_strangers);
 }

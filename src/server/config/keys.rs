@@ -27,6 +27,7 @@ const JVM: Kind = NoEffect("there is no Java virtual machine");
 const KEYS: &[(&str, Kind)] = &[
     // Our own.
     ("zoo.shards", Used),
+    ("zoo.electionWait", Used),
     ("zoo.pin", Used),
     ("zoo.replicaShare", Used),
     ("zoo.placement", Used),
@@ -109,9 +110,10 @@ const KEYS: &[(&str, Kind)] = &[
     ("fastleader.maxNotificationInterval", Used),
     ("leaderConnectDelayDuringRetryMs", Used),
     ("tcpKeepAlive", Used),
+    ("localSessionsEnabled", Used),
+    ("localSessionsUpgradingEnabled", Used),
+    ("leaderServes", Used),
     // Only of meaning in an ensemble, and not needed by ours; what a member cannot do without is refused or warned of.
-    ("localSessionsEnabled", EnsembleOnly),
-    ("localSessionsUpgradingEnabled", EnsembleOnly),
     ("syncEnabled", EnsembleOnly),
     ("observer.syncEnabled", EnsembleOnly),
     ("observerMasterPort", EnsembleOnly),
@@ -127,7 +129,6 @@ const KEYS: &[(&str, Kind)] = &[
     ("oraclePath", EnsembleOnly),
     ("snapshotSizeFactor", EnsembleOnly),
     ("enableEagerACLCheck", EnsembleOnly),
-    ("leaderServes", EnsembleOnly),
     ("leader.maxConcurrentSnapSyncs", EnsembleOnly),
     ("leader.maxConcurrentDiffSyncs", EnsembleOnly),
     ("leader.maxTimeToWaitForEpoch", EnsembleOnly),

@@ -7,6 +7,7 @@
 //!    security or change what this server is.
 //! 3. A message that could reach a log names keys, never the values of secrets (rule S9).
 
+pub mod dynamic;
 pub mod ensemble;
 pub mod error;
 mod keys;
@@ -26,7 +27,7 @@ use crate::base::limits;
 use crate::disk::LogWriter;
 use crate::reactor::peer_io::PeerIoConfig;
 use crate::record::epochs::Epochs;
-use crate::replica::ReplicaConfig;
+use crate::replica::{ClientModes, ReplicaConfig};
 use crate::shard::ShardConfig;
 use crate::storage::log::LogConfig;
 use crate::storage::mark::Mark;
@@ -311,6 +312,8 @@ impl ServerConfig {
             digest_scheme: self.auth.digest_enabled,
             payload_bytes_max: self.storage.payload_bytes_max,
             hash_seed,
+            #[cfg(feature = "planted-bugs")]
+            forgets_an_ephemeral: false,
         }
     }
 
@@ -367,6 +370,7 @@ impl ServerConfig {
             container_max_per_minute: self.znodes.container_max_per_minute,
             container_max_never_used_ms: self.znodes.container_max_never_used_ms,
             global_outstanding_limit: self.sessions.global_outstanding_limit,
+            modes: self.ensemble.as_ref().map_or_else(ClientModes::default, |ensemble| ensemble.modes.clone()),
             log,
             seed,
         }
@@ -382,7 +386,7 @@ impl ServerConfig {
     #[must_use]
     pub fn peer_io(&self) -> Option<PeerIoConfig> {
         let (dir, bytes) = (self.storage.snapshot_version_dir(), self.storage.payload_bytes_max);
-        self.ensemble.as_ref().map(|ensemble| ensemble.peer_io(self.sessions.tick_ms, dir, bytes))
+        self.ensemble.as_ref().map(|ensemble| ensemble.peer_io(self.sessions.tick_ms, dir, bytes, self.net.listen))
     }
 
     /// What admin commands say about the configuration; `client_port` is the one really listened on.

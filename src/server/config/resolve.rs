@@ -33,12 +33,13 @@ pub fn resolve(settings: &Settings) -> Result<(ServerConfig, Vec<String>), Confi
     refuse_what_cannot_be_ignored(settings)?;
     let listed = Listed::read(settings)?;
     let storage = storage(settings, &mut warnings)?;
-    let (ensemble, own) = ensemble::ensemble(settings, &listed, &storage.data_dir, &mut warnings)?;
+    let sessions = sessions(settings)?;
+    let (ensemble, own) = ensemble::ensemble(settings, &listed, &storage.data_dir, sessions.tick_ms, &mut warnings)?;
     let config = ServerConfig {
         net: net(settings, own.as_ref())?,
         cores: cores(settings)?,
         storage,
-        sessions: sessions(settings)?,
+        sessions,
         znodes: znodes(settings)?,
         auth: auth(settings)?,
         four_letter: four_letter(settings, &mut warnings)?,

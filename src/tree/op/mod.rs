@@ -69,7 +69,7 @@ impl Tree {
             Request::SetData { path, data, version } => self.build_set_data(p, path, *data, *version, out),
             Request::SetAcl { path, acl, version } => self.build_set_acl(p, path, *acl, *version, out),
             Request::Check { path, version } => self.build_check(p, path, *version, out),
-            // A standalone server has no ensemble to change.
+            // A standalone server has no ensemble to change, and a leader makes a configuration of the request first.
             Request::Reconfig { .. } if !self.config.reconfig_enabled => Err(ErrorCode::ReconfigDisabled),
             Request::Reconfig { .. } => Err(ErrorCode::Unimplemented),
             _ => Err(ErrorCode::Unimplemented),
@@ -126,6 +126,9 @@ impl Tree {
     pub(super) fn write_result(&self, op: OpCode, txn: &Txn<'_>, cell: Option<CellId>, out: &mut Vec<u8>) {
         if let Txn::Create(create) = txn {
             out.put_string(create.path);
+        }
+        if let Txn::Reconfig { data, .. } = txn {
+            out.put_buffer(*data);
         }
         if !matches!(op, OpCode::Create)
             && let Some(node) = cell.and_then(|c| self.store.head_of(c))

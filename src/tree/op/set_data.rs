@@ -6,7 +6,7 @@ use crate::proto::{ErrorCode, EventType};
 use crate::record::Txn;
 use crate::tree::quota::UsageChange;
 use crate::tree::store::{CellId, Change, ChildChange, DataChange};
-use crate::tree::znode::Owner;
+use crate::tree::znode::{CONFIG, CONFIG_VERSION, Owner};
 use crate::tree::{Effects, NodeEvent, Prepare, Tree, digest};
 
 impl Tree {
@@ -25,6 +25,14 @@ impl Tree {
         self.check_quota(path, UsageChange { count: 0, bytes })?;
         let version = next_version(node.meta().version, version)?;
         Txn::SetData { path, data, version }.write_body(out);
+        Ok(())
+    }
+
+    /// The configuration node gets a text that the leader has judged.
+    pub(in crate::tree) fn build_reconfig(&self, p: &Prepare<'_>, text: &str, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
+        let node = self.node(CONFIG)?;
+        self.allow(p, &node, Perms::WRITE)?;
+        Txn::Reconfig { path: CONFIG, data: Some(text.as_bytes()), version: CONFIG_VERSION }.write_body(out);
         Ok(())
     }
 

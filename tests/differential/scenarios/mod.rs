@@ -93,6 +93,10 @@ pub const SUITES: &[Suite] = &[
     },
 ];
 
+/// Scenarios that are about one process, what it tells of itself and what it counts, and that ensembles have tests of their own for.
+pub const OF_ONE_SERVER: &[&str] =
+    &["system nodes", "reconfig", "words", "restart", "kill", "extended types off", "soft quota", "words not allowed", "connection limit"];
+
 /// The digest of `super:test`, as every suite uses it.
 const SUPER_DIGEST: &str = "super:D/InIHSb7yEEbrWz8b9l71RjZJU=";
 

@@ -1,6 +1,7 @@
 //! The program itself against servers that behave and servers that do not.
 
 mod fake;
+mod reconnecting;
 
 use fake::Fault;
 use serde_json::Value;

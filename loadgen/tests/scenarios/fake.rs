@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -32,7 +32,40 @@ pub enum Fault {
     Stall(usize, Duration),
     /// Sends every watch event twice.
     DoubleEvents,
+    /// Dies at the n-th setData, when it is done and not answered: all connections end, and no more are taken.
+    DieAt(usize),
+    /// Never says a word to a client that comes with a session.
+    MuteToMoves,
+    /// Knows no session but those it has begun itself.
+    Forgets,
 }
+
+/// What the servers of an ensemble, or one alone, have in common.
+#[derive(Default)]
+pub struct Shared {
+    tree: Mutex<Tree>,
+    /// Connect requests for sessions that exist.
+    moves: Mutex<Vec<ConnectRequest>>,
+}
+
+impl Shared {
+    /// Every path there is.
+    pub fn paths(&self) -> Vec<String> {
+        locked(&self.tree).nodes.keys().cloned().collect()
+    }
+
+    /// Every connect request for a session that existed.
+    pub fn moves(&self) -> Vec<ConnectRequest> {
+        locked(&self.moves).clone()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Of every session.
+const PASSWORD: [u8; 16] = *b"of every session";
 
 #[derive(Default)]
 struct Tree {
@@ -46,7 +79,10 @@ struct Tree {
 struct Server {
     fault: Fault,
     gets: AtomicUsize,
-    tree: Mutex<Tree>,
+    sets: AtomicUsize,
+    is_dead: AtomicBool,
+    streams: Mutex<Vec<TcpStream>>,
+    shared: Arc<Shared>,
 }
 
 /// Starts a server on a free port; it lives as long as the test's process.
@@ -56,31 +92,74 @@ pub fn start(fault: Fault) -> SocketAddr {
 
 /// The same, with a look at the paths it holds.
 pub fn start_inspected(fault: Fault) -> (SocketAddr, impl Fn() -> Vec<String>) {
+    let shared = Arc::<Shared>::default();
+    (start_member(fault, &shared), move || shared.paths())
+}
+
+/// Starts a server that shares its tree with others; it lives as long as the test's process.
+pub fn start_member(fault: Fault, shared: &Arc<Shared>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("bound");
-    let server = Arc::new(Server { fault, gets: AtomicUsize::new(0), tree: Mutex::default() });
-    let inspected = Arc::clone(&server);
+    let server = Arc::new(Server {
+        fault,
+        gets: AtomicUsize::new(0),
+        sets: AtomicUsize::new(0),
+        is_dead: AtomicBool::new(false),
+        streams: Mutex::default(),
+        shared: Arc::clone(shared),
+    });
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
+            if server.is_dead.load(SeqCst) {
+                return;
+            }
+            locked(&server.streams).push(stream.try_clone().expect("a socket"));
             let server = Arc::clone(&server);
-            // A client that goes away ends its thread, nothing else.
-            thread::spawn(move || server.serve(stream));
+            thread::spawn(move || {
+                // A client that goes away ends its thread, nothing else; a connection that is hung up ends for its other handles, too.
+                let _ = server.serve(&stream);
+                let _ = stream.shutdown(Shutdown::Both);
+            });
         }
     });
-    (addr, move || inspected.tree().nodes.keys().cloned().collect())
+    addr
 }
 
 impl Server {
     fn tree(&self) -> MutexGuard<'_, Tree> {
-        self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.shared.tree)
     }
 
-    fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+    /// Ends every connection, and the listener with the next one.
+    fn die(&self, stream: &TcpStream) {
+        self.is_dead.store(true, SeqCst);
+        // Its end is what wakes the listener's thread; nobody is answered any more.
+        let _ = stream.local_addr().map(TcpStream::connect);
+        for stream in locked(&self.streams).drain(..) {
+            // The client may have closed it.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// The answer to a connect request; all zero refuses.
+    fn welcome(&self, connect: &ConnectRequest) -> ConnectResponse {
+        let is_known = connect.session == SessionId::NONE || (self.fault != Fault::Forgets && connect.password == PASSWORD);
+        if connect.session != SessionId::NONE {
+            locked(&self.shared.moves).push(connect.clone());
+        }
+        match is_known {
+            true => ConnectResponse { timeout_ms: connect.timeout_ms, session: SessionId(7), password: PASSWORD, read_only: Some(false) },
+            false => ConnectResponse::refused(Some(false)),
+        }
+    }
+
+    fn serve(&self, mut stream: &TcpStream) -> io::Result<()> {
         stream.set_nodelay(true)?;
         let connect = ConnectRequest::decode(&read_frame(&mut stream)?).expect("a connect request");
         let mut out = Vec::new();
-        ConnectResponse { timeout_ms: connect.timeout_ms, session: SessionId(7), password: [0; 16], read_only: Some(false) }
-            .write_frame(&mut out);
+        if self.fault != Fault::MuteToMoves || connect.session == SessionId::NONE {
+            self.welcome(&connect).write_frame(&mut out);
+        }
         stream.write_all(&out)?;
         loop {
             let frame = read_frame(&mut stream)?;
@@ -88,7 +167,12 @@ impl Server {
             let header = RequestHeader::read(&mut r).expect("a header");
             let request = Request::decode(OpCode::from_i32(header.op).expect("a known operation"), &mut r).expect("a body");
             let closes = request == Request::CloseSession;
-            let Some(reply) = self.answer(header.xid, request, &stream) else { return Ok(()) };
+            let is_last = matches!(request, Request::SetData { .. }) && self.fault == Fault::DieAt(self.sets.fetch_add(1, SeqCst) + 1);
+            let Some(reply) = self.answer(header.xid, request, stream) else { return Ok(()) };
+            if is_last {
+                self.die(stream);
+                return Ok(());
+            }
             stream.write_all(&reply)?;
             if closes {
                 return Ok(());
@@ -228,7 +312,7 @@ impl Tree {
     }
 }
 
-fn read_frame(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+fn read_frame(stream: &mut &TcpStream) -> io::Result<Vec<u8>> {
     let mut head = [0; 4];
     stream.read_exact(&mut head)?;
     let mut frame = vec![0; u32::from_be_bytes(head) as usize];

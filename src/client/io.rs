@@ -1,0 +1,353 @@
+//! The thread behind a client: it owns the socket, drives the session and tells everybody what came of it.
+
+use super::pending::{Completion, lock};
+use super::session::{Output, Session, SessionSettings};
+use super::watch::Feed;
+use super::{Error, Host, Op, SessionState, WatchedEvent};
+use crate::base::{SessionId, time::Instant};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+/// What one receive takes at most.
+const RECEIVE_BYTES: usize = 64 << 10;
+/// Receives in a row before the rest of the work has its turn.
+const RECEIVES_MAX: usize = 16;
+
+/// What the client's handles ask of the thread.
+pub(super) enum Command {
+    Submit(Op, Completion, Option<Feed<WatchedEvent>>),
+    Authenticate {
+        scheme: String,
+        auth: Vec<u8>,
+        done: Completion,
+    },
+    Observe(Feed<SessionState>),
+    /// The addresses of a host, for this attempt to connect.
+    Resolved(u64, Vec<SocketAddr>),
+    /// End at once, without a word to the server.
+    Abandon,
+}
+
+/// What the thread lets others see.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) state: SessionState,
+    pub(super) id: SessionId,
+    pub(super) password: [u8; 16],
+    pub(super) timeout_ms: u64,
+}
+
+impl Command {
+    /// Nobody will carry it out any more.
+    fn refuse(self, why: &Error) {
+        match self {
+            Command::Submit(_, done, sink) => {
+                done.complete(Err(why.clone()));
+                if let Some(sink) = sink {
+                    sink.end();
+                }
+            }
+            Command::Authenticate { done, .. } => done.complete(Err(why.clone())),
+            Command::Observe(feed) => feed.end(),
+            Command::Resolved(..) | Command::Abandon => {}
+        }
+    }
+}
+
+#[derive(Default)]
+struct Inbox {
+    commands: Vec<Command>,
+    /// Set when the thread has ended: why nothing is carried out any more.
+    end: Option<Error>,
+}
+
+/// What both sides have.
+pub(super) struct Shared {
+    inbox: Mutex<Inbox>,
+    bell: OwnedFd,
+    seen: Mutex<Seen>,
+}
+
+impl Shared {
+    pub(super) fn post(&self, command: Command) {
+        let mut inbox = lock(&self.inbox);
+        if let Some(why) = inbox.end.clone() {
+            drop(inbox);
+            return command.refuse(&why);
+        }
+        inbox.commands.push(command);
+        let is_first = inbox.commands.len() == 1;
+        drop(inbox);
+        if is_first {
+            // The counter of an eventfd overflows after 2^64 rings only.
+            let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
+        }
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        *lock(&self.seen)
+    }
+}
+
+/// Starts the thread.
+pub(super) fn start(settings: SessionSettings, hosts: Vec<Host>) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
+    let failed = |e: io::Error| Error::Io(format!("the client cannot be started: {e}"));
+    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
+    let seen = Seen { state: SessionState::Connecting, id: SessionId::NONE, password: [0; 16], timeout_ms: u64::from(settings.timeout_ms) };
+    let shared = Arc::new(Shared { inbox: Mutex::default(), bell, seen: Mutex::new(seen) });
+    let origin = std::time::Instant::now();
+    let session = Session::new(settings, hosts, Instant(0));
+    let driver = Driver {
+        shared: shared.clone(),
+        session,
+        origin,
+        link: Link::None,
+        attempt: 0,
+        observers: Vec::new(),
+        buffer: vec![0; RECEIVE_BYTES],
+    };
+    let thread = std::thread::Builder::new().name("zoo-client".into()).spawn(move || driver.run()).map_err(failed)?;
+    Ok((shared, thread))
+}
+
+/// The connection, such as it is.
+enum Link {
+    None,
+    /// A name is being looked up.
+    Resolving,
+    /// Waiting for the handshake with the first of the addresses; the others are still to be tried.
+    Connecting(Socket, Vec<SocketAddr>),
+    Open(Socket),
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    session: Session<Completion, Feed<WatchedEvent>>,
+    origin: std::time::Instant,
+    link: Link,
+    /// Number of the current attempt to connect: addresses that come for an older one are late.
+    attempt: u64,
+    observers: Vec<Feed<SessionState>>,
+    buffer: Vec<u8>,
+}
+
+impl Driver {
+    fn run(mut self) {
+        loop {
+            if !self.take_commands() {
+                break;
+            }
+            self.carry_out();
+            self.send();
+            self.carry_out();
+            if self.session.end().is_some() && matches!(self.link, Link::None) {
+                break;
+            }
+            self.rest();
+        }
+        self.session.abandon();
+        self.carry_out();
+        let why = self.session.end().cloned().unwrap_or(Error::Closed);
+        let late = {
+            let mut inbox = lock(&self.shared.inbox);
+            inbox.end = Some(why.clone());
+            std::mem::take(&mut inbox.commands)
+        };
+        for command in late {
+            command.refuse(&why);
+        }
+        for observer in &self.observers {
+            observer.end();
+        }
+    }
+
+    fn now(&self) -> Instant {
+        Instant(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// False: the client is to end at once.
+    fn take_commands(&mut self) -> bool {
+        let commands = std::mem::take(&mut lock(&self.shared.inbox).commands);
+        let now = self.now();
+        for command in commands {
+            match command {
+                Command::Submit(op, done, sink) => self.session.submit(now, op, done, sink),
+                Command::Authenticate { scheme, auth, done } => self.session.add_auth(scheme, auth, done),
+                Command::Observe(feed) => self.observers.push(feed),
+                Command::Resolved(attempt, addresses) => {
+                    if attempt == self.attempt && matches!(self.link, Link::Resolving) {
+                        self.dial(addresses);
+                    }
+                }
+                Command::Abandon => return false,
+            }
+        }
+        true
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Connect(host) => self.connect(host),
+                Output::Disconnect => self.link = Link::None,
+                Output::Done(done, result) => done.complete(result),
+                Output::Event(feed, event) => feed.put(event),
+                Output::WatchEnded(feed) => feed.end(),
+                Output::State(state) => self.tell(state),
+            }
+        }
+    }
+
+    fn tell(&mut self, state: SessionState) {
+        {
+            let mut seen = lock(&self.shared.seen);
+            *seen = Seen { state, id: self.session.id(), password: self.session.password(), timeout_ms: self.session.timeout_ms() };
+        }
+        self.observers.retain(super::watches::Sink::is_wanted);
+        for observer in &self.observers {
+            observer.put(state);
+        }
+    }
+
+    fn connect(&mut self, host: Host) {
+        self.attempt += 1;
+        if let Ok(address) = host.name.parse::<IpAddr>() {
+            self.dial(vec![SocketAddr::new(address, host.port)]);
+            return;
+        }
+        self.link = Link::Resolving;
+        let (shared, attempt) = (self.shared.clone(), self.attempt);
+        let look_up = move || {
+            let addresses = (host.name.as_str(), host.port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+            shared.post(Command::Resolved(attempt, addresses));
+        };
+        if std::thread::Builder::new().name("zoo-resolve".into()).spawn(look_up).is_err() {
+            self.give_up();
+        }
+    }
+
+    /// Tries the addresses one after another.
+    fn dial(&mut self, mut addresses: Vec<SocketAddr>) {
+        while !addresses.is_empty() {
+            if let Ok(socket) = begin_to_connect(addresses.remove(0)) {
+                self.link = Link::Connecting(socket, addresses);
+                return;
+            }
+        }
+        self.give_up();
+    }
+
+    fn give_up(&mut self) {
+        self.link = Link::None;
+        self.session.connect_failed(self.now());
+        self.carry_out();
+    }
+
+    fn lost(&mut self) {
+        self.link = Link::None;
+        self.session.disconnected(self.now());
+        self.carry_out();
+    }
+
+    fn send(&mut self) {
+        while let Link::Open(socket) = &mut self.link {
+            let bytes = self.session.transmit();
+            if bytes.is_empty() {
+                return;
+            }
+            match socket.write(bytes) {
+                Ok(sent) => {
+                    let now = self.now();
+                    self.session.transmitted(now, sent);
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // What the server has said before is still to be read; reading tells the end, too.
+                Err(_) => {
+                    self.receive();
+                    if matches!(self.link, Link::Open(_)) {
+                        self.lost();
+                    }
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self) {
+        for _ in 0..RECEIVES_MAX {
+            let Link::Open(socket) = &mut self.link else { return };
+            match socket.read(&mut self.buffer) {
+                Ok(0) => return self.lost(),
+                Ok(bytes) => {
+                    let now = self.now();
+                    self.session.received(now, &self.buffer[..bytes]);
+                    self.carry_out();
+                    if bytes < self.buffer.len() {
+                        return;
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return self.lost(),
+            }
+        }
+    }
+
+    /// Sleeps until something happens, and takes it in.
+    fn rest(&mut self) {
+        let now = self.now();
+        // A millisecond more: a time-out must not be found a moment too early, again and again.
+        let patience = self.session.poll_timeout().map(|at| at.since_ns(now).saturating_add(1_000_000));
+        let patience = patience.map(|ns| Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 });
+        let mut ready = vec![PollFd::new(&self.shared.bell, PollFlags::IN)];
+        match &self.link {
+            Link::Open(socket) if self.session.transmit().is_empty() => ready.push(PollFd::new(socket, PollFlags::IN)),
+            Link::Open(socket) => ready.push(PollFd::new(socket, PollFlags::IN | PollFlags::OUT)),
+            Link::Connecting(socket, _) => ready.push(PollFd::new(socket, PollFlags::OUT)),
+            Link::None | Link::Resolving => {}
+        }
+        // Interrupted or out of memory: everything is looked at again.
+        let _ = poll(&mut ready, patience.as_ref());
+        let rang = !ready[0].revents().is_empty();
+        let socket_is_ready = ready.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        if rang {
+            let _ = rustix::io::read(&self.shared.bell, &mut [0u8; 8]);
+        }
+        if socket_is_ready {
+            match std::mem::replace(&mut self.link, Link::None) {
+                Link::Connecting(socket, others) => self.connecting_ended(socket, others),
+                link => {
+                    self.link = link;
+                    self.receive();
+                }
+            }
+        }
+        let now = self.now();
+        if self.session.poll_timeout().is_some_and(|at| at <= now) {
+            self.session.timeout(now);
+        }
+    }
+
+    fn connecting_ended(&mut self, socket: Socket, others: Vec<SocketAddr>) {
+        if matches!(socket.take_error(), Ok(None)) {
+            self.link = Link::Open(socket);
+            self.session.connected(self.now());
+        } else {
+            self.dial(others);
+        }
+    }
+}
+
+fn begin_to_connect(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    match socket.connect(&address.into()) {
+        Err(e) if e.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => Err(e),
+        _ => Ok(socket),
+    }
+}

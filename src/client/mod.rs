@@ -1,0 +1,71 @@
+//! A client of ZooKeeper ensembles, this server's or any other's.
+//!
+//! [`ZooClient`] is one session. Its calls wait for their answers; [`ZooClient::pipelined`] gives the same calls without waiting, as [`Pending`]
+//! values that are futures for any runtime. The session outlives connections: it goes on at the next server of the connect string, sets its watches
+//! and credentials again, and repeats reads. A write whose answer was lost is never repeated: it ends with [`Error::ConnectionLoss`], and only the caller can
+//! know what to do then ([`Error::may_have_happened`]).
+//!
+//! ```no_run
+//! use zoo::client::{CreateMode, ZooClient};
+//!
+//! # fn main() -> Result<(), zoo::client::Error> {
+//! let client = ZooClient::connect("127.0.0.1:2181")?;
+//! client.create("/hello", b"world", CreateMode::Persistent)?;
+//! let (data, stat) = client.get("/hello")?;
+//! client.set_version("/hello", b"again", stat.version)?;
+//! assert_eq!(data, b"world");
+//! # Ok(())
+//! # }
+//! ```
+
+mod blocking;
+mod by_name;
+mod error;
+mod hosts;
+mod io;
+mod op;
+mod pending;
+mod pipelined;
+pub mod session;
+mod transaction;
+mod watch;
+mod watches;
+
+pub use crate::base::Stat;
+pub use crate::proto::{ErrorCode, EventType};
+pub use blocking::{Builder, ZooClient};
+pub use error::Error;
+pub use hosts::{ConnectString, Host};
+pub use op::{Acl, AddWatchMode, CreateMode, Op, Reply};
+pub use pending::Pending;
+pub use pipelined::Pipelined;
+pub use transaction::Transaction;
+pub use watch::{States, StillQuiet, Watch, WatchedEvent};
+pub use watches::WatchKind;
+
+/// Where a session is. Recipes stop relying on what they hold when it is anything but `Connected`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum SessionState {
+    /// Not connected yet.
+    Connecting,
+    /// A server has it.
+    Connected,
+    /// A server that has lost its ensemble answers reads.
+    ConnectedReadOnly,
+    /// The connection is lost: the session may go on elsewhere, or expire meanwhile.
+    Suspended,
+    /// It is over; ephemeral nodes are gone.
+    Expired,
+    /// A server did not accept the credentials; it is over for this client.
+    AuthFailed,
+    /// The client has closed it.
+    Closed,
+}
+
+impl SessionState {
+    /// Will it never be connected again?
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, SessionState::Expired | SessionState::AuthFailed | SessionState::Closed)
+    }
+}

@@ -1,0 +1,126 @@
+//! An answer that is on its way: a future for any runtime, or something to wait for.
+
+use super::{Error, Reply};
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+/// Locks, whatever another thread has panicked over: what is inside is whole between any two statements.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    result: Option<Result<Reply, Error>>,
+    waiter: Option<Waker>,
+}
+
+/// The side that fills it. Dropped unfilled, it says that the client is closed.
+#[derive(Debug)]
+pub struct Completion(Option<Arc<Mutex<Slot>>>);
+
+impl Completion {
+    pub(super) fn complete(mut self, result: Result<Reply, Error>) {
+        self.fill(result);
+    }
+
+    fn fill(&mut self, result: Result<Reply, Error>) {
+        if let Some(slot) = self.0.take() {
+            let waiter = {
+                let mut slot = lock(&slot);
+                slot.result = Some(result);
+                slot.waiter.take()
+            };
+            if let Some(waiter) = waiter {
+                waiter.wake();
+            }
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        self.fill(Err(Error::Closed));
+    }
+}
+
+/// The answer to one operation, some day. Dropping it does not take the operation back.
+#[must_use = "nobody learns how the operation ended"]
+#[derive(Debug)]
+pub struct Pending<T> {
+    slot: Result<Arc<Mutex<Slot>>, Option<Error>>,
+    take: fn(Reply) -> Result<T, Error>,
+    result: PhantomData<fn() -> T>,
+}
+
+impl<T> Pending<T> {
+    pub(super) fn pair(take: fn(Reply) -> Result<T, Error>) -> (Completion, Self) {
+        let slot = Arc::new(Mutex::new(Slot::default()));
+        (Completion(Some(slot.clone())), Pending { slot: Ok(slot), take, result: PhantomData })
+    }
+
+    /// One that has failed before anything was sent.
+    pub(super) fn failed(why: Error) -> Self {
+        Pending { slot: Err(Some(why)), take: |_| Err(Error::Closed), result: PhantomData }
+    }
+
+    /// Waits for the answer.
+    pub fn wait(self) -> Result<T, Error> {
+        block_on(self, None).unwrap_or(Err(Error::Closed))
+    }
+
+    /// Waits so long; `None` when there is no answer yet. The operation goes on.
+    pub fn wait_for(&mut self, patience: Duration) -> Option<Result<T, Error>> {
+        block_on(self, Some(Instant::now() + patience))
+    }
+}
+
+impl<T> Future for Pending<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = match &mut self.slot {
+            Err(why) => Err(why.take().unwrap_or(Error::Closed)),
+            Ok(slot) => {
+                let mut slot = lock(slot);
+                match slot.result.take() {
+                    Some(result) => result,
+                    None => {
+                        slot.waiter = Some(cx.waker().clone());
+                        return Poll::Pending;
+                    }
+                }
+            }
+        };
+        Poll::Ready(result.and_then(self.take))
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future of this module on this thread, until `deadline` at the longest.
+pub(super) fn block_on<F: Future + Unpin>(mut future: F, deadline: Option<Instant>) -> Option<F::Output> {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut cx = Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = Pin::new(&mut future).poll(&mut cx) {
+            return Some(output);
+        }
+        match deadline.map(|at| at.saturating_duration_since(Instant::now())) {
+            None => std::thread::park(),
+            Some(Duration::ZERO) => return None,
+            Some(left) => std::thread::park_timeout(left),
+        }
+    }
+}

@@ -1,0 +1,647 @@
+//! A client's session as a pure state machine: what happened and `now` go in, orders come out. It knows no socket, thread or clock.
+//!
+//! It connects to one server after another, continues its session wherever it gets one, sets its watches and credentials again there, and keeps requests
+//! and answers in order. What a lost connection leaves in the dark is told as such: a write that was sent is never sent again, a read always.
+
+use super::hosts::{Host, HostList};
+use super::op::{Op, Reply, client_path, refused};
+use super::watches::{Sink, WatchKind, Watches};
+use super::{Error, SessionState, WatchedEvent};
+use crate::base::jute::{DecodeError, Reader, Writer};
+use crate::base::prng::Prng;
+use crate::base::{SessionId, Xid, time::Instant};
+use crate::proto::connect::{ConnectRequest, ConnectResponse, Password};
+use crate::proto::response::ReplyHeader;
+use crate::proto::{ErrorCode, EventType, OpCode};
+use std::collections::VecDeque;
+
+/// The longest wait between two rounds over all servers.
+const REST_MS_MAX: u64 = 1_000;
+/// The first one.
+const REST_MS_MIN: u64 = 50;
+/// A connection that was lost sooner than this counts as an attempt in vain, so that nobody is called in a tight loop.
+const SHORT_LIVED_MS: u64 = 1_000;
+/// The least time a server gets to accept a connection, however many there are to be tried within a session timeout.
+const CONNECT_MS_MIN: u64 = 500;
+/// Silence after which a ping is sent at the latest.
+const PING_MS_MAX: u64 = 10_000;
+
+/// What a session is made with.
+#[derive(Clone, Debug)]
+pub struct SessionSettings {
+    /// Wanted session timeout; the server may give another.
+    pub timeout_ms: u32,
+    /// Put up with a server that has lost its ensemble.
+    pub read_only: bool,
+    /// How long a request may wait for a connection or an answer.
+    pub request_timeout_ms: u64,
+    /// Largest answer that is taken.
+    pub reply_bytes_max: usize,
+    /// Empty, or `/…`.
+    pub chroot: String,
+    /// Decides the order of servers and the length of pauses.
+    pub seed: u64,
+}
+
+/// What the shell has to do.
+#[derive(Debug)]
+pub enum Output<D, W> {
+    /// Drop the connection, if there is one, and make one to this server; then `connected` or `connect_failed`.
+    Connect(Host),
+    /// Drop the connection.
+    Disconnect,
+    /// An operation has ended.
+    Done(D, Result<Reply, Error>),
+    /// A watch has fired.
+    Event(W, WatchedEvent),
+    /// This watch is over: the session is, or it was removed.
+    WatchEnded(W),
+    /// The session goes from one state to another.
+    State(SessionState),
+}
+
+/// Where the session is.
+#[derive(Debug)]
+enum Phase {
+    /// Between attempts.
+    Resting {
+        until: Instant,
+    },
+    Connecting {
+        until: Instant,
+    },
+    /// The connect request is sent.
+    Greeting {
+        until: Instant,
+    },
+    Attached {
+        since: Instant,
+    },
+    Ended(Error),
+}
+
+#[derive(Debug)]
+struct Request<D, W> {
+    op: Op,
+    done: D,
+    sink: Option<W>,
+    /// When it was given to the session.
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct Sent<D, W> {
+    xid: Xid,
+    /// Position in all that this connection has to send at which it ends.
+    ends_at: u64,
+    request: Request<D, W>,
+}
+
+#[derive(Debug)]
+struct Credential<D> {
+    scheme: String,
+    auth: Vec<u8>,
+    /// Until the first server has accepted it.
+    done: Option<D>,
+}
+
+/// See the module. `D` is told how an operation ended, `W` what a watch has seen.
+#[derive(Debug)]
+pub struct Session<D, W> {
+    settings: SessionSettings,
+    hosts: HostList,
+    random: Prng,
+    phase: Phase,
+    rest_ms: u64,
+    id: SessionId,
+    password: Password,
+    /// The session is one of the ensemble's. One that a read-only server has given ends with that connection.
+    is_lasting: bool,
+    negotiated_ms: u64,
+    last_zxid: i64,
+    next_xid: i32,
+    /// Not sent yet: there is no connection.
+    waiting: VecDeque<Request<D, W>>,
+    sent: VecDeque<Sent<D, W>>,
+    credentials: Vec<Credential<D>>,
+    /// Numbers of the credentials whose answers are awaited, oldest first.
+    credentials_sent: VecDeque<usize>,
+    watches: Watches<W>,
+    input: Vec<u8>,
+    input_start: usize,
+    out: Vec<u8>,
+    out_start: usize,
+    /// What was taken of all that this connection had to send.
+    taken: u64,
+    last_sent: Instant,
+    last_heard: Instant,
+    outputs: VecDeque<Output<D, W>>,
+}
+
+impl<D, W: Sink> Session<D, W> {
+    /// Begins at once to connect to one of `hosts`.
+    #[must_use]
+    pub fn new(settings: SessionSettings, hosts: Vec<Host>, now: Instant) -> Self {
+        let mut session = Session {
+            hosts: HostList::new(hosts, settings.seed),
+            random: Prng::new(settings.seed ^ 0x5e55),
+            phase: Phase::Resting { until: now },
+            rest_ms: REST_MS_MIN,
+            id: SessionId::NONE,
+            password: [0; 16],
+            is_lasting: false,
+            negotiated_ms: u64::from(settings.timeout_ms),
+            last_zxid: 0,
+            next_xid: 1,
+            waiting: VecDeque::new(),
+            sent: VecDeque::new(),
+            credentials: Vec::new(),
+            credentials_sent: VecDeque::new(),
+            watches: Watches::new(),
+            input: Vec::new(),
+            input_start: 0,
+            out: Vec::new(),
+            out_start: 0,
+            taken: 0,
+            last_sent: now,
+            last_heard: now,
+            outputs: VecDeque::new(),
+            settings,
+        };
+        session.connect(now);
+        session
+    }
+
+    /// The session's id; 0 before there is one.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// The session's password, for whoever continues it.
+    #[must_use]
+    pub fn password(&self) -> Password {
+        self.password
+    }
+
+    /// What the server has granted, in milliseconds.
+    #[must_use]
+    pub fn timeout_ms(&self) -> u64 {
+        self.negotiated_ms
+    }
+
+    /// The last transaction this client has seen the effects of.
+    #[must_use]
+    pub fn last_zxid(&self) -> i64 {
+        self.last_zxid
+    }
+
+    /// Why it is over, if it is.
+    #[must_use]
+    pub fn end(&self) -> Option<&Error> {
+        match &self.phase {
+            Phase::Ended(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// The next order.
+    pub fn poll_output(&mut self) -> Option<Output<D, W>> {
+        self.outputs.pop_front()
+    }
+
+    /// What is to be sent now.
+    #[must_use]
+    pub fn transmit(&self) -> &[u8] {
+        &self.out[self.out_start..]
+    }
+
+    /// So many bytes of it have been sent.
+    pub fn transmitted(&mut self, now: Instant, bytes: usize) {
+        self.taken += bytes as u64;
+        self.out_start += bytes;
+        self.last_sent = now;
+        if self.out_start == self.out.len() {
+            self.out.clear();
+            self.out_start = 0;
+        }
+    }
+
+    /// When `timeout` has to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let phase = match &self.phase {
+            Phase::Ended(_) => return None,
+            Phase::Resting { until } | Phase::Connecting { until } | Phase::Greeting { until } => *until,
+            Phase::Attached { .. } => self.silence_ends().min(self.ping_due()),
+        };
+        let oldest = self.oldest_request().map(|since| since.plus_ms(self.settings.request_timeout_ms));
+        Some(oldest.map_or(phase, |at| at.min(phase)))
+    }
+
+    /// Gives it an operation; `sink` is told by the watch that goes with it.
+    pub fn submit(&mut self, now: Instant, op: Op, done: D, sink: Option<W>) {
+        let request = Request { op, done, sink, since: now };
+        match &self.phase {
+            Phase::Ended(why) => {
+                let why = why.clone();
+                self.outputs.push_back(Output::Done(request.done, Err(why)));
+                self.outputs.extend(request.sink.map(Output::WatchEnded));
+            }
+            Phase::Attached { .. } => self.send(request),
+            // Nothing to say goodbye to: the session, if there is one, is left to its timeout.
+            _ if request.op.code == OpCode::CloseSession => {
+                self.end_with(Error::Closed);
+                self.outputs.push_back(Output::Done(request.done, Ok(Reply::Nothing)));
+            }
+            _ => self.waiting.push_back(request),
+        }
+    }
+
+    /// Gives it credentials, which it shows to every server from now on.
+    pub fn add_auth(&mut self, scheme: String, auth: Vec<u8>, done: D) {
+        if let Phase::Ended(why) = &self.phase {
+            self.outputs.push_back(Output::Done(done, Err(why.clone())));
+            return;
+        }
+        self.credentials.push(Credential { scheme, auth, done: Some(done) });
+        if matches!(self.phase, Phase::Attached { .. }) {
+            self.send_credential(self.credentials.len() - 1);
+        }
+    }
+
+    /// Ends it without a word to the server, which keeps the session until its timeout.
+    pub fn abandon(&mut self) {
+        if !matches!(self.phase, Phase::Ended(_)) {
+            self.end_with(Error::Closed);
+        }
+    }
+
+    /// The connection that was ordered is there.
+    pub fn connected(&mut self, now: Instant) {
+        if let Phase::Connecting { until } = self.phase {
+            let timeout_ms = i32::try_from(self.settings.timeout_ms).unwrap_or(i32::MAX);
+            let mut greeting = if self.is_lasting {
+                ConnectRequest::again(self.id, &self.password, timeout_ms)
+            } else {
+                ConnectRequest::new_session(timeout_ms)
+            };
+            greeting.last_zxid_seen = self.last_zxid;
+            greeting.read_only = self.settings.read_only;
+            greeting.write_frame(&mut self.out);
+            self.last_heard = now;
+            self.last_sent = now;
+            // A new session is a transaction: it may take longer than a connection.
+            self.phase = Phase::Greeting { until: until.max(now.plus_ms(self.read_timeout_ms())) };
+        }
+    }
+
+    /// It could not be made.
+    pub fn connect_failed(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Connecting { .. }) {
+            self.connect(now);
+        }
+    }
+
+    /// The connection is gone.
+    pub fn disconnected(&mut self, now: Instant) {
+        if !matches!(self.phase, Phase::Ended(_) | Phase::Resting { .. }) {
+            self.lose_connection(now);
+        }
+    }
+
+    /// These bytes have come.
+    pub fn received(&mut self, now: Instant, bytes: &[u8]) {
+        if !matches!(self.phase, Phase::Greeting { .. } | Phase::Attached { .. }) {
+            return;
+        }
+        self.last_heard = now;
+        self.input.extend_from_slice(bytes);
+        let input = std::mem::take(&mut self.input);
+        let mut at = self.input_start;
+        let outcome = self.frames(now, &input, &mut at);
+        if !matches!(self.phase, Phase::Greeting { .. } | Phase::Attached { .. }) {
+            return; // the rest belongs to a connection that is gone
+        }
+        match outcome {
+            Ok(()) => self.keep_input(input, at),
+            Err(why) => self.distrust(now, why),
+        }
+    }
+
+    /// Time has passed.
+    pub fn timeout(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Ended(_) => return,
+            Phase::Resting { until } if until <= now => self.connect(now),
+            Phase::Connecting { until } | Phase::Greeting { until } if until <= now => self.lose_connection(now),
+            Phase::Attached { .. } if self.silence_ends() <= now => self.lose_connection(now),
+            Phase::Attached { .. } if self.ping_due() <= now => {
+                self.frame(Xid::PING, OpCode::Ping, &[]);
+                self.last_sent = now; // not again before this one has left
+            }
+            _ => {}
+        }
+        self.end_overdue(now);
+    }
+
+    fn read_timeout_ms(&self) -> u64 {
+        self.negotiated_ms * 2 / 3
+    }
+
+    fn silence_ends(&self) -> Instant {
+        self.last_heard.plus_ms(self.read_timeout_ms())
+    }
+
+    fn ping_due(&self) -> Instant {
+        self.last_sent.plus_ms((self.read_timeout_ms() / 2).clamp(1, PING_MS_MAX))
+    }
+
+    fn oldest_request(&self) -> Option<Instant> {
+        let sent = self.sent.front().map(|s| s.request.since);
+        let waiting = self.waiting.front().map(|r| r.since);
+        sent.into_iter().chain(waiting).min()
+    }
+
+    /// Requests that have waited too long: what was not sent is given up, what was not answered brings the connection under suspicion.
+    fn end_overdue(&mut self, now: Instant) {
+        let limit = self.settings.request_timeout_ms;
+        let overdue = |since: Instant| since.plus_ms(limit) <= now;
+        while self.waiting.front().is_some_and(|r| overdue(r.since)) {
+            if let Some(request) = self.waiting.pop_front() {
+                self.fail(request, Error::NotSent);
+            }
+        }
+        if self.sent.front().is_some_and(|s| overdue(s.request.since)) {
+            self.lose_connection(now);
+            // Reads are given up as well: they have had their time.
+            while self.waiting.front().is_some_and(|r| overdue(r.since)) {
+                if let Some(request) = self.waiting.pop_front() {
+                    self.fail(request, Error::ConnectionLoss);
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, now: Instant) {
+        if self.hosts.round_is_over() && !matches!(self.phase, Phase::Resting { .. }) {
+            self.rest(now);
+            return;
+        }
+        let host = self.hosts.advance();
+        let patience = (u64::from(self.settings.timeout_ms) / self.hosts.count() as u64).max(CONNECT_MS_MIN);
+        self.phase = Phase::Connecting { until: now.plus_ms(patience) };
+        self.outputs.push_back(Output::Connect(host));
+    }
+
+    fn rest(&mut self, now: Instant) {
+        let pause = self.rest_ms / 2 + self.random.below(self.rest_ms / 2 + 1);
+        self.rest_ms = (self.rest_ms * 2).min(REST_MS_MAX);
+        self.phase = Phase::Resting { until: now.plus_ms(pause) };
+    }
+
+    fn lose_connection(&mut self, now: Instant) {
+        let was = std::mem::replace(&mut self.phase, Phase::Connecting { until: now });
+        self.outputs.push_back(Output::Disconnect);
+        let taken = self.taken;
+        self.forget_connection();
+        let mut again = VecDeque::new();
+        while let Some(Sent { ends_at, request, .. }) = self.sent.pop_front() {
+            if request.op.repeatable {
+                again.push_back(request);
+            } else if request.op.code == OpCode::CloseSession {
+                self.outputs.push_back(Output::Done(request.done, Ok(Reply::Nothing)));
+                self.waiting = again;
+                self.end_with(Error::Closed);
+                return;
+            } else {
+                self.fail(request, if ends_at <= taken { Error::ConnectionLoss } else { Error::NotSent });
+            }
+        }
+        again.append(&mut self.waiting);
+        self.waiting = again;
+        if let Phase::Attached { since } = was {
+            self.outputs.push_back(Output::State(SessionState::Suspended));
+            if now.since_ms(since) < SHORT_LIVED_MS {
+                self.rest(now);
+                return;
+            }
+        }
+        self.connect(now);
+    }
+
+    fn forget_connection(&mut self) {
+        self.input.clear();
+        self.input_start = 0;
+        self.out.clear();
+        self.out_start = 0;
+        self.taken = 0;
+        self.credentials_sent.clear();
+    }
+
+    /// The server has sent nonsense: whoever waits for it is told, the next one may do better.
+    fn distrust(&mut self, now: Instant, why: DecodeError) {
+        if let Some(sent) = self.sent.pop_front() {
+            self.fail(sent.request, Error::BadReply(why));
+        }
+        self.lose_connection(now);
+    }
+
+    fn end_with(&mut self, why: Error) {
+        self.phase = Phase::Ended(why.clone());
+        self.outputs.push_back(Output::Disconnect);
+        self.forget_connection();
+        let sent = std::mem::take(&mut self.sent).into_iter().map(|s| s.request);
+        let requests: Vec<_> = sent.chain(std::mem::take(&mut self.waiting)).collect();
+        for request in requests {
+            self.fail(request, why.clone());
+        }
+        for credential in std::mem::take(&mut self.credentials) {
+            self.outputs.extend(credential.done.map(|done| Output::Done(done, Err(why.clone()))));
+        }
+        self.outputs.extend(self.watches.drain().into_iter().map(Output::WatchEnded));
+        self.outputs.push_back(Output::State(match why {
+            Error::SessionExpired => SessionState::Expired,
+            Error::AuthFailed => SessionState::AuthFailed,
+            _ => SessionState::Closed,
+        }));
+    }
+
+    fn fail(&mut self, request: Request<D, W>, why: Error) {
+        self.outputs.push_back(Output::Done(request.done, Err(why)));
+        self.outputs.extend(request.sink.map(Output::WatchEnded));
+    }
+
+    /// Appends a whole frame; returns where it ends in all that this connection sends.
+    fn frame(&mut self, xid: Xid, op: OpCode, body: &[u8]) -> u64 {
+        self.out.put_len(8 + body.len());
+        self.out.put_i32(xid.0);
+        self.out.put_i32(op as i32);
+        self.out.put_raw(body);
+        self.taken + (self.out.len() - self.out_start) as u64
+    }
+
+    fn send(&mut self, mut request: Request<D, W>) {
+        let xid = Xid(self.next_xid);
+        self.next_xid = if self.next_xid == i32::MAX { 1 } else { self.next_xid + 1 };
+        let body = if request.op.repeatable { request.op.body.clone() } else { std::mem::take(&mut request.op.body) };
+        let ends_at = self.frame(xid, request.op.code, &body);
+        self.sent.push_back(Sent { xid, ends_at, request });
+    }
+
+    fn send_credential(&mut self, number: usize) {
+        let mut body = Vec::new();
+        body.put_i32(0);
+        body.put_string(&self.credentials[number].scheme);
+        body.put_buffer(Some(&self.credentials[number].auth));
+        self.frame(Xid::AUTH, OpCode::Auth, &body);
+        self.credentials_sent.push_back(number);
+    }
+
+    /// Works through the whole frames of `input` from `at` on.
+    fn frames(&mut self, now: Instant, input: &[u8], at: &mut usize) -> Result<(), DecodeError> {
+        while let Some(head) = input[*at..].first_chunk::<4>() {
+            let length = i32::from_be_bytes(*head);
+            let bytes =
+                usize::try_from(length).ok().filter(|n| *n <= self.settings.reply_bytes_max).ok_or(DecodeError::BadLength(length))?;
+            let Some(payload) = input.get(*at + 4..*at + 4 + bytes) else { break };
+            *at += 4 + bytes;
+            match self.phase {
+                Phase::Greeting { .. } => self.greeted(now, payload)?,
+                Phase::Attached { .. } => self.answered(payload)?,
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    fn keep_input(&mut self, mut input: Vec<u8>, at: usize) {
+        if at == input.len() {
+            input.clear();
+            self.input_start = 0;
+        } else if at > input.len() / 2 {
+            input.drain(..at);
+            self.input_start = 0;
+        } else {
+            self.input_start = at;
+        }
+        self.input = input;
+    }
+
+    fn greeted(&mut self, now: Instant, payload: &[u8]) -> Result<(), DecodeError> {
+        let response = ConnectResponse::decode(payload)?;
+        if response.timeout_ms <= 0 {
+            self.end_with(Error::SessionExpired);
+            return Ok(());
+        }
+        self.id = response.session;
+        self.password = response.password;
+        self.negotiated_ms = u64::from(response.timeout_ms.unsigned_abs());
+        self.hosts.succeeded();
+        self.rest_ms = REST_MS_MIN;
+        self.phase = Phase::Attached { since: now };
+        let read_only = response.read_only == Some(true);
+        self.is_lasting |= !read_only;
+        self.outputs.push_back(Output::State(if read_only { SessionState::ConnectedReadOnly } else { SessionState::Connected }));
+        for number in 0..self.credentials.len() {
+            self.send_credential(number);
+        }
+        for (op, body) in self.watches.set_again(self.last_zxid) {
+            self.frame(Xid::SET_WATCHES, op, &body);
+        }
+        for request in std::mem::take(&mut self.waiting) {
+            self.send(request);
+        }
+        Ok(())
+    }
+
+    fn answered(&mut self, payload: &[u8]) -> Result<(), DecodeError> {
+        let mut r = Reader::new(payload);
+        let header = ReplyHeader::read(&mut r)?;
+        match header.xid {
+            Xid::NOTIFICATION => return self.notified(&header, &mut r),
+            Xid::PING | Xid::SET_WATCHES => {}
+            Xid::AUTH => self.authenticated(header.err),
+            xid => return self.completed(xid, &header, &mut r),
+        }
+        self.seen(header.zxid);
+        Ok(())
+    }
+
+    fn seen(&mut self, zxid: i64) {
+        self.last_zxid = self.last_zxid.max(zxid);
+    }
+
+    fn authenticated(&mut self, err: i32) {
+        if err != 0 {
+            self.end_with(Error::AuthFailed);
+        } else if let Some(number) = self.credentials_sent.pop_front() {
+            self.outputs.extend(self.credentials[number].done.take().map(|done| Output::Done(done, Ok(Reply::Nothing))));
+        }
+    }
+
+    fn notified(&mut self, header: &ReplyHeader, r: &mut Reader<'_>) -> Result<(), DecodeError> {
+        let (kind, _state, path) = (r.i32()?, r.i32()?, r.string()?);
+        let kind = EventType::from_i32(kind).ok_or(DecodeError::BadValue("event", i64::from(kind)))?;
+        self.seen(header.zxid);
+        let event =
+            WatchedEvent { kind, path: client_path(path, self.settings.chroot.len()), zxid: (header.zxid > 0).then_some(header.zxid) };
+        for (sink, is_last) in self.watches.fire(kind, path) {
+            self.outputs.push_back(Output::Event(sink.clone(), event.clone()));
+            self.outputs.extend(is_last.then_some(Output::WatchEnded(sink)));
+        }
+        Ok(())
+    }
+
+    fn completed(&mut self, xid: Xid, header: &ReplyHeader, r: &mut Reader<'_>) -> Result<(), DecodeError> {
+        let front = self.sent.front().ok_or(DecodeError::BadValue("xid, nothing was asked", i64::from(xid.0)))?;
+        if front.xid != xid {
+            return Err(DecodeError::BadValue("xid, out of order", i64::from(xid.0)));
+        }
+        let op = &front.request.op;
+        let result = match header.err {
+            0 => Ok((op.decode)(r, self.settings.chroot.len())?),
+            err => Err(refused(err)),
+        };
+        let Some(Sent { request, .. }) = self.sent.pop_front() else { return Ok(()) };
+        self.seen(header.zxid);
+        self.watch_of(&request, &result);
+        if request.op.code == OpCode::CloseSession {
+            self.outputs.push_back(Output::Done(request.done, result));
+            self.end_with(Error::Closed);
+            return Ok(());
+        }
+        let expired = matches!(result, Err(Error::SessionExpired));
+        let absent = matches!(result, Err(Error::Refused(ErrorCode::NoNode)));
+        let result = if absent && request.op.code == OpCode::Exists { Ok(Reply::Stat(None)) } else { result };
+        if result.is_err() {
+            self.outputs.extend(request.sink.map(Output::WatchEnded));
+        }
+        self.outputs.push_back(Output::Done(request.done, result));
+        if expired {
+            self.end_with(Error::SessionExpired);
+        }
+        Ok(())
+    }
+
+    /// The watch that goes with an answer is set before the next frame is looked at: its event may be there already.
+    fn watch_of(&mut self, request: &Request<D, W>, result: &Result<Reply, Error>) {
+        if request.op.code == OpCode::RemoveWatches && result.is_ok() {
+            if let Some((_, path)) = &request.op.watch {
+                self.outputs.extend(self.watches.remove(path).into_iter().map(Output::WatchEnded));
+            }
+            return;
+        }
+        let (Some((kind, path)), Some(sink)) = (&request.op.watch, &request.sink) else { return };
+        let kind = match result {
+            Ok(_) => *kind,
+            Err(Error::Refused(ErrorCode::NoNode)) if request.op.code == OpCode::Exists => WatchKind::Exist,
+            Err(_) => return,
+        };
+        self.watches.add(kind, path.clone(), sink.clone());
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

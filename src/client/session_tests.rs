@@ -1,0 +1,328 @@
+use super::*;
+use crate::base::{Stat, Zxid};
+use crate::client::CreateMode;
+use crate::client::op::Ops;
+use crate::proto::event::write_notification;
+use crate::proto::response::ReplyFrame;
+
+type Done = &'static str;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct To(&'static str);
+
+impl Sink for To {
+    fn is_wanted(&self) -> bool {
+        true
+    }
+}
+
+const OPS: Ops<'static> = Ops { chroot: "" };
+const TIMEOUT_MS: u64 = 9_000;
+
+/// A session and the server it talks to, both on paper.
+struct Desk {
+    session: Session<Done, To>,
+    now: Instant,
+    /// What the client has sent and nobody has looked at.
+    sent: Vec<u8>,
+    told: Vec<String>,
+}
+
+impl Desk {
+    fn new(servers: usize) -> Self {
+        let settings = SessionSettings {
+            timeout_ms: TIMEOUT_MS as u32,
+            read_only: false,
+            request_timeout_ms: 20_000,
+            reply_bytes_max: 1 << 20,
+            chroot: String::new(),
+            seed: 3,
+        };
+        let hosts = (0..servers).map(|n| Host { name: format!("h{n}"), port: 1 }).collect();
+        let mut desk = Desk { session: Session::new(settings, hosts, Instant(0)), now: Instant(0), sent: Vec::new(), told: Vec::new() };
+        desk.settle();
+        desk
+    }
+
+    fn attached() -> Self {
+        let mut desk = Desk::new(1);
+        desk.attach(77);
+        desk.told.clear();
+        desk
+    }
+
+    fn settle(&mut self) {
+        while let Some(output) = self.session.poll_output() {
+            self.told.push(match output {
+                Output::Connect(host) => format!("connect {}", host.name),
+                Output::Disconnect => "disconnect".into(),
+                Output::Done(done, Ok(Reply::Nothing)) => format!("{done}: done"),
+                Output::Done(done, Ok(reply)) => format!("{done}: {reply:?}"),
+                Output::Done(done, Err(why)) => format!("{done}: {why:?}"),
+                Output::Event(to, event) => format!("{} sees {:?} {}", to.0, event.kind, event.path),
+                Output::WatchEnded(to) => format!("{} is over", to.0),
+                Output::State(state) => format!("{state:?}"),
+            });
+        }
+    }
+
+    fn told(&mut self) -> Vec<String> {
+        self.settle();
+        std::mem::take(&mut self.told)
+    }
+
+    /// The network takes everything.
+    fn flush(&mut self) {
+        let bytes = self.session.transmit().to_vec();
+        self.session.transmitted(self.now, bytes.len());
+        self.sent.extend(bytes);
+    }
+
+    fn connect(&mut self) -> ConnectRequest {
+        self.session.connected(self.now);
+        self.flush();
+        let request = ConnectRequest::decode(&self.sent[4..]).expect("a greeting");
+        self.sent.clear();
+        request
+    }
+
+    fn attach(&mut self, session: i64) {
+        self.connect();
+        self.welcome(session);
+    }
+
+    fn welcome(&mut self, session: i64) {
+        let mut answer = Vec::new();
+        let response =
+            ConnectResponse { timeout_ms: TIMEOUT_MS as i32, session: SessionId(session), password: [7; 16], read_only: Some(false) };
+        response.write_frame(&mut answer);
+        self.session.received(self.now, &answer);
+        self.flush();
+        self.settle();
+    }
+
+    /// The requests that have been sent: xid and operation.
+    fn requests(&mut self) -> Vec<(i32, OpCode)> {
+        self.flush();
+        let sent = std::mem::take(&mut self.sent);
+        let mut r = Reader::new(&sent);
+        let mut all = Vec::new();
+        while !r.is_empty() {
+            let mut frame = Reader::new(r.buffer().expect("whole").expect("no null"));
+            all.push((frame.i32().expect("xid"), OpCode::from_i32(frame.i32().expect("op")).expect("known")));
+        }
+        all
+    }
+
+    fn answer(&mut self, xid: i32, zxid: u64, err: i32, body: impl FnOnce(&mut Vec<u8>)) {
+        let mut out = Vec::new();
+        let frame = ReplyFrame::begin(&mut out, Xid(xid), Zxid::from_i64(zxid as i64));
+        if err == 0 {
+            body(&mut out);
+            frame.finish(&mut out);
+        } else {
+            frame.fail(&mut out, ErrorCode::from_i32(err));
+        }
+        self.session.received(self.now, &out);
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now = self.now.plus_ms(ms);
+        self.session.timeout(self.now);
+    }
+
+    fn submit(&mut self, op: Op, done: Done, sink: Option<&'static str>) {
+        self.session.submit(self.now, op, done, sink.map(To));
+    }
+
+    fn cut(&mut self) {
+        self.pass(2 * SHORT_LIVED_MS);
+        self.session.disconnected(self.now);
+    }
+}
+
+fn get(path: &str, watch: bool) -> Op {
+    OPS.get(path, watch).expect("a path")
+}
+
+fn set(path: &str) -> Op {
+    OPS.set(path, b"x", -1).expect("a path")
+}
+
+fn node(out: &mut Vec<u8>) {
+    out.put_buffer(Some(b"d"));
+    Stat::default().write(out);
+}
+
+#[test]
+fn a_session_goes_on_at_the_next_server_with_what_it_has_seen() {
+    let mut d = Desk::new(2);
+    let first = d.told();
+    let greeting = d.connect();
+    assert_eq!((greeting.session, greeting.last_zxid_seen, greeting.timeout_ms), (SessionId::NONE, 0, 9000));
+    d.welcome(77);
+    d.submit(set("/a"), "set", None);
+    assert_eq!(d.requests(), [(1, OpCode::SetData)]);
+    d.answer(1, 5, 0, |out| Stat::default().write(out));
+    d.cut();
+    let told = d.told();
+    assert!(told[1].starts_with("set: Stat"));
+    assert_eq!(told[2..4], ["disconnect", "Suspended"]);
+    assert!(told[4].starts_with("connect h") && told[4] != first[0]);
+    let again = d.connect();
+    assert_eq!((again.session, again.last_zxid_seen, &again.password[..]), (SessionId(77), 5, &[7; 16][..]));
+}
+
+#[test]
+fn after_a_lost_connection_reads_are_repeated_and_writes_are_not() {
+    let mut d = Desk::attached();
+    d.submit(get("/a", false), "read", None);
+    d.submit(set("/a"), "write", None);
+    d.submit(get("/b", false), "second read", None);
+    d.requests();
+    d.submit(set("/c"), "unsent", None);
+    d.cut();
+    assert_eq!(d.told(), ["disconnect", "write: ConnectionLoss", "unsent: NotSent", "Suspended", "connect h0"]);
+    d.attach(77);
+    assert_eq!(d.requests(), [(5, OpCode::GetData), (6, OpCode::GetData)]);
+    d.answer(5, 1, 0, node);
+    d.answer(6, 1, -101, |_| {});
+    assert_eq!(
+        d.told()[1..],
+        ["read: Data([100], ".to_owned() + &format!("{:?})", Stat::default()), "second read: Refused(NoNode)".to_owned()]
+    );
+}
+
+#[test]
+fn watches_and_credentials_are_set_again_before_anything_else_is_asked() {
+    let mut d = Desk::attached();
+    d.session.add_auth("digest".into(), b"u:p".to_vec(), "auth");
+    d.submit(get("/a", true), "get", Some("watcher"));
+    d.submit(OPS.exists("/b", true).expect("a path"), "exists", Some("waiter"));
+    assert_eq!(d.requests(), [(-4, OpCode::Auth), (1, OpCode::GetData), (2, OpCode::Exists)]);
+    d.answer(-4, 0, 0, |_| {});
+    d.answer(1, 3, 0, node);
+    d.answer(2, 3, -101, |_| {});
+    assert_eq!(d.told()[2], "exists: Stat(None)");
+    d.cut();
+    d.submit(set("/c"), "set", None);
+    d.attach(77);
+    assert_eq!(d.requests(), [(-4, OpCode::Auth), (-8, OpCode::SetWatches), (3, OpCode::SetData)]);
+    d.told();
+    let mut events = Vec::new();
+    write_notification(&mut events, -1, EventType::NodeDataChanged, "/a");
+    write_notification(&mut events, 9, EventType::NodeCreated, "/b");
+    write_notification(&mut events, 10, EventType::NodeDataChanged, "/b");
+    // In two pieces that are no frames.
+    d.session.received(d.now, &events[..50]);
+    d.session.received(d.now, &events[50..]);
+    assert_eq!(d.told(), ["watcher sees NodeDataChanged /a", "watcher is over", "waiter sees NodeCreated /b", "waiter is over"]);
+    assert_eq!(d.session.last_zxid(), 10);
+}
+
+#[test]
+fn an_expired_session_ends_everything() {
+    let mut d = Desk::attached();
+    d.submit(get("/a", true), "get", Some("watcher"));
+    d.requests();
+    d.answer(1, 3, 0, node);
+    d.submit(set("/a"), "set", None);
+    d.requests();
+    d.cut();
+    d.submit(set("/b"), "waiting", None);
+    d.told();
+    d.connect();
+    let mut answer = Vec::new();
+    ConnectResponse::refused(Some(false)).write_frame(&mut answer);
+    d.session.received(d.now, &answer);
+    assert_eq!(d.told(), ["disconnect", "waiting: SessionExpired", "watcher is over", "Expired"]);
+    d.submit(get("/a", true), "late", Some("late watcher"));
+    assert_eq!(d.told(), ["late: SessionExpired", "late watcher is over"]);
+    assert_eq!(d.session.poll_timeout(), None);
+}
+
+#[test]
+fn silence_is_broken_by_pings_and_a_silent_server_is_left() {
+    let mut d = Desk::attached();
+    d.pass(TIMEOUT_MS / 3);
+    assert_eq!(d.requests(), [(-2, OpCode::Ping)]);
+    d.answer(-2, 4, 0, |_| {});
+    d.pass(TIMEOUT_MS / 3);
+    assert_eq!(d.requests(), [(-2, OpCode::Ping)]);
+    assert!(d.told().is_empty());
+    d.pass(TIMEOUT_MS / 3);
+    assert_eq!(d.told()[..2], ["disconnect", "Suspended"]);
+}
+
+#[test]
+fn nobody_is_called_in_a_tight_loop() {
+    let mut d = Desk::new(3);
+    let mut calls = 0;
+    for _ in 0..600 {
+        calls += d.told().iter().filter(|t| t.starts_with("connect")).count();
+        d.session.connect_failed(d.now);
+        d.pass(100);
+    }
+    assert!((150..250).contains(&calls), "{calls} calls of three servers in a minute, a second after each round");
+}
+
+#[test]
+fn requests_do_not_wait_for_ever() {
+    let mut d = Desk::new(1);
+    d.submit(set("/a"), "set", None);
+    d.submit(get("/a", false), "get", None);
+    d.pass(20_000);
+    assert!(d.told().ends_with(&["set: NotSent".to_owned(), "get: NotSent".to_owned()]));
+    let mut d = Desk::attached();
+    d.submit(set("/a"), "set", None);
+    d.requests();
+    for _ in 0..10 {
+        d.pass(2_000);
+        d.answer(-2, 1, 0, |_| {});
+    }
+    assert_eq!(d.told()[..2], ["disconnect", "set: ConnectionLoss"], "it pings, and does not answer");
+}
+
+#[test]
+fn a_server_that_answers_nonsense_is_left() {
+    for nonsense in [&b"\xff\xff\xff\xf0"[..], b"\x7f\xff\xff\xff", b"\0\0\0\x10\0\0\0\x09\0\0\0\0\0\0\0\0\0\0\0\0", b"\0\0\0\x02\0\0"] {
+        let mut d = Desk::attached();
+        d.submit(set("/a"), "set", None);
+        d.requests();
+        d.session.received(d.now, nonsense);
+        let told = d.told();
+        assert!(told[0].starts_with("set: BadReply"), "{told:?}");
+        assert_eq!(told[1..3], ["disconnect", "Suspended"]);
+    }
+}
+
+#[test]
+fn closing_ends_the_session_whether_the_server_says_so_or_not() {
+    for answered in [true, false] {
+        let mut d = Desk::attached();
+        d.submit(OPS.close(), "close", None);
+        d.submit(set("/a"), "too late", None);
+        assert_eq!(d.requests()[0], (1, OpCode::CloseSession));
+        if answered {
+            d.answer(1, 4, 0, |_| {});
+        } else {
+            d.session.disconnected(d.now);
+        }
+        let told = d.told();
+        let ends: Vec<&str> = told.iter().map(String::as_str).filter(|t| *t != "disconnect").collect();
+        assert_eq!(ends, ["close: done", "too late: Closed", "Closed"], "answered: {answered}");
+    }
+}
+
+#[test]
+fn the_chroot_is_in_front_of_what_is_sent_and_not_of_what_comes_back() {
+    let ops = Ops { chroot: "/app" };
+    for (path, mode, sent) in [("/", CreateMode::PersistentSequential, "/app/"), ("/a", CreateMode::Persistent, "/app/a")] {
+        let op = ops.create(path, b"", &[], mode).expect("a path");
+        assert_eq!(Reader::new(&op.body).string(), Ok(sent));
+    }
+    assert_eq!(Reader::new(&ops.get("/", false).expect("a path").body).string(), Ok("/app"));
+    assert!(ops.get("/a/", false).is_err());
+    assert_eq!(client_path("/app/a", 4), "/a");
+    assert_eq!(client_path("/app", 4), "/");
+}
