@@ -33,7 +33,7 @@ fn a_member_starts_from_whatever_a_crash_leaves_with_all_it_acknowledged_and_pro
     let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse().ok());
     match number("ZOO_CRASH_SEED") {
         Some(seed) => story(seed),
-        None => (1..=number("ZOO_CRASH_SEEDS").unwrap_or(40)).for_each(story),
+        None => (1..=number("ZOO_CRASH_SEEDS").unwrap_or(15)).for_each(story),
     }
 }
 

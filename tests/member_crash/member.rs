@@ -280,7 +280,7 @@ impl Member {
         let epoch = missed + 1;
         self.until(rng, Member::is_settled)?;
         self.write_epoch(rng, EpochFile::Accepted, epoch)?;
-        match rng.below(4) {
+        match rng.below(3) {
             0 => self.truncate(rng)?,
             1 => self.install(rng, missed)?,
             _ => {}
