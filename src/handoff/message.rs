@@ -173,7 +173,8 @@ pub enum Control {
     Cut { conn: ConnKey },
     /// When was this session last heard from? Answer with `ToReplica::Heard` after the sockets have been reaped (rule A17).
     AskHeard { conn: ConnKey, session: SessionId },
-    /// Which sessions were heard from since the last question of this kind? Answer with `ToReplica::AllHeard` after the sockets have been reaped.
+    /// Which sessions were heard from since the last question of this kind? Answer with `ToReplica::AllHeard`;
+    /// what is still in the sockets comes with the next answer.
     AskAllHeard,
     /// Cut every connection that has a session or awaits one: this server has left its role in the ensemble.
     CutAll,

@@ -224,24 +224,21 @@ pub struct Snapshots {
 
 /// The thread that writes a snapshot, for whoever ends the server. Clones are the same one.
 #[derive(Clone, Default)]
-pub struct RunningSnapshot {
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
-    background: Background,
-}
+pub struct RunningSnapshot(Arc<Mutex<Option<(JoinHandle<()>, Background)>>>);
 
 impl RunningSnapshot {
     /// Gives up the snapshot that is being written, if there is one, and waits until its file is gone: the log has all it would hold.
-    pub fn abandon(&self) {
-        self.background.abandon();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+    pub fn end(&self) {
+        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((thread, background)) = running {
+            background.abandon();
             // It cannot have panicked: that would have ended the process.
             let _ = thread.join();
         }
     }
 
-    fn set(&self, thread: JoinHandle<()>) {
-        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    fn set(&self, thread: JoinHandle<()>, background: Background) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((thread, background));
     }
 }
 
@@ -256,10 +253,18 @@ impl Snapshots {
         self.running.clone()
     }
 
+    /// Gives up the one that is being written; its end is told as always.
+    pub fn abandon(&self) {
+        if let Some((_, background)) = &*self.running.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            background.abandon();
+        }
+    }
+
     /// Starts one.
     pub fn begin(&self, image: Image) {
         let (write, control, zxid) = (self.write.clone(), self.control.clone(), image.zxid());
-        let background = self.running.background.clone();
+        let background = Background::default();
+        let abandonable = background.clone();
         let run = move || {
             let _guard = super::AbortOnPanic;
             super::lower_priority();
@@ -269,7 +274,7 @@ impl Snapshots {
                     true
                 }
                 Err(_) if background.is_abandoned() => {
-                    tracing::info!("the snapshot at {zxid} was given up: the server stops, its logs are kept");
+                    tracing::info!("the snapshot at {zxid} was given up: the server stops, or its tree is replaced; its logs are kept");
                     false
                 }
                 Err(e) => {
@@ -280,7 +285,7 @@ impl Snapshots {
             tell_from_thread(&control, ToReplicaTask::SnapshotDone { zxid, ok });
         };
         match std::thread::Builder::new().name("zoo-snapshot".into()).spawn(run) {
-            Ok(thread) => self.running.set(thread),
+            Ok(thread) => self.running.set(thread, abandonable),
             Err(e) => {
                 tracing::warn!("no thread for the snapshot at {zxid}: {e}");
                 let failed = ToReplicaTask::SnapshotDone { zxid, ok: false };
@@ -422,6 +427,32 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_that_is_given_up_does_not_take_the_next_one_with_it() {
+        let control = Arc::new(Inbox::new(16));
+        let (begin, begun) = std::sync::mpsc::sync_channel(0);
+        let write: WriteSnapshot = Arc::new(move |_, background| {
+            begin.send(()).expect("the test waits");
+            begin.send(()).expect("the test waits");
+            if background.is_abandoned() { Err(io::Error::other("given up")) } else { Ok(1) }
+        });
+        let snapshots = Snapshots::new(write, control.clone());
+        let done = |abandoned: bool| {
+            snapshots.begin(Tree::new(TreeConfig::default()).begin_image());
+            begun.recv().expect("begun");
+            if abandoned {
+                snapshots.abandon();
+            }
+            begun.recv().expect("goes on");
+            let mut told = Vec::new();
+            while control.drain(&mut told, 16) == 0 {
+                std::thread::yield_now();
+            }
+            matches!(told[..], [ToReplicaTask::SnapshotDone { ok: true, .. }])
+        };
+        assert_eq!((done(true), done(false)), (false, true));
+    }
+
+    #[test]
     fn a_snapshot_that_is_being_written_is_given_up_when_the_server_ends_and_leaves_no_file() {
         let dir = tempfile::tempdir().expect("temp dir");
         let control = Arc::new(Inbox::new(16));
@@ -437,7 +468,7 @@ mod tests {
         let snapshots = Snapshots::new(write, control.clone());
         snapshots.begin(Tree::new(TreeConfig::default()).begin_image());
         begun.recv().expect("begun");
-        snapshots.running().abandon();
+        snapshots.running().end();
         assert!(dir::list(dir.path()).expect("listed").is_empty());
         let mut told = Vec::new();
         control.drain(&mut told, 16);

@@ -312,6 +312,7 @@ impl ReplicaLoop {
                     }
                 }
                 Output::Snapshot(image) => state.snapshots.begin(image),
+                Output::AbandonSnapshot => state.snapshots.abandon(),
                 Output::Fatal(message) => super::fatal(&message),
                 Output::Stopped => state.stopped = true,
                 Output::TreeReplaced { generation, old } => self.replace_tree(state, generation, old),
@@ -396,6 +397,7 @@ fn tell_peers(peers: &PeerIo, output: Output) {
         Output::Log(_)
         | Output::Publish(_)
         | Output::Snapshot(_)
+        | Output::AbandonSnapshot
         | Output::Fatal(_)
         | Output::Stopped
         | Output::TreeReplaced { .. }

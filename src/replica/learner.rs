@@ -37,9 +37,14 @@ pub(super) struct Learner {
     syncs: VecDeque<SessionId>,
     /// Heard from since the leader last asked.
     touched: BTreeMap<SessionId, i32>,
+    /// When the shards are to be asked again whom they have heard from.
+    ask_at: Instant,
     /// Requests forwarded whose transaction has not come.
     outstanding: usize,
 }
+
+/// A leader pings twice in a tick.
+const QUESTIONS_PER_TICK: u64 = 4;
 
 type BySession<T> = HashMap<SessionId, T, FixedState>;
 
@@ -101,6 +106,7 @@ impl Learner {
             revalidating: HashMap::with_hasher(FixedState::with_seed(seed)),
             syncs: VecDeque::new(),
             touched: BTreeMap::new(),
+            ask_at: Instant::default(),
             outstanding: 0,
         }
     }
@@ -118,6 +124,11 @@ impl Learner {
 
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding
+    }
+
+    /// When there is something to ask the shards.
+    pub(super) fn next_question(&self) -> Option<Instant> {
+        (!self.attached.is_empty()).then_some(self.ask_at)
     }
 
     /// Sessions of connections of this server.
@@ -363,12 +374,21 @@ impl Replica {
         self.tell_attached(connecting.owner, session, connecting.timeout_ms);
     }
 
-    /// The leader wants to know who is alive. What it gets is as of the shards' last answers; they are asked again for its next question.
+    /// The leader wants to know who is alive. It gets at once what the shards have answered last: it may have asked for another reason, which
+    /// waits (`zab::Zab::confirm`).
     pub(super) fn tell_touched(&mut self, zxid: Zxid) {
         let Some(member) = &mut self.member else { return };
         let touched = std::mem::take(&mut member.learner.touched).into_iter().collect();
         member.zab.pinged(zxid, touched);
-        if !member.learner.attached.is_empty() {
+    }
+
+    /// Asks the shards whom they have heard from, twice as often as a leader asks us: it goes through all their sessions, and must neither be
+    /// done for every ping nor leave an answer to wait for long.
+    pub(super) fn ask_shards(&mut self, now: Instant) {
+        let pause_ms = self.config.tick_ms / QUESTIONS_PER_TICK;
+        let Some(member) = &mut self.member else { return };
+        if member.learner.next_question().is_some_and(|at| at <= now) {
+            member.learner.ask_at = now.plus_ms(pause_ms.max(1));
             self.groups.control_all(Control::AskAllHeard);
         }
     }

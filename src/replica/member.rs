@@ -14,7 +14,7 @@ use crate::handoff::Control;
 use crate::record::TxnDigest;
 use crate::record::txn::decode_payload;
 use crate::tree::Tree;
-use crate::zab::{self, LinkId, Role, Zab};
+use crate::zab::{self, LinkId, Packet, Role, Zab};
 use std::collections::VecDeque;
 
 /// What a standalone server does not have.
@@ -62,7 +62,8 @@ enum Change {
     Loading,
     /// It cannot be loaded, for this reason: the tree is read again from the disk, which is what it was.
     Restoring(String),
-    /// The log is being cut, then the image takes the place of the snapshot, then of the tree.
+    /// It is loaded: no snapshot of the old tree is being written any more, then the log is being cut, then the image takes the place of the
+    /// snapshot, then of the tree.
     Installing(Box<Tree>),
 }
 
@@ -125,7 +126,10 @@ impl Replica {
     pub(super) fn peer(&mut self, now: Instant, input: zab::Input) {
         if let Some(member) = &mut self.member {
             member.now = now;
-            member.zab.handle(now, input);
+            match unreadable(&input) {
+                Some((link, why)) => member.zab.refuse(link, &why),
+                None => member.zab.handle(now, input),
+            }
         }
     }
 
@@ -249,7 +253,7 @@ impl Replica {
     pub(super) fn append(&mut self, zxid: Zxid, payload: &[u8]) {
         let decoded = decode_payload(payload).ok().filter(|(header, ..)| header.zxid == zxid);
         let Some((header, txn, digest)) = decoded else {
-            self.fatal = Some(format!("transaction {zxid} of the leader cannot be read; this server does not know it"));
+            self.fatal = Some(format!("transaction {zxid} was accepted from the leader and cannot be read"));
             return;
         };
         assert!(zxid > self.tree.head_zxid(), "{zxid} came after {}", self.tree.head_zxid());
@@ -279,6 +283,7 @@ impl Replica {
         }
         (member.has_differed, member.digests) = (true, Digests::Wrong);
         member.zab.resync(&why);
+        self.abandon_snapshot();
     }
 
     /// Removes what is above `zxid` from tree and log. A tree that counts it as applied, which only one that was recovered does, is read again.
@@ -321,13 +326,33 @@ impl Replica {
         assert!(matches!(member.change, Some(Change::Loading)), "a tree was loaded that was not asked for");
         match loaded {
             Ok(tree) => {
-                self.log.cut(tree.applied());
                 member.change = Some(Change::Installing(tree));
+                self.abandon_snapshot();
+                self.make_way_for_image();
             }
             Err(why) => {
                 member.change = Some(Change::Restoring(format!("it cannot be loaded: {why}")));
                 member.outbox.push_back(Output::LoadTree { zxid: self.log.durable_zxid() });
             }
+        }
+    }
+
+    /// A snapshot of the tree as it was must not come after the image, and perhaps under its name: the tree may be wrong (L17).
+    fn abandon_snapshot(&mut self) {
+        if self.snapshots.abandon()
+            && let Some(member) = &mut self.member
+        {
+            member.outbox.push_back(Output::AbandonSnapshot);
+        }
+    }
+
+    /// Cuts the log for an image that has come, when no snapshot is being written.
+    pub(super) fn make_way_for_image(&mut self) {
+        if let Some(Change::Installing(tree)) = self.member.as_ref().and_then(|m| m.change.as_ref())
+            && !self.snapshots.is_running()
+            && !self.log.is_cutting()
+        {
+            self.log.cut(tree.applied());
         }
     }
 
@@ -420,4 +445,20 @@ impl Replica {
             member.zab.handle(now, zab::Input::Timeout);
         }
     }
+}
+
+/// A transaction that this server cannot apply, damaged or of a kind it does not know (a newer leader's): it is told apart before anything is done
+/// with it, so that it is neither logged nor acknowledged (L22). As in ZooKeeper the learner leaves its leader, and says so as often as it comes.
+fn unreadable(input: &zab::Input) -> Option<(LinkId, String)> {
+    let zab::Input::Packet(link, packet) = input else { return None };
+    let (Packet::Proposal { zxid, payload } | Packet::Inform { zxid, payload } | Packet::InformAndActivate { zxid, payload, .. }) = packet
+    else {
+        return None;
+    };
+    let why = match decode_payload(payload) {
+        Ok((header, ..)) if header.zxid == *zxid => return None,
+        Ok((header, ..)) => format!("it says that it is {}", header.zxid),
+        Err(e) => e.to_string(),
+    };
+    Some((*link, format!("transaction {zxid} of the leader cannot be read by this version: {why}")))
 }

@@ -108,6 +108,9 @@ pub enum Output {
     Publish(Batch),
     /// Write a snapshot on a background thread, then purge if so configured; report with `SnapshotDone`.
     Snapshot(Image),
+    /// The snapshot that is being written is of a tree that is going to be replaced: give it up, as soon as may be; `SnapshotDone` follows, whether it
+    /// was in time or not.
+    AbandonSnapshot,
     /// A broken invariant: print and abort.
     Fatal(String),
     /// After `Stop`: everything is flushed and published, the log is closed.
@@ -255,7 +258,10 @@ impl Replica {
             Input::Shard(_, message) => self.arrive(Arrival::Shard(message)),
             Input::LogOpened(file) => self.log.handle_opened(file),
             Input::LogSynced(token) => self.log.handle_synced(token),
-            Input::SnapshotDone { zxid, ok } => self.snapshots.done(zxid, ok, wall),
+            Input::SnapshotDone { zxid, ok } => {
+                self.snapshots.done(zxid, ok, wall);
+                self.make_way_for_image();
+            }
             Input::Timeout => self.timeout(now, wall),
             Input::Stop => self.begin_stop(),
             Input::Peer(input) => self.peer(now, input),
@@ -330,6 +336,8 @@ impl Replica {
                 return Some(Instant(0)); // at once
             }
             (due[3], due[4]) = (self.sessions.next_due(), self.removals.next_due());
+        } else {
+            due[3] = self.member.as_ref().and_then(|m| m.learner.next_question());
         }
         due[5] = (!self.sessions.is_empty() || !self.local.is_empty()).then(|| self.pauses.next_look());
         due.into_iter().flatten().min()
@@ -405,6 +413,8 @@ impl Replica {
         if self.decides() {
             self.sessions.tick(now);
             self.remove_due(now, wall);
+        } else {
+            self.ask_shards(now);
         }
     }
 

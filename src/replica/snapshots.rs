@@ -12,6 +12,8 @@ pub(super) struct Snapshots {
     /// Taken once this is committed.
     wanted: Option<Zxid>,
     running: bool,
+    /// What is being written is not wanted any more.
+    is_abandoned: bool,
     taken: u64,
     failed: u64,
     last: Option<(Zxid, WallTime)>,
@@ -19,7 +21,8 @@ pub(super) struct Snapshots {
 
 impl Snapshots {
     pub(super) fn new(config: &ReplicaConfig, prng: &mut Prng) -> Self {
-        let mut snapshots = Snapshots { txns: 0, bytes: None, wanted: None, running: false, taken: 0, failed: 0, last: None };
+        let mut snapshots =
+            Snapshots { txns: 0, bytes: None, wanted: None, running: false, is_abandoned: false, taken: 0, failed: 0, last: None };
         snapshots.draw(config, prng);
         snapshots
     }
@@ -44,8 +47,22 @@ impl Snapshots {
         self.wanted = self.wanted.filter(|wanted| *wanted <= zxid);
     }
 
+    /// The tree that is being written is to be replaced. True: there is one, and the shell is to be told.
+    pub(super) fn abandon(&mut self) -> bool {
+        self.wanted = None;
+        self.running && !std::mem::replace(&mut self.is_abandoned, true)
+    }
+
+    /// A file may still come under a snapshot's name.
+    pub(super) fn is_running(&self) -> bool {
+        self.running
+    }
+
     pub(super) fn done(&mut self, zxid: Zxid, ok: bool, wall: WallTime) {
         self.running = false;
+        if std::mem::take(&mut self.is_abandoned) {
+            return;
+        }
         if ok {
             self.taken += 1;
             self.last = Some((zxid, wall));

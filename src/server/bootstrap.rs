@@ -182,7 +182,7 @@ impl ZooServer {
     fn join(&mut self) -> Result<(), StartError> {
         let Some(executors) = self.executors.take() else { return Ok(()) };
         let ended = executors.join().map_err(StartError::Ended);
-        self.snapshot.abandon();
+        self.snapshot.end();
         ended
     }
 

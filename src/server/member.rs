@@ -84,7 +84,7 @@ pub(super) fn stored(config: &ServerConfig, recovered: &mut Recovered) -> Result
         accepted_epoch,
         current_epoch,
         last_logged: recovered.last_zxid,
-        snapshot: recovered.snapshot.unwrap_or(Zxid::ZERO),
+        snapshot: recovered.least_end,
         emptiness: recovered.emptiness,
         recent,
     })

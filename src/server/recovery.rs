@@ -36,6 +36,9 @@ pub struct Recovered {
     pub last_zxid: Zxid,
     /// Snapshot used; `None` for a fresh directory or a history that is all logs.
     pub snapshot: Option<Zxid>,
+    /// The logs must lead to here, whatever they are cut to, or the directory would not be read again: the newest snapshot's zxid, be it readable
+    /// or not, or the end of a fuzzy one.
+    pub least_end: Zxid,
     /// Log records applied on top.
     pub replayed: u64,
     /// The end of the log, without a gap, oldest first; empty for a server that stands alone.
@@ -176,6 +179,7 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig, purpose: Purpose) -
              a file named {INITIALIZE_FILE} beside version-2 says that it starts from nothing"
         ));
     }
+    let least_end = start.reached();
     let mut tree = start.tree;
     if start.snapshot.is_none() && (purpose == Purpose::Standalone || end.last_zxid == Zxid::ZERO) {
         // A first start, or logs alone: from now on there is a snapshot to start from, for this server and for any other. A member does not
@@ -191,6 +195,7 @@ pub fn recover(storage: &StorageConfig, config: &TreeConfig, purpose: Purpose) -
         tree,
         last_zxid: end.last_zxid,
         snapshot: start.snapshot,
+        least_end,
         replayed: end.replayed,
         recent: start.recent.entries.into(),
         epochs: history.epochs,
@@ -460,9 +465,7 @@ impl Start {
         self.tree.commit(end.last_zxid);
         self.tree.end_replay();
         self.note_the_end(&end);
-        // A newer snapshot that cannot be read proves that its zxid had been reached (D6), and so does one that was written while its last
-        // transactions were applied: before them it is a mixture that never was a state (A12).
-        let reached = unread.iter().copied().max().max(self.digests.exact_from).unwrap_or(Zxid::ZERO);
+        let reached = self.reached();
         if reached > end.last_zxid {
             let log = history.logs.last().copied().unwrap_or(end.last_zxid);
             let corruption = Corruption { log, offset: 0, last_good: end.last_zxid, damage: Damage::EndsBefore(reached) };
@@ -475,6 +478,13 @@ impl Start {
             return Err(self.explain(dirs, ReplayError::Corrupt(corruption)));
         }
         Ok(end)
+    }
+
+    /// A newer snapshot that cannot be read proves that its zxid had been reached (D6), and so does one that was written while its last
+    /// transactions were applied: before them it is a mixture that never was a state (A12).
+    fn reached(&self) -> Zxid {
+        let unread = self.refused.iter().map(|(zxid, _)| *zxid).max();
+        unread.max(self.digests.exact_from).max(self.snapshot).unwrap_or(Zxid::ZERO)
     }
 
     fn note_the_end(&mut self, end: &LogEnd) {

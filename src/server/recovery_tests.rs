@@ -262,6 +262,21 @@ fn a_bad_snapshot_is_passed_over_only_when_the_logs_reach_beyond_it_d6() {
     assert!(f.refused().to_string().contains("0x6 had been reached"));
 }
 
+/// L6: where a log may be cut to is decided with this number, so that the directory can be read again afterwards.
+#[test]
+fn the_newest_snapshot_that_cannot_be_read_says_how_far_the_logs_must_always_lead() {
+    let f = Fixture::empty();
+    drop(f.recovered());
+    f.put("log.1", &log_of_creates(1, 7));
+    f.put("snapshot.5", b"ZKSN and then nothing");
+    let recovered = recover(&f.storage, &f.tree, Purpose::Member { recent_max: 10 }).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((recovered.snapshot, recovered.least_end), (Some(Zxid::ZERO), Zxid(5)));
+    cut_logs(&f.history(), recovered.least_end).expect("cut");
+    assert_eq!(reload(&f.storage, &f.tree).unwrap_or_else(|e| panic!("{e}")).head_zxid(), Zxid(5));
+    cut_logs(&f.history(), Zxid(4)).expect("cut");
+    assert!(reload(&f.storage, &f.tree).err().expect("refused").to_string().contains("0x5 had been reached"));
+}
+
 /// Beside an image from a leader lie logs of another branch, and behind it a new epoch begins: that follows on anything.
 #[test]
 fn a_bad_snapshot_is_not_passed_over_by_logs_that_do_not_lead_through_it_d6() {

@@ -65,8 +65,8 @@ pub struct Stored {
     pub current_epoch: u32,
     /// The end of the history, durable: of the log, or of the snapshot if that is later.
     pub last_logged: Zxid,
-    /// The newest snapshot, or `Zxid::ZERO`: the log cannot be cut below it. It need not be committed: it may be an image from a leader
-    /// that was never established.
+    /// The newest snapshot, whether it was used at the start or not, or `Zxid::ZERO`: the log cannot be cut below it, or the directory would not be
+    /// read again. It need not be committed: it may be an image from a leader that was never established.
     pub snapshot: Zxid,
     /// What it means that there is nothing, where there is nothing.
     pub emptiness: Emptiness,

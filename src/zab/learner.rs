@@ -151,6 +151,10 @@ impl Learner {
     pub fn leader(&self) -> PeerId {
         self.leader
     }
+    /// Its connection to it.
+    pub fn link(&self) -> LinkId {
+        self.link
+    }
     /// The leader's epoch.
     pub fn epoch(&self) -> u32 {
         self.epoch

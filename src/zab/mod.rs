@@ -599,6 +599,14 @@ impl Zab {
             learner.pinged(&mut self.core, zxid, touched);
         }
     }
+    /// Following, observing: the leader has sent over this link what the replica cannot read, and so must neither log nor acknowledge (L22).
+    /// Leaves; the next synchronisation sets things right, if it was the way here that spoiled it.
+    pub fn refuse(&mut self, link: LinkId, why: &str) {
+        if matches!(&self.place, Place::Learning(learner) if learner.link() == link) {
+            self.leave(Leave { why: why.into(), successor: None });
+            self.begin_when_settled();
+        }
+    }
     /// Following, observing: the replica has found that its state is not the leader's (L17). Leaves, and asks the next leader for an image;
     /// votes go on telling the true end of the log.
     pub fn resync(&mut self, why: &str) {

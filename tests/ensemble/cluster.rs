@@ -30,6 +30,18 @@ const BEGAN_NS: u64 = 1_000_000_000_000;
 /// How many at most, where a test does not say otherwise.
 const RECENT: usize = 500;
 
+/// What is done to a proposal on its way.
+#[derive(Clone, Copy)]
+pub enum Tamper {
+    /// It tells another digest.
+    Digest,
+    /// It is of a kind that nobody knows.
+    Kind,
+}
+
+/// In a transaction: session, cxid, zxid and time come first.
+const TXN_KIND_AT: usize = 28;
+
 pub struct Cluster {
     pub now: Instant,
     pub nodes: Vec<Node>,
@@ -49,7 +61,9 @@ pub struct Cluster {
     /// How synchronisations began, to whom.
     pub openings: Vec<(usize, &'static str)>,
     /// The digest of the next proposal to this server is changed on the way.
-    pub tamper: Option<usize>,
+    pub tamper: Option<(usize, Tamper)>,
+    /// Snapshots are written as long as this is so.
+    pub holds_snapshots: bool,
     /// The next image that this server receives cannot be loaded.
     pub unusable: Option<usize>,
     /// What servers have said about roles and links.
@@ -215,6 +229,7 @@ impl Cluster {
             openings: Vec::new(),
             tamper: None,
             unusable: None,
+            holds_snapshots: false,
             notes: Vec::new(),
             log_parts: 0,
             recent: RECENT,
@@ -597,10 +612,12 @@ impl Cluster {
                 _ => panic!("the world itself carries that out"),
             }
         }
-        for image in std::mem::take(&mut self.world(n).snapshots) {
+        let written = if self.holds_snapshots { Vec::new() } else { std::mem::take(&mut self.world(n).snapshots) };
+        for image in written {
             any = true;
             let zxid = image.zxid();
-            assert!(zxid <= self.report(n).committed, "{zxid} is in a snapshot and not committed (A13)");
+            let report = self.report(n);
+            assert!(zxid <= report.committed || !report.is_serving, "{zxid} is in a snapshot and not committed (A13)");
             self.work(n, Work::Snapshot(zxid, bytes_of(image)));
         }
         any
@@ -734,10 +751,12 @@ impl Cluster {
     fn put(&mut self, n: usize, link: LinkId, item: Item) {
         let Some(to) = self.links.get(&(n, link)).map(|l| l.peer).filter(|to| !self.apart.contains(&(n, to.0))) else { return };
         let item = match item {
-            Item::Packet(Packet::Proposal { zxid, payload }) if self.tamper == Some(to.0) => {
-                self.tamper = None;
+            Item::Packet(Packet::Proposal { zxid, payload }) if self.tamper.is_some_and(|(at, _)| at == to.0) => {
                 let mut bytes = payload.to_vec();
-                *bytes.last_mut().expect("a digest") ^= 1;
+                match self.tamper.take() {
+                    Some((_, Tamper::Digest)) => *bytes.last_mut().expect("a digest") ^= 1,
+                    _ => bytes[TXN_KIND_AT..TXN_KIND_AT + 4].copy_from_slice(&999i32.to_be_bytes()),
+                }
                 Item::Packet(Packet::Proposal { zxid, payload: bytes.into() })
             }
             item => item,

@@ -10,7 +10,7 @@ mod random;
 mod read_only;
 mod sessions;
 
-use cluster::{Client, Cluster};
+use cluster::{Client, Cluster, Tamper};
 use driver::{Frame, Setup, TICK_MS, TIMEOUT_MS, again, data_of, new_session};
 use std::sync::Arc;
 use zoo::base::{ConnId, ConnKey, Instant, SessionId, ShardId, WallTime, Writer as _, Xid, Zxid};
@@ -549,7 +549,7 @@ fn a_follower_whose_tree_differs_takes_an_image_once_l17() {
     let mut c = three();
     let (follower, other) = (c.followers()[0], c.followers()[1]);
     let (client, at_follower) = (c.connect(other), c.connect(follower));
-    c.tamper = Some(follower);
+    c.tamper = Some((follower, Tamper::Digest));
     c.openings.clear();
     c.ok(&client, |w, i| w.create(i, "/a", "good", 0));
     c.settle();
@@ -568,10 +568,62 @@ fn a_follower_whose_tree_differs_again_stops_l17() {
     let (follower, other) = (c.followers()[0], c.followers()[1]);
     let client = c.connect(other);
     for path in ["/a", "/b"] {
-        c.tamper = Some(follower);
+        c.tamper = Some((follower, Tamper::Digest));
         c.ok(&client, |w, i| w.create(i, path, "", 0));
         c.until_all_serve();
     }
+}
+
+/// The snapshot was begun before the tree was found to differ, and comes to its end when the leader's image is here already.
+#[test]
+fn a_snapshot_of_a_tree_that_is_to_be_replaced_is_given_up_and_never_comes_after_the_image_l17() {
+    let mut setup = Setup::default();
+    setup.replica.snap_count = 10;
+    let mut c = Cluster::started(setup, 3, 0);
+    let (follower, other) = (c.followers()[0], c.followers()[1]);
+    let client = c.connect(other);
+    c.holds_snapshots = true;
+    c.ok(&client, |w, i| w.create(i, "/a", "0", 0));
+    while c.world(follower).snapshots.is_empty() {
+        c.ok(&client, |w, i| w.set(i, "/a", "1"));
+    }
+    assert_eq!(c.world(follower).abandoned, 0);
+    c.tamper = Some((follower, Tamper::Digest));
+    c.openings.clear();
+    c.ok(&client, |w, i| w.set(i, "/a", "2"));
+    c.until("the leader's image is on its way", |c| c.openings.contains(&(follower, "SNAP")));
+    c.pass(2_000);
+    assert_eq!(c.world(follower).abandoned, 1);
+    assert!(!c.report(follower).is_serving, "the image waits for the file to be gone");
+    c.holds_snapshots = false;
+    c.until_all_serve();
+    c.assert_same();
+    c.kill(follower);
+    c.start(follower);
+    c.until_all_serve();
+    let reader = c.connect(follower);
+    assert_eq!(get(&mut c, &reader, "/a"), "2");
+    c.assert_same();
+}
+
+/// As a Java server would.
+#[test]
+fn a_transaction_of_an_unknown_kind_is_neither_logged_nor_acknowledged_and_its_leader_is_left_l22() {
+    let mut c = three();
+    let (follower, other) = (c.followers()[0], c.followers()[1]);
+    let (client, at_follower) = (c.connect(other), c.connect(follower));
+    c.tamper = Some((follower, Tamper::Kind));
+    c.openings.clear();
+    c.ok(&client, |w, i| w.create(i, "/a", "good", 0));
+    c.settle();
+    assert!(c.is_closed(&at_follower));
+    let said = |(n, note): &(usize, String)| *n == follower && note.contains("cannot be read by this version: ");
+    assert!(c.notes.iter().any(said), "{:?}", c.notes);
+    c.until_all_serve();
+    assert_eq!(c.openings, [(follower, "DIFF")], "it had everything before, and gets the rest as it is");
+    let reader = c.connect(follower);
+    assert_eq!(get(&mut c, &reader, "/a"), "good");
+    c.assert_same();
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Whatever a crash leaves: recovery accepts it (a crash is never taken for damage), every acknowledged record is there, and what is there is
 //! a prefix of what was appended (promises P2 and P3 for one server, rules D1, D2, D4, A20, A22, A23).
 
+#[path = "../support/crash_disk.rs"]
 mod disk;
 
 use disk::{DirSync, Disk, Ino, Sync};
@@ -128,7 +129,7 @@ impl Server {
             }
             Some(Job::Close(file, bytes)) => {
                 let (ino, _) = self.files.remove(&file).expect("open until closed");
-                self.disk.truncate(ino, bytes);
+                self.disk.resize(ino, bytes);
                 self.jobs.push_front(Job::CloseSync(self.disk.sync_begin(ino)));
             }
             Some(Job::CloseSync(sync)) => self.disk.sync_end(sync),
@@ -182,7 +183,7 @@ fn repair(disk: &mut Disk, end: &LogEnd, rng: &mut Prng) -> Vec<Disk> {
     disk.dir_sync_end(dir);
     if let Some((log, bytes)) = end.cut {
         let ino = log_ino(disk, log);
-        disk.truncate(ino, bytes as usize);
+        disk.resize(ino, bytes as usize);
         step(disk, rng);
         let sync = disk.sync_begin(ino);
         disk.sync_end(sync);

@@ -105,6 +105,8 @@ pub struct World {
     pub disk: Disk,
     pub clients: Vec<Client>,
     pub snapshots: Vec<zoo::tree::Image>,
+    /// Snapshots that were to be given up.
+    pub abandoned: u64,
     pub stopped: bool,
     /// What a member of an ensemble wants done that is not done here; `None`: it stands alone.
     pub orders: Option<VecDeque<Output>>,
@@ -201,6 +203,7 @@ impl World {
             disk: Disk::default(),
             clients: Vec::new(),
             snapshots: Vec::new(),
+            abandoned: 0,
             stopped: false,
             orders,
             look_before_applied: false,
@@ -515,6 +518,7 @@ impl World {
                     notify(&self.bells, &*published, published.position());
                 }
                 Output::Snapshot(image) => self.snapshots.push(image),
+                Output::AbandonSnapshot => self.abandoned += 1,
                 Output::Fatal(why) => panic!("{why}"),
                 Output::Stopped => self.stopped = true,
                 order => self.orders.as_mut().expect("a server that stands alone speaks to no others").push_back(order),

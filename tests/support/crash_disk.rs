@@ -93,10 +93,11 @@ impl Disk {
         }
     }
 
-    pub fn truncate(&mut self, ino: Ino, bytes: usize) {
+    /// Shorter, or longer by zeros.
+    pub fn resize(&mut self, ino: Ino, bytes: usize) {
         self.clock += 1;
         let inode = &mut self.inodes[ino];
-        inode.current.truncate(bytes);
+        inode.current.resize(bytes, 0);
         inode.sizes.push((self.clock, bytes));
     }
 
@@ -148,23 +149,26 @@ impl Disk {
 impl Inode {
     fn after_power_failure(&self, keep: u64, rng: &mut Prng) -> Inode {
         let mut content = self.durable.clone();
-        for (sector, versions) in &self.versions {
-            if versions.is_empty() || !rng.chance(keep, 100) {
-                continue;
-            }
-            // The newest more often than one in between.
-            let pick = if rng.chance(1, 2) { versions.len() - 1 } else { rng.below(versions.len() as u64) as usize };
-            let bytes = &versions[pick].1;
-            let at = sector * SECTOR;
-            content[at..at + bytes.len()].copy_from_slice(bytes);
+        if let Some((_, size)) = pick(&self.sizes, keep, rng) {
+            content.resize(*size, 0);
         }
-        if let Some((_, size)) = self.sizes.last()
-            && rng.chance(keep, 100)
-        {
-            content.truncate(*size);
+        for (sector, versions) in &self.versions {
+            let at = sector * SECTOR;
+            let Some((_, bytes)) = pick(versions, keep, rng).filter(|_| at < content.len()) else { continue };
+            let end = content.len().min(at + bytes.len());
+            content[at..end].copy_from_slice(&bytes[..end - at]);
         }
         Inode { current: content.clone(), durable: content, ..Inode::default() }
     }
+}
+
+/// What has survived of several versions: none, or the newest more often than one in between.
+fn pick<'a, T>(versions: &'a [T], keep: u64, rng: &mut Prng) -> Option<&'a T> {
+    if versions.is_empty() || !rng.chance(keep, 100) {
+        return None;
+    }
+    let newest = versions.len() - 1;
+    versions.get(if rng.chance(1, 2) { newest } else { rng.below(versions.len() as u64) as usize })
 }
 
 fn apply(entries: &mut BTreeMap<String, Ino>, op: &DirOp) {
