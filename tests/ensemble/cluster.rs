@@ -103,8 +103,6 @@ impl Pace {
 pub enum FileBug {
     /// D2: a log counts as named before its directory is flushed.
     NameNotFlushed,
-    /// D4: the torn end of a log is left where it is, and a new file begun behind it.
-    TornTailKept,
 }
 
 /// What a directory holds besides the logs.
@@ -256,15 +254,11 @@ impl Cluster {
     /// The same with settings of its own.
     pub fn start_with(&mut self, n: usize, mut setup: Setup) {
         let mut logs = std::mem::take(&mut self.nodes[n].files.logs);
-        let found = logs.clone();
         let (tree, zab) = (disk::recover(self.snapshot(n), &mut logs), self.zab_config(n));
         let clock = self.clock(n);
         let snapshot = self.nodes[n].files.image.as_ref().map_or(Zxid::ZERO, |(zxid, _)| *zxid);
         // Not what is older than the snapshot: an image that came from a leader may have taken the place of it.
         let records: Vec<_> = disk::records(&logs).into_iter().filter(|(zxid, _)| *zxid > snapshot).collect();
-        if self.bug == Some(FileBug::TornTailKept) {
-            logs = found;
-        }
         let recent = records.iter().rev().take(self.recent).rev().map(|(zxid, payload)| (*zxid, payload.as_slice().into())).collect();
         let node = &mut self.nodes[n];
         let stored = Stored {

@@ -1,6 +1,6 @@
-//! Whole ensembles on one thread each, from one seed, in virtual time. A seed is two runs. In the first, broadcast cores with a network that
-//! delays, stalls and cuts, disks that flush late and lose what was not flushed, servers that crash, pause and come back (`chaos`); in the second
-//! whole servers from the bytes of their clients to the bytes of their disks (`members`). After every step the promises are checked; some runs
+//! Whole ensembles on one thread each, from one seed, in virtual time. A seed is two runs of broadcast cores, with a network that delays, stalls
+//! and cuts, disks that flush late and lose what was not flushed, servers that crash, pause and come back (`chaos`), without and with changing
+//! members; on request (`--members`) a third of whole servers, from the bytes of their clients to the bytes of their disks (`members`). After every step the promises are checked; some runs
 //! heal only a quorum at first, which must then finish everything. `planted` proves that broken rules are noticed.
 //!
 //! The same seed gives the same run, whatever the build: some are run twice to see that. A program of its own, whose scripts are picked by name as
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Some(seed) = options.replay {
-        runs::replay(seed);
+        runs::replay(seed, options.members);
         return ExitCode::SUCCESS;
     }
     let mut is_good = !options.scripts || runs::scripts(&selected, options.jobs);

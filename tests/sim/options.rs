@@ -10,6 +10,7 @@ cargo test --test sim [-- OPTION…] [NAME…]
   --hours H     … and at least so many simulated cluster-hours; no scripts
   --from S      the first of the seeds
   --seed S      this seed alone, with its trace
+  --members     whole servers as well, whose histories raise alarms that are not all explained yet
   --planted     every planted bug has to be found (needs the feature planted-bugs)
   --jobs N      threads; as many as there are cores otherwise";
 
@@ -27,6 +28,8 @@ pub struct Options {
     pub from: u64,
     pub replay: Option<u64>,
     pub plants: bool,
+    /// Whether whole servers are a part of every seed.
+    pub members: bool,
     pub jobs: usize,
     /// Whether scripts run.
     pub scripts: bool,
@@ -49,6 +52,7 @@ impl Options {
                 "--seed" => o.replay = Some(number(&arg, &value()?)?),
                 "--jobs" => o.jobs = number(&arg, &value()?)?,
                 "--planted" => o.plants = true,
+                "--members" => o.members = true,
                 "--list" => o.lists = true,
                 "--exact" => o.is_exact = true,
                 // Of the usual harness, and without meaning here.
