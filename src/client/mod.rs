@@ -38,7 +38,7 @@ pub use error::Error;
 pub use hosts::{ConnectString, Host};
 pub use op::{Acl, AddWatchMode, CreateMode, Op, Reply};
 pub use pending::Pending;
-pub use pipelined::Pipelined;
+pub use pipelined::{Found, Pipelined};
 pub use transaction::Transaction;
 pub use watch::{States, StillQuiet, Watch, WatchedEvent};
 pub use watches::WatchKind;

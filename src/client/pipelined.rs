@@ -14,6 +14,9 @@ pub struct Pipelined<'a> {
     pub(super) inner: &'a Inner,
 }
 
+/// What a node holds and is, or why that is not known.
+pub type Found = Result<(Vec<u8>, Stat), Error>;
+
 /// An answer that does not fit its operation; the session makes sure that this does not happen.
 fn unfit<T>(_: Reply) -> Result<T, Error> {
     Err(Error::BadReply(DecodeError::BadValue("answer", 0)))
@@ -215,7 +218,7 @@ impl<'a> Pipelined<'a> {
     }
 
     /// The data of several nodes with one request, each as it is or why not.
-    pub fn get_all(&self, paths: &[&str]) -> Pending<Vec<Result<(Vec<u8>, Stat), Error>>> {
+    pub fn get_all(&self, paths: &[&str]) -> Pending<Vec<Found>> {
         let ops: Result<Vec<Op>, Error> = paths.iter().map(|path| self.ops().get(path, false)).collect();
         self.submit(ops.map(|ops| self.ops().multi_read(&ops)), |reply| match reply {
             Reply::Parts(parts) => Ok(parts.into_iter().map(|part| part.and_then(data)).collect()),

@@ -109,7 +109,7 @@ pub struct Watch {
 
 impl Watch {
     /// The next event, as a future; `None` when the watch is over: fired once, removed, or its session has ended.
-    pub fn next(&mut self) -> impl Future<Output = Option<WatchedEvent>> + '_ {
+    pub fn event(&mut self) -> impl Future<Output = Option<WatchedEvent>> + '_ {
         self.news.next()
     }
 
@@ -136,7 +136,7 @@ pub struct States {
 
 impl States {
     /// The next one, as a future; `None` when the session is over and that has been told.
-    pub fn next(&mut self) -> impl Future<Output = Option<SessionState>> + '_ {
+    pub fn change(&mut self) -> impl Future<Output = Option<SessionState>> + '_ {
         self.news.next()
     }
 
