@@ -149,7 +149,7 @@ layer_unit() {
 
 layer_sim() {
     local name="simulated ensembles and planted bugs"
-    part "$name" "$(share sim)" cargo test --locked -p zoo --features planted-bugs --test sim -- --seeds "$(scaled 80)" --planted
+    part "$name" "$(share sim)" cargo test --locked -p zoo --features planted-bugs --test sim -- --seeds "$(scaled 80)" --members --planted
     grep -E '^[0-9]+ (seeds|violations|planted bugs)' "$logs/${name// /-}.log"
 }
 

@@ -509,13 +509,15 @@ impl World {
                 Output::Publish(batch) => {
                     let last_zxid = batch.last_zxid;
                     let zxid_of = |entry: &Entry| if let Entry::Txn { zxid, .. } = entry { Some(*zxid) } else { None };
-                    self.published.extend(batch.entries.iter().filter_map(zxid_of).chain([last_zxid]));
-                    // What a new role confirms of an older one's is published in silence.
+                    let upto = self.replica.summary().member.map_or(last_zxid, |member| member.committed);
+                    let mut published: Vec<Zxid> = batch.entries.iter().filter_map(zxid_of).chain([last_zxid]).collect();
+                    // What a new role confirms of an older one's is published in silence; and so is, to be sent as an image, what is not confirmed yet.
                     let before = self.replica.applied();
                     if before.epoch() < last_zxid.epoch() {
                         let logged = disk::records(&self.disk.left_by_crash(true, |unflushed| unflushed));
-                        self.published.extend(logged.into_iter().map(|(zxid, _)| zxid).filter(|zxid| *zxid > before && *zxid < last_zxid));
+                        published.extend(logged.into_iter().map(|(zxid, _)| zxid).filter(|zxid| *zxid > before && *zxid < last_zxid));
                     }
+                    self.published.extend(published.into_iter().filter(|zxid| *zxid <= upto));
                     let published = self.publisher.publish(batch);
                     if self.look_before_applied {
                         (0..self.shards.len()).for_each(|shard| self.look(shard));
