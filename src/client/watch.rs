@@ -79,6 +79,14 @@ impl<T> News<T> {
     fn next(&self) -> Next<'_, T> {
         Next(self)
     }
+
+    fn wait(&self) -> Option<T> {
+        block_on(self.next(), None).flatten()
+    }
+
+    fn wait_for(&self, patience: Duration) -> Result<Option<T>, StillQuiet> {
+        block_on(self.next(), Some(Instant::now() + patience)).ok_or(StillQuiet)
+    }
 }
 
 /// The next item, or `None` when there will be none.
@@ -115,12 +123,12 @@ impl Watch {
 
     /// Waits for it.
     pub fn wait(&mut self) -> Option<WatchedEvent> {
-        block_on(self.news.next(), None).flatten()
+        self.news.wait()
     }
 
     /// Waits so long. `Err`: nothing has happened yet.
     pub fn wait_for(&mut self, patience: Duration) -> Result<Option<WatchedEvent>, StillQuiet> {
-        block_on(self.news.next(), Some(Instant::now() + patience)).ok_or(StillQuiet)
+        self.news.wait_for(patience)
     }
 }
 
@@ -142,11 +150,11 @@ impl States {
 
     /// Waits for it.
     pub fn wait(&mut self) -> Option<SessionState> {
-        block_on(self.news.next(), None).flatten()
+        self.news.wait()
     }
 
     /// Waits so long. `Err`: nothing has changed yet.
     pub fn wait_for(&mut self, patience: Duration) -> Result<Option<SessionState>, StillQuiet> {
-        block_on(self.news.next(), Some(Instant::now() + patience)).ok_or(StillQuiet)
+        self.news.wait_for(patience)
     }
 }
