@@ -94,7 +94,10 @@ fn is_upgraded(kinds: [Kind; 3]) {
                 moved = Client::attach(elsewhere, client.session.session, &client.session.password);
                 moved.ok(&write);
             }
-            assert_eq!(client.try_call(&set_data(&path, b"", -1)), None, "{context}: the old connection is fenced");
+            // A Java leader may make itself the owner again after that, for the old connection: it can only be asked of ours.
+            if kinds[id - 1] == Zoo {
+                assert_eq!(client.try_call(&set_data(&path, b"", -1)), None, "{context}: the old connection is fenced");
+            }
             assert_eq!(moved.err(&close_session()), 0);
             let mut reader = Client::open(port);
             reader.ok(&sync("/"));
