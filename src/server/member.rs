@@ -12,7 +12,7 @@ use crate::base::Zxid;
 use crate::reactor::accept;
 use crate::reactor::peer_io::{Bind, ConfigFiles, History, ImageStream, LogParts, PeerParts, resolve_blocking};
 use crate::tree::{Tree, TreeConfig};
-use crate::zab::Stored;
+use crate::zab::{Membership, Stored};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -86,6 +86,7 @@ pub(super) fn stored(config: &ServerConfig, recovered: &mut Recovered) -> Result
         last_logged: recovered.last_zxid,
         snapshot: recovered.least_end,
         emptiness: recovered.emptiness,
+        configuration: recovered.tree.configuration_text().and_then(|text| Membership::parse(&text).ok()),
         recent,
     })
 }

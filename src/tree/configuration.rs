@@ -39,6 +39,13 @@ impl Tree {
         self.config.reconfig_enabled
     }
 
+    /// What the configuration node says at the head; after a recovery, the newest configuration of the history.
+    #[must_use]
+    pub fn configuration_text(&self) -> Option<String> {
+        let node = self.store.head(CONFIG)?;
+        node.data().and_then(|data| std::str::from_utf8(data).ok()).map(str::to_owned)
+    }
+
     /// Makes the node show the configuration in force, as a part of the open frame, unless it shows that or the transaction of a newer one.
     pub(super) fn settle_configuration(&mut self, stamp: Zxid) {
         if std::mem::replace(&mut self.configuration.is_settled, true) {

@@ -70,6 +70,9 @@ pub struct Stored {
     pub snapshot: Zxid,
     /// What it means that there is nothing, where there is nothing.
     pub emptiness: Emptiness,
+    /// The newest configuration in the history, committed or not. It may be newer than what the configuration's files say: the server may have
+    /// stopped between the two, and a file that cannot be written is no reason to stop.
+    pub configuration: Option<Membership>,
     /// The end of the log without a gap, oldest first.
     pub recent: Vec<(Zxid, Payload)>,
 }

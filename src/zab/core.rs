@@ -66,15 +66,16 @@ pub struct Core {
 
 impl Core {
     /// At the start.
-    pub fn new(config: ZabConfig, stored: Stored, now: Instant) -> Core {
+    pub fn new(config: ZabConfig, mut stored: Stored, now: Instant) -> Core {
         let quorum = config.membership.quorum();
         let config_text = config.membership.to_text().into();
+        let logged = stored.configuration.take();
         let local = Local::new(stored, config.planted);
         let nothing = (ConfigToken(0), ConfigToken(0));
         let newer = |proposed: &Membership| {
             config.reconfig.enabled && proposed.version > config.membership.version && was_acknowledged(proposed, &local)
         };
-        let proposed = config.reconfig.proposed.clone().filter(newer);
+        let proposed = config.reconfig.proposed.iter().cloned().chain(logged).filter(newer).max_by_key(|proposed| proposed.version);
         let mut core = Core {
             config,
             quorum,

@@ -292,6 +292,11 @@ impl Pair {
         }
     }
 
+    /// What a session is called in the texts that are compared.
+    pub fn session_name(&self, conn: Conn) -> String {
+        self.sides[0].names.session(self.sides[0].links[conn.0].session)
+    }
+
     pub fn is_ensemble(&self) -> bool {
         self.sides[0].ports.len() > 1
     }

@@ -267,6 +267,7 @@ impl Cluster {
             last_logged: tree.head_zxid(),
             snapshot,
             emptiness: Emptiness::default(),
+            configuration: None,
             recent,
         };
         setup.replica.server_id = peer(n).0;

@@ -2,6 +2,7 @@
 
 use zoo::base::Zxid;
 use zoo::base::prng::Prng;
+use zoo::zab::reconfig::proposed_in;
 use zoo::zab::{ConfigToken, ConfigWrite, Emptiness, EpochFile, EpochToken, Membership, Payload, Stored};
 
 /// A transaction in a log.
@@ -131,6 +132,7 @@ impl Platter {
             last_logged: self.last(),
             snapshot,
             emptiness: self.emptiness,
+            configuration: self.history.iter().rev().find_map(|(_, payload)| proposed_in(payload)),
             recent: self.history[from..].to_vec(),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::script::{Script, ack, follower_info, info, request, stored, z};
 use zoo::base::{PeerId, SessionId, Zxid};
-use zoo::zab::{Input, LearnerInfo, LinkId, Membership, Packet, Role, ServerState};
+use zoo::zab::{Input, LearnerInfo, LinkId, Membership, Packet, Role, ServerState, Stored};
 
 pub const ALL: &[super::Named] = crate::named![
     epochs_are_on_disk_before_they_are_told_and_a_quorum_has_the_history_before_service_a24,
@@ -30,6 +30,7 @@ pub const ALL: &[super::Named] = crate::named![
     a_voter_that_has_promised_a_newer_epoch_gets_its_election,
     leading_without_a_quorum_ends_after_init_limit,
     a_single_voter_elects_itself_and_works_alone,
+    a_configuration_that_only_the_log_knows_of_needs_its_own_quorum_l2,
     an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own,
 ];
 
@@ -468,6 +469,20 @@ fn a_single_voter_elects_itself_and_works_alone() {
     s.pass(1_000_000).give(Input::Timeout);
     assert_eq!(s.zab.role(), Role::Leading { epoch: 4 }, "there is nobody to be cut off from");
     assert_eq!(s.zab.leader(), Some(PeerId(5)));
+}
+
+/// The file of what is proposed may be missing: the power may have failed between the two, or the file may not be written at all.
+fn a_configuration_that_only_the_log_knows_of_needs_its_own_quorum_l2() {
+    let of = |members: &[i64], version: Zxid| {
+        let lines: String = members.iter().map(|id| format!("server.{id}=h{id}:1:2:participant\n")).collect();
+        Membership::parse(&format!("{lines}version={:x}", version.as_i64())).expect("valid")
+    };
+    for (logged, leads) in [(None, true), (Some(of(&[5, 6, 7], z(3, 2))), false), (Some(of(&[5, 6, 7], Zxid::ZERO)), true)] {
+        let history = Stored { configuration: logged.clone(), ..stored(3, 3, &[z(3, 1), z(3, 2)]) };
+        let mut s = Script::of(5, of(&[5], z(1, 1)), history);
+        s.run(500);
+        assert_eq!(is_leading(&s), leads, "{logged:?}");
+    }
 }
 
 fn an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own() {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use zoo::base::{Instant, PeerId, SessionId, Xid, Zxid};
 use zoo::zab::{
     Emptiness, EpochFile, EpochToken, ForwardedRequest, Input, LearnerInfo, LinkId, Membership, Notification, Output, Packet, Payload,
-    Role, ServerState, Stored, Vote, Zab, ZabConfig,
+    Reconfig, Role, ServerState, Stored, Vote, Zab, ZabConfig,
 };
 
 pub const TICK_MS: u64 = 1_000;
@@ -37,7 +37,15 @@ pub fn request(op: i32) -> ForwardedRequest {
 pub fn stored(accepted_epoch: u32, current_epoch: u32, log: &[Zxid]) -> Stored {
     let recent: Vec<_> = log.iter().map(|zxid| (*zxid, payload(*zxid))).collect();
     let last_logged = log.last().copied().unwrap_or(Zxid::ZERO);
-    Stored { accepted_epoch, current_epoch, last_logged, snapshot: Zxid::ZERO, emptiness: Emptiness::default(), recent }
+    Stored {
+        accepted_epoch,
+        current_epoch,
+        last_logged,
+        snapshot: Zxid::ZERO,
+        emptiness: Emptiness::default(),
+        configuration: None,
+        recent,
+    }
 }
 pub fn follower_info(id: i64, accepted_epoch: u32) -> Packet {
     Packet::FollowerInfo { zxid: z(accepted_epoch, 0), info: info(id) }
@@ -86,7 +94,7 @@ impl Script {
             observer_masters: false,
             seed: 1,
             planted: Default::default(),
-            reconfig: Default::default(),
+            reconfig: Reconfig { enabled: stored.configuration.is_some(), ..Reconfig::default() },
         };
         let now = Instant(1_000_000_000);
         let logged = stored.last_logged;

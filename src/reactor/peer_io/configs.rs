@@ -22,8 +22,8 @@ pub struct WantedConfig {
     pub write: ConfigWrite,
 }
 
-/// Writes what is asked for until the task is dropped. A failure is said and no more, as with ZooKeeper: the log has the configuration too, and
-/// many a configuration file may not be written by its server.
+/// Writes what is asked for until the task is dropped. A failure is said and no more, as with ZooKeeper: many a configuration file may not be
+/// written by its server, and what a transaction has proposed is found in the history at the next start (`Stored::configuration`).
 pub async fn write_configs(files: Option<Arc<dyn ConfigFiles>>, wanted: Rc<LocalQueue<WantedConfig>>, events: Rc<Events>) {
     loop {
         let WantedConfig { token, write } = wanted.next().await;
