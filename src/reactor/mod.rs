@@ -10,6 +10,7 @@ pub mod clock;
 pub mod disk_io;
 pub mod executor;
 pub mod executors;
+mod hold;
 pub mod lag;
 pub mod mesh;
 pub mod peer_io;

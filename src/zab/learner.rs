@@ -256,6 +256,9 @@ impl Learner {
             (Packet::Snap { zxid }, State::Promised) => self.install(core, zxid),
             (Packet::Proposal { zxid, payload }, _) if self.takes_history() && !self.is_observing() => self.append(core, zxid, payload),
             (Packet::Commit { zxid }, _) if self.takes_history() && !self.is_observing() => self.committed(core, zxid),
+            (Packet::Commits { first, last }, _) if self.takes_history() && !self.is_observing() => {
+                first.through(last).try_for_each(|zxid| self.committed(core, zxid))
+            }
             (Packet::Inform { zxid, payload }, _) if self.takes_history() && self.observes => {
                 self.append(core, zxid, payload)?;
                 self.committed(core, zxid)
@@ -537,8 +540,13 @@ impl Learner {
     }
     /// One ACK for each proposal, in order: that is how ZooKeeper's leaders count.
     fn acknowledge_flushed(&mut self, core: &mut Core) {
-        while let Some(zxid) = self.unacknowledged.pop_front_if(|zxid| *zxid <= core.acknowledgeable()) {
-            core.send(self.link, Packet::Ack { zxid });
+        let durable = core.acknowledgeable();
+        while let Some(first) = self.unacknowledged.pop_front_if(|zxid| *zxid <= durable) {
+            let mut last = first;
+            while let Some(zxid) = self.unacknowledged.pop_front_if(|zxid| *zxid <= durable && last.next() == Some(*zxid)) {
+                last = zxid;
+            }
+            core.send(self.link, Packet::acks(first, last));
         }
     }
     /// UPTODATE: a quorum has the history, so it is committed.
@@ -641,8 +649,8 @@ fn name(packet: &Packet) -> &'static str {
     match packet {
         Packet::Request(_) => "REQUEST",
         Packet::Proposal { .. } => "PROPOSAL",
-        Packet::Ack { .. } => "ACK",
-        Packet::Commit { .. } => "COMMIT",
+        Packet::Ack { .. } | Packet::Acks { .. } => "ACK",
+        Packet::Commit { .. } | Packet::Commits { .. } => "COMMIT",
         Packet::Ping { .. } => "PING",
         Packet::Revalidate { .. } | Packet::Revalidated { .. } => "REVALIDATE",
         Packet::Sync => "SYNC",

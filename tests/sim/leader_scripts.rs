@@ -172,7 +172,7 @@ fn commits_are_in_order_and_count_our_own_disk_like_any_other_p2() {
         s.propose();
     }
     s.said();
-    s.packet(102, ack(z(2, 3)));
+    s.packet(102, Packet::Acks { first: z(2, 1), last: z(2, 3) });
     assert_eq!(s.said(), Vec::<String>::new(), "one disk of three");
     s.give(Input::Durable(z(2, 2)));
     assert_eq!(s.said(), ["102 COMMIT 2:1", "102 COMMIT 2:2", "commit 2:2"]);
@@ -219,7 +219,7 @@ fn observers_are_informed_and_never_counted() {
     s.propose();
     assert_eq!(s.said(), ["102 PROPOSAL 2:1"]);
     s.packet(102, ack(z(2, 1)));
-    assert_eq!(s.said(), ["102 COMMIT 2:1", "104 INFORM 2:1", "commit 2:1"]);
+    assert_eq!(s.said(), ["104 INFORM 2:1", "102 COMMIT 2:1", "commit 2:1"]);
     s.propose();
     s.packet(104, ack(z(2, 2)));
     assert_eq!(s.said(), ["102 PROPOSAL 2:2", "104 close", "104 gone"], "observers acknowledge no proposals");
