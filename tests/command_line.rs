@@ -1,32 +1,9 @@
 //! The commands of `zoo` that talk to servers, as processes of their own, against a server in this process.
 
 use serde_json::Value;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
-use zoo::server::{ServerConfig, ZooServer};
-
-struct Place {
-    _dir: tempfile::TempDir,
-    server: Option<ZooServer>,
-    address: SocketAddr,
-}
-
-impl Place {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let server = ZooServer::start(ServerConfig::development(([127, 0, 0, 1], 0).into(), dir.path())).expect("a server");
-        let address = server.address();
-        Place { _dir: dir, server: Some(server), address }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.stop().expect("a clean stop");
-        }
-    }
-}
+use zoo::server::ZooServer;
 
 fn zoo(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_zoo")).args(args).stdin(Stdio::null()).output().expect("the binary runs")
@@ -38,8 +15,8 @@ fn out(output: &Output) -> &str {
 
 #[test]
 fn status_shows_a_server_that_serves_and_one_that_is_not_there() {
-    let place = Place::new();
-    let address = place.address.to_string();
+    let server = ZooServer::start().expect("a server");
+    let address = server.host().to_owned();
     let good = zoo(&["status", &address]);
     assert_eq!(good.status.code(), Some(0), "{good:?}");
     assert!(out(&good).lines().nth(1).is_some_and(|line| line.contains(&address) && line.contains("standalone")), "{}", out(&good));
