@@ -4,10 +4,12 @@
 
 pub mod dump;
 mod ensemble;
+mod four_letter;
 mod log;
 mod logging;
 mod server;
 mod snapshot;
+mod status;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -39,6 +41,17 @@ enum Command {
     Ensemble(ensemble::EnsembleArgs),
     Log(log::LogArgs),
     Snapshot(snapshot::SnapshotArgs),
+    Status(status::StatusArgs),
+}
+
+/// How results are shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
 }
 
 /// Runs the command line; `args` begins with the program's name.
@@ -53,6 +66,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Ensemble(args)) => ensemble::run(&args),
         Some(Command::Log(args)) => offline(|out| log::run(&args, &mut std::io::stdin().lock(), out)),
         Some(Command::Snapshot(args)) => offline(|out| snapshot::run(&args, out)),
+        Some(Command::Status(args)) => status::run(&args),
     }
 }
 
@@ -74,6 +88,12 @@ fn explain(end: &clap::Error) -> ExitCode {
     // A reader that went away is no reason to fail differently.
     let _ = end.print();
     if end.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
+}
+
+/// A line for the user; one who has gone away is no reason to stop.
+fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 /// Says why on standard error.
