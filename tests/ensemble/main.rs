@@ -5,6 +5,7 @@
 mod driver;
 
 mod cluster;
+mod handover;
 mod mode_histories;
 mod random;
 mod read_only;
