@@ -2,32 +2,9 @@
 
 use serde_json::Value;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
-use zoo::server::{ServerConfig, ZooServer};
-
-struct Place {
-    _dir: tempfile::TempDir,
-    server: Option<ZooServer>,
-    address: SocketAddr,
-}
-
-impl Place {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let server = ZooServer::start(ServerConfig::development(([127, 0, 0, 1], 0).into(), dir.path())).expect("a server");
-        let address = server.address();
-        Place { _dir: dir, server: Some(server), address }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.stop().expect("a clean stop");
-        }
-    }
-}
+use zoo::server::ZooServer;
 
 fn zoo(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_zoo")).args(args).stdin(Stdio::null()).output().expect("the binary runs")
@@ -38,10 +15,9 @@ fn out(output: &Output) -> &str {
 }
 
 /// What a script of commands prints.
-fn script(place: &Place, options: &[&str], lines: &str) -> Output {
+fn script(server: &ZooServer, options: &[&str], lines: &str) -> Output {
     let mut args = vec!["cli", "-waitforconnection", "-server"];
-    let address = place.address.to_string();
-    args.push(&address);
+    args.push(server.host());
     args.extend(options);
     let mut child = Command::new(env!("CARGO_BIN_EXE_zoo"))
         .args(args)
@@ -56,8 +32,8 @@ fn script(place: &Place, options: &[&str], lines: &str) -> Output {
 
 #[test]
 fn single_commands_print_results_and_end_with_zkclis_codes() {
-    let place = Place::new();
-    let address = place.address.to_string();
+    let server = ZooServer::start().expect("a server");
+    let address = server.host().to_owned();
     let cli = |words: &[&str]| zoo(&[&["cli", "-server", &address], words].concat());
     let made = cli(&["create", "/a", "two words"]);
     assert_eq!((made.status.code(), made.stderr.as_slice()), (Some(0), &b"Created /a\n"[..]));
@@ -72,8 +48,8 @@ fn single_commands_print_results_and_end_with_zkclis_codes() {
 
 #[test]
 fn a_script_is_told_of_what_it_watches_and_of_the_end() {
-    let place = Place::new();
-    let ran = script(&place, &["-o", "json"], "create /a\nget -w /a\nset /a x\ndeleteall /a\nquit\nls /\n");
+    let server = ZooServer::start().expect("a server");
+    let ran = script(&server, &["-o", "json"], "create /a\nget -w /a\nset /a x\ndeleteall /a\nquit\nls /\n");
     assert_eq!(ran.status.code(), Some(0), "{ran:?}");
     let lines: Vec<Value> = out(&ran).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     let events: Vec<_> = lines.iter().filter(|line| !line["event"].is_null()).collect();
@@ -87,16 +63,16 @@ fn a_script_is_told_of_what_it_watches_and_of_the_end() {
 
 #[test]
 fn the_last_command_of_a_script_decides_how_it_ends() {
-    let place = Place::new();
-    assert_eq!(script(&place, &[], "ls /none\nls /\n").status.code(), Some(0));
-    assert_eq!(script(&place, &[], "ls /\nls /none\n").status.code(), Some(1));
-    assert_eq!(script(&place, &["-nonsense"], "").status.code(), Some(2));
+    let server = ZooServer::start().expect("a server");
+    assert_eq!(script(&server, &[], "ls /none\nls /\n").status.code(), Some(0));
+    assert_eq!(script(&server, &[], "ls /\nls /none\n").status.code(), Some(1));
+    assert_eq!(script(&server, &["-nonsense"], "").status.code(), Some(2));
 }
 
 #[test]
 fn status_shows_a_server_that_serves_and_one_that_is_not_there() {
-    let place = Place::new();
-    let address = place.address.to_string();
+    let server = ZooServer::start().expect("a server");
+    let address = server.host().to_owned();
     let good = zoo(&["status", &address]);
     assert_eq!(good.status.code(), Some(0), "{good:?}");
     assert!(out(&good).lines().nth(1).is_some_and(|line| line.contains(&address) && line.contains("standalone")), "{}", out(&good));

@@ -166,7 +166,7 @@ fn unsafe_code_is_in_four_places_and_says_why_it_is_sound() {
 #[test]
 fn every_source_says_what_it_is_and_stays_readable() {
     let mut offences = Vec::new();
-    for source in ["src", "tests", "benches", "loadgen/src"].into_iter().flat_map(sources) {
+    for source in ["src", "tests", "benches", "examples", "loadgen/src"].into_iter().flat_map(sources) {
         if !source.text.starts_with("//!") && !source.is_test {
             offences.push(format!("{}: no module header", source.name));
         }

@@ -94,7 +94,7 @@ fn is_upgraded(kinds: [Kind; 3]) {
                 moved = Client::attach(elsewhere, client.session.session, &client.session.password);
                 moved.ok(&write);
             }
-            // A Java leader may make itself the owner again after that, for the old connection: it can only be asked of ours.
+            // A Java leader has been seen to serve the old connection still (its source allows it a late change of the owner): ours are asked only.
             if kinds[id - 1] == Zoo {
                 assert_eq!(client.try_call(&set_data(&path, b"", -1)), None, "{context}: the old connection is fenced");
             }
