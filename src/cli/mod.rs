@@ -8,6 +8,7 @@ mod four_letter;
 mod log;
 mod logging;
 mod server;
+mod shell;
 mod snapshot;
 mod status;
 
@@ -38,6 +39,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Server(server::ServerArgs),
+    Cli(shell::ShellArgs),
     Ensemble(ensemble::EnsembleArgs),
     Log(log::LogArgs),
     Snapshot(snapshot::SnapshotArgs),
@@ -66,6 +68,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Ensemble(args)) => ensemble::run(&args),
         Some(Command::Log(args)) => offline(|out| log::run(&args, &mut std::io::stdin().lock(), out)),
         Some(Command::Snapshot(args)) => offline(|out| snapshot::run(&args, out)),
+        Some(Command::Cli(args)) => shell::run(&args),
         Some(Command::Status(args)) => status::run(&args),
     }
 }
