@@ -69,6 +69,8 @@ struct State {
     control: Vec<ToReplicaTask>,
     hold: Hold,
     stopped: bool,
+    /// It has ended as a killed process does: nothing more is taken in or carried out.
+    killed: bool,
 }
 
 impl ReplicaLoop {
@@ -96,6 +98,7 @@ impl ReplicaLoop {
             control: Vec::with_capacity(CONTROL_PER_TURN),
             hold: Hold::default(),
             stopped: false,
+            killed: false,
         };
         Rc::new(ReplicaLoop {
             state: RefCell::new(state),
@@ -172,6 +175,9 @@ impl ReplicaLoop {
             state.replica.handle(now, wall, input);
         }
         self.take_control(state, now);
+        if state.killed {
+            return self.wake_main();
+        }
         self.take_from_peers(state, now);
         self.carry_out(state, now);
         if self.take_requests(state, now) {
@@ -189,9 +195,13 @@ impl ReplicaLoop {
         }
         state.replica.reclaim();
         self.alarm.set(state.replica.poll_timeout());
-        if (self.waits_for_admission.get() && state.replica.admits() || holds || state.stopped)
-            && let Some(waker) = self.main.borrow_mut().take()
-        {
+        if self.waits_for_admission.get() && state.replica.admits() || holds || state.stopped {
+            self.wake_main();
+        }
+    }
+
+    fn wake_main(&self) {
+        if let Some(waker) = self.main.borrow_mut().take() {
             waker.wake();
         }
     }
@@ -211,6 +221,10 @@ impl ReplicaLoop {
                 ToReplicaTask::LogCut => Input::LogCut,
                 ToReplicaTask::SnapshotDone { zxid, ok } => Input::SnapshotDone { zxid, ok },
                 ToReplicaTask::Stop => Input::Stop,
+                ToReplicaTask::Kill => {
+                    (state.stopped, state.killed) = (true, true);
+                    return state.log.abandon();
+                }
                 ToReplicaTask::ResetServerStats => {
                     state.metrics = ReplicaMetrics::default();
                     continue;
