@@ -216,6 +216,7 @@ impl ReplicaLoop {
                 ToReplicaTask::Stop => Input::Stop,
                 ToReplicaTask::ResetServerStats => {
                     state.metrics = ReplicaMetrics::default();
+                    state.replica.reset_stats();
                     continue;
                 }
                 ToReplicaTask::SegmentTaken(file, segment) => {
