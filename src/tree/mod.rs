@@ -596,9 +596,9 @@ impl std::fmt::Debug for Tree {
     }
 }
 
-/// What the paths that getEphemerals gives must start with: null and blank stand for all.
+/// What the paths that getEphemerals gives must start with: null, blank and the root, with blanks around it or not, stand for all.
 pub fn ephemeral_prefix(asked: Option<&str>) -> &str {
-    asked.filter(|p| !p.trim().is_empty()).unwrap_or(ROOT)
+    asked.filter(|p| !matches!(p.trim(), "" | ROOT)).unwrap_or(ROOT)
 }
 
 /// For srvr, mntr.
