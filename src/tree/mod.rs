@@ -322,6 +322,7 @@ impl Tree {
         let (mut effects, mut err) = (Effects::default(), ErrorCode::Ok);
         let stamp = Stamp::new(header, self.head);
         match txn {
+            Txn::Multi(parts) if op::multi::has_moved(parts) => err = ErrorCode::SessionMoved,
             Txn::Multi(parts) => self.apply_multi(&stamp, parts, &mut effects, Some(reply)),
             Txn::Error { code } => err = ErrorCode::from_i32(*code),
             txn => {
