@@ -25,7 +25,8 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("reactor", &["base", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin", "metrics"]),
     ("server", &["base", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin", "reactor"]),
     ("client", &["base", "proto"]),
-    ("cli", &["base", "proto", "record", "tree", "storage", "disk", "admin", "server"]),
+    ("recipes", &["base", "client"]),
+    ("cli", &["base", "proto", "record", "tree", "storage", "disk", "admin", "server", "client"]),
 ];
 /// Names beyond the layers: one file, what it may name besides.
 const EXCEPTIONS: &[(&str, &str)] = &[
@@ -166,7 +167,7 @@ fn unsafe_code_is_in_four_places_and_says_why_it_is_sound() {
 #[test]
 fn every_source_says_what_it_is_and_stays_readable() {
     let mut offences = Vec::new();
-    for source in ["src", "tests", "benches", "loadgen/src"].into_iter().flat_map(sources) {
+    for source in ["src", "tests", "benches", "examples", "loadgen/src"].into_iter().flat_map(sources) {
         if !source.text.starts_with("//!") && !source.is_test {
             offences.push(format!("{}: no module header", source.name));
         }

@@ -4,10 +4,13 @@
 
 pub mod dump;
 mod ensemble;
+mod four_letter;
 mod log;
 mod logging;
 mod server;
+mod shell;
 mod snapshot;
+mod status;
 
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
@@ -36,9 +39,21 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Server(server::ServerArgs),
+    Cli(shell::ShellArgs),
     Ensemble(ensemble::EnsembleArgs),
     Log(log::LogArgs),
     Snapshot(snapshot::SnapshotArgs),
+    Status(status::StatusArgs),
+}
+
+/// How results are shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+enum Format {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
 }
 
 /// Runs the command line; `args` begins with the program's name.
@@ -53,6 +68,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Ensemble(args)) => ensemble::run(&args),
         Some(Command::Log(args)) => offline(|out| log::run(&args, &mut std::io::stdin().lock(), out)),
         Some(Command::Snapshot(args)) => offline(|out| snapshot::run(&args, out)),
+        Some(Command::Cli(args)) => shell::run(&args),
+        Some(Command::Status(args)) => status::run(&args),
     }
 }
 
@@ -74,6 +91,12 @@ fn explain(end: &clap::Error) -> ExitCode {
     // A reader that went away is no reason to fail differently.
     let _ = end.print();
     if end.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
+}
+
+/// A line for the user; one who has gone away is no reason to stop.
+fn say(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 /// Says why on standard error.

@@ -85,14 +85,15 @@ const TAKEN_PORT_POLL: Duration = Duration::from_millis(20);
 pub fn listen(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpListener> {
     let deadline = std::time::Instant::now() + TAKEN_PORT_PATIENCE;
     loop {
-        match bind_families(address, backlog) {
+        match listen_now(address, backlog) {
             Err(e) if e.kind() == io::ErrorKind::AddrInUse && std::time::Instant::now() < deadline => std::thread::sleep(TAKEN_PORT_POLL),
             result => return result,
         }
     }
 }
 
-fn bind_families(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpListener> {
+/// The same, once: a taken port is an error at once.
+pub fn listen_now(address: SocketAddr, backlog: Option<u32>) -> io::Result<TcpListener> {
     match bind(address, backlog) {
         Err(e) if address.ip() == IpAddr::from([0u16; 8]) && e.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) => {
             bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())), backlog)

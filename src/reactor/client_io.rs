@@ -100,10 +100,10 @@ impl ShardLoop {
                     ToShard::ResetConnectionStats => self.state.borrow_mut().shard.reset_connection_stats(),
                     ToShard::ResetServerStats => self.state.borrow_mut().shard.reset_stats(),
                     ToShard::ReplaceTree(tree, reader) => self.turn(|state, now| state.shard.replace_tree(now, tree, *reader)),
-                    ToShard::StopAccepting => {
-                        if let Some(task) = accepting.take() {
-                            task.cancel().await;
-                        }
+                    ToShard::StopAccepting => stop_accepting(&mut accepting).await,
+                    ToShard::Kill => {
+                        stop_accepting(&mut accepting).await;
+                        self.state.borrow_mut().sockets.clear();
                     }
                     ToShard::Stop => {
                         self.stop().await;
@@ -375,6 +375,12 @@ impl ClientSocket {
     fn discard_input(&self) {
         let mut scratch = [0; 1024];
         let _ = rustix::net::recv(&self.fd, &mut scratch[..], RecvFlags::DONTWAIT);
+    }
+}
+
+async fn stop_accepting(accepting: &mut Option<glommio::Task<()>>) {
+    if let Some(task) = accepting.take() {
+        task.cancel().await;
     }
 }
 

@@ -39,6 +39,8 @@ pub enum ToShard {
     StopAccepting,
     /// Everything is flushed and published: send what is left, close all connections, end the executor.
     Stop,
+    /// Close all sockets as they are; `Stop` follows.
+    Kill,
 }
 
 /// To the replica's task, besides what shards send.
@@ -79,6 +81,8 @@ pub enum ToReplicaTask {
     ResetServerStats,
     /// Begin a clean stop.
     Stop,
+    /// Go no further, whatever is under way.
+    Kill,
 }
 
 /// An answer to a request for reports (rule B4).

@@ -68,6 +68,8 @@ struct State {
     /// The next flush may wait for those who are answered now: it has not waited yet.
     may_hold: bool,
     stopped: bool,
+    /// It has ended as a killed process does: nothing more is taken in or carried out.
+    killed: bool,
 }
 
 impl ReplicaLoop {
@@ -95,6 +97,7 @@ impl ReplicaLoop {
             control: Vec::with_capacity(CONTROL_PER_TURN),
             may_hold: true,
             stopped: false,
+            killed: false,
         };
         Rc::new(ReplicaLoop {
             state: RefCell::new(state),
@@ -181,6 +184,9 @@ impl ReplicaLoop {
             state.replica.handle(now, wall, input);
         }
         self.take_control(state, now);
+        if state.killed {
+            return self.wake_main();
+        }
         self.take_from_peers(state, now);
         self.carry_out(state, now);
         if self.take_requests(state, now) {
@@ -193,9 +199,13 @@ impl ReplicaLoop {
         self.alarm.set(state.replica.poll_timeout());
         let holds = state.replica.holds_flush();
         state.replica.hold_flush(holds);
-        if (self.waits_for_admission.get() && state.replica.admits() || holds || state.stopped)
-            && let Some(waker) = self.main.borrow_mut().take()
-        {
+        if self.waits_for_admission.get() && state.replica.admits() || holds || state.stopped {
+            self.wake_main();
+        }
+    }
+
+    fn wake_main(&self) {
+        if let Some(waker) = self.main.borrow_mut().take() {
             waker.wake();
         }
     }
@@ -214,6 +224,10 @@ impl ReplicaLoop {
                 ToReplicaTask::LogCut => Input::LogCut,
                 ToReplicaTask::SnapshotDone { zxid, ok } => Input::SnapshotDone { zxid, ok },
                 ToReplicaTask::Stop => Input::Stop,
+                ToReplicaTask::Kill => {
+                    (state.stopped, state.killed) = (true, true);
+                    return state.log.abandon();
+                }
                 ToReplicaTask::ResetServerStats => {
                     state.metrics = ReplicaMetrics::default();
                     continue;

@@ -9,6 +9,7 @@ use super::log_feed;
 use super::recovery::{self, Recovered, RecoveryError};
 use super::snapshots::SnapshotFiles;
 use crate::base::Zxid;
+use crate::disk::DirLock;
 use crate::reactor::accept;
 use crate::reactor::peer_io::{Bind, ConfigFiles, History, ImageStream, LogParts, PeerParts, resolve_blocking};
 use crate::tree::{Tree, TreeConfig};
@@ -92,8 +93,14 @@ pub(super) fn stored(config: &ServerConfig, recovered: &mut Recovered) -> Result
 }
 
 /// The way to the other servers.
-pub(super) fn peer_parts(config: &ServerConfig, ports: Ports, files: &SnapshotFiles, tree: TreeConfig) -> Option<PeerParts> {
-    let history = Arc::new(Directory { files: files.clone(), config: config.clone(), tree });
+pub(super) fn peer_parts(
+    config: &ServerConfig,
+    ports: Ports,
+    files: &SnapshotFiles,
+    tree: TreeConfig,
+    locks: &Arc<Vec<DirLock>>,
+) -> Option<PeerParts> {
+    let history = Arc::new(Directory { files: files.clone(), config: config.clone(), tree, _locks: locks.clone() });
     let on_all = config.ensemble.as_ref()?.listen_on_all;
     let bind: Bind = Arc::new(move |host, port| bind_once(on_all, host, port));
     let bind_clients: Bind = Arc::new(move |host, port| bind_once(false, host, port));
@@ -125,6 +132,8 @@ struct Directory {
     files: SnapshotFiles,
     config: ServerConfig,
     tree: TreeConfig,
+    /// As long as anything works here.
+    _locks: Arc<Vec<DirLock>>,
 }
 
 impl History for Directory {

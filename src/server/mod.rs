@@ -2,6 +2,7 @@
 
 pub mod bootstrap;
 pub mod config;
+mod embedded;
 pub mod epochs;
 mod log_feed;
 mod member;
@@ -10,6 +11,7 @@ pub mod shutdown;
 pub mod snapshots;
 
 pub use crate::reactor::on_fatal;
-pub use bootstrap::{StartError, ZooServer, run};
+pub use bootstrap::{StartError, run};
 pub use config::ServerConfig;
+pub use embedded::{ServerBuilder, ZooServer};
 pub use shutdown::Stopper;

@@ -15,7 +15,9 @@ use zoo::storage::log_feed::{LogFeed, LogStore};
 use zoo::storage::recover::LogSource;
 use zoo::tree::{Image, Tree, TreeConfig, load_image};
 use zoo::zab::membership::{Member, MemberAddress, MemberKind};
-use zoo::zab::{self, Emptiness, EpochFile, EpochToken, LinkId, Membership, Notification, Packet, Payload, ServerState, Stored, ZabConfig};
+use zoo::zab::{
+    self, Emptiness, EpochFile, EpochToken, LinkId, Membership, Notification, Packet, Payload, Reconfig, ServerState, Stored, ZabConfig,
+};
 
 /// Time goes on in steps of this.
 const STEP_MS: u64 = 50;
@@ -80,6 +82,8 @@ pub struct Cluster {
     pub observer_masters: bool,
     /// Servers that take no packets for the time being.
     pub deaf: BTreeSet<usize>,
+    /// The configuration may be changed.
+    pub reconfigures: bool,
 }
 
 /// What is due, or happened, at a time.
@@ -249,6 +253,7 @@ impl Cluster {
             recent: RECENT,
             observer_masters: false,
             deaf: BTreeSet::new(),
+            reconfigures: false,
         }
     }
 
@@ -312,7 +317,7 @@ impl Cluster {
             observer_masters: self.observer_masters,
             seed: n as u64 + 1,
             planted: Default::default(),
-            reconfig: Default::default(),
+            reconfig: Reconfig { enabled: self.reconfigures, voters_min: 1, proposed: None },
         }
     }
 

@@ -30,13 +30,11 @@ fn leaders_are_killed(kinds: [Kind; 3]) {
     let count = writers.finish(&members);
     println!("{kinds:?}: all {count} acknowledged writes are everywhere");
     members.all_agree();
-    // A Java server that takes over under writes from another one may count differences where there are none: ensembles of Java alone do.
-    // As its source reads: whoever loses its role brings its tree up to the end of its log at once, in the thread that ends the role, while the
-    // threads that apply commits have been told to end and not been waited for. What both apply at the same time, or what one applies between
-    // the other's applying and comparing, is counted, though the second time changes nothing. A learner that got an image from a Java leader counts,
-    // too: such an image holds effects of transactions that come behind it. What we contribute is the digest in each transaction we propose and
-    // hand on; ours compare the same ones with their own trees in these ensembles and find none that differs (`all_agree`), and a single Java
-    // member beside ours, whose images are exact, counts none.
+    // Java servers that take over from one another under writes may count digests that differ though no tree does: ensembles of Java alone do too.
+    // Why is not proved. Reading its source suggests two ways: whoever loses its role brings its tree up to the end of its log while threads that
+    // apply commits have been told to end and not been waited for; and an image it gives may hold effects of transactions that come behind it.
+    // What we contribute is the digest in each transaction we propose and hand on; our members compare the same ones with their own trees and
+    // find none that differs (`all_agree`). A single Java member beside ours counts none.
     if kinds.iter().filter(|kind| **kind == Java).count() < 2 {
         members.no_other_tree();
     }

@@ -1,7 +1,7 @@
 //! Nothing takes a shard long: listings in pieces (B5), the stream and requests in turns (B2), and what a shard forwards is bounded.
 
 use super::driver::{self, Frame, Setup, World, data_of, new_session, put_create};
-use super::event;
+use super::watches::event;
 use zoo::base::{AclVec, Reader, SessionId, Stat, WallTime, Writer, Xid, Zxid};
 use zoo::proto::OpCode;
 use zoo::record::txn::{CreateKind, CreateTxn};

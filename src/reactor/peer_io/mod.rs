@@ -158,7 +158,8 @@ impl PeerIo {
         let epochs: Rc<LocalQueue<EpochWrite>> = Rc::default();
         let configs: Rc<LocalQueue<WantedConfig>> = Rc::default();
         let spawn = |task: Pin<Box<dyn Future<Output = ()>>>| crate::reactor::spawn_into(task, queue);
-        let mut tasks = vec![spawn(Box::pin(epochs::write_epochs(config.epoch_dir.clone(), epochs.clone(), events.clone())))];
+        let mut tasks =
+            vec![spawn(Box::pin(epochs::write_epochs(config.epoch_dir.clone(), history.clone(), epochs.clone(), events.clone())))];
         tasks.push(spawn(Box::pin(configs::write_configs(files, configs.clone(), events.clone()))));
         let (takes_votes, takes_learners) = (election.clone(), quorum.clone());
         let listening = [

@@ -198,6 +198,7 @@ fn storage(settings: &Settings, warnings: &mut Vec<String>) -> Result<StorageCon
         snap_log_bytes: kib(number(settings, "snapSizeLimitInKb", 4_194_304, -1..=KIB_MAX)?),
         purge: purge(settings, warnings)?,
         snapshot_size_factor: Some(decimal(settings, "snapshotSizeFactor", SNAPSHOT_SIZE_FACTOR)?).filter(|factor| *factor >= 0.0),
+        unsynced_bytes_max: limits::UNSYNCED_BYTES_MAX,
         payload_bytes_max: frame + extra,
     })
 }
