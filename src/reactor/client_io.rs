@@ -167,6 +167,7 @@ impl ShardLoop {
             self.to_replica.kick();
         }
         self.alarm.set(state.shard.poll_timeout());
+        self.mesh.loads[usize::from(self.id.0)].set_work(state.shard.work());
         if state.shard.has_work() {
             // The main task goes on with it, behind everybody who is ready now.
             self.bell.ring();

@@ -300,6 +300,7 @@ fn assemble(
         listener,
         limits: AcceptLimits { per_address: limit(config.net.max_client_cnxns), total: limit(config.net.max_cnxns) },
         keep_alive: config.net.tcp_keep_alive,
+        placement: config.cores.placement,
         replica_share_percent: config.cores.replica_share_percent.map_or(automatic_share, u32::from),
         fsync_warning: Duration::from_millis(config.storage.fsync_warning_ms),
     })

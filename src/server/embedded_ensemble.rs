@@ -50,11 +50,13 @@ pub enum Mode {
 /// let client = ZooClient::connect(&ensemble.host())?;
 /// client.create("/test", b"hello", CreateMode::Persistent)?;
 ///
-/// let leader = ensemble.leader()?;
-/// ensemble.isolate(leader);
+/// let cut_off = ensemble.leader()?;
+/// ensemble.isolate(cut_off);
+/// ensemble.until(cut_off, Mode::NotServing)?;
+/// let client = ZooClient::connect(ensemble.member(ensemble.leader()?).host())?;
 /// client.set("/test", b"the others go on")?;
 /// ensemble.heal();
-/// ensemble.until(leader, Mode::Follower)?;
+/// ensemble.until(cut_off, Mode::Follower)?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
