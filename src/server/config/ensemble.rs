@@ -142,6 +142,7 @@ impl EnsembleConfig {
             client_listen,
             admits_strangers: self.reconfig.enabled,
             epoch_dir,
+            cuts: None,
         }
     }
 }
