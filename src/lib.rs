@@ -18,6 +18,7 @@ pub mod handoff;
 pub mod metrics;
 pub mod proto;
 pub mod reactor;
+pub mod recipes;
 pub mod record;
 pub mod replica;
 pub mod server;

@@ -106,7 +106,7 @@ apt() {
 }
 
 # The tests below tests/ by what they need; whatever is not named here is a unit test.
-process_tests=(crash server_basic embed faults cluster histories reconfig)
+process_tests=(crash server_basic embed faults cluster histories reconfig recipes)
 reference_tests=(differential handover mixed)
 unit_tests() {
     local file name

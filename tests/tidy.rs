@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("reactor", &["base", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin", "metrics"]),
     ("server", &["base", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin", "reactor"]),
     ("client", &["base", "proto"]),
+    ("recipes", &["base", "client"]),
     ("cli", &["base", "proto", "record", "tree", "storage", "disk", "admin", "server", "client"]),
 ];
 /// Names beyond the layers: one file, what it may name besides.

@@ -38,6 +38,7 @@ pub use error::Error;
 pub use hosts::{ConnectString, Host};
 pub use op::{Acl, AddWatchMode, CreateMode, Op, Reply};
 pub use pending::Pending;
+pub(crate) use pending::{block_on, lock};
 pub use pipelined::{Found, Pipelined};
 pub use transaction::Transaction;
 pub use watch::{Notice, Notices, States, StillQuiet, Watch, WatchedEvent};

@@ -5,6 +5,7 @@
 mod driver;
 
 mod cluster;
+mod handover;
 mod mode_histories;
 mod random;
 mod read_only;
@@ -649,6 +650,27 @@ fn what_is_sent_behind_a_sync_waits_for_it_and_keeps_its_order() {
     assert_eq!(xids, [sync, get, set, again, ephemerals, last]);
     assert_eq!((data_of(&frames[1]), data_of(&frames[5])), ("1".to_owned(), "2".to_owned()));
     assert!(zxid_of(&frames[0]) < zxid_of(&frames[2]), "the read between them sees nothing of the write");
+}
+
+#[test]
+fn what_waits_behind_a_sync_counts_as_outstanding_s2() {
+    let mut setup = Setup::default();
+    setup.replica.global_outstanding_limit = 10;
+    let mut c = Cluster::started(setup, 3, 0);
+    let (leader, follower) = (c.leader().expect("one"), c.followers()[0]);
+    let client = c.connect(follower);
+    c.deaf.insert(leader);
+    let world = c.world(follower);
+    world.request(client.index, OpCode::Sync, |b| b.put_string("/"));
+    for n in 0..20 {
+        world.create(client.index, &format!("/{n}"), "", 0);
+    }
+    c.settle();
+    assert!(!c.world(follower).replica.admits(), "others wait in their shards");
+    c.deaf.clear();
+    c.settle();
+    assert_eq!(errors(&c.world(follower).take(client.index)), [0; 21]);
+    assert!(c.world(follower).replica.admits());
 }
 
 #[test]
