@@ -1,6 +1,6 @@
 //! `zoo lock` and `zoo elect`: a command runs while this process holds a lock, or leads.
 
-use super::{EXIT_FAILURE, EXIT_USAGE, ServerArgs, fail};
+use super::{ClientArgs, EXIT_FAILURE, EXIT_USAGE, fail};
 use crate::client;
 use crate::recipes::{Error, LeaderSelector, Leadership, Role, Sessions, Then};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -54,7 +54,7 @@ struct HoldArgs {
     #[arg(value_name = "PATH")]
     path: String,
     #[command(flatten)]
-    servers: ServerArgs,
+    servers: ClientArgs,
     /// The command and its arguments, behind --
     #[arg(value_name = "COMMAND", required = true, last = true)]
     command: Vec<String>,
@@ -88,9 +88,11 @@ fn run(args: &HoldArgs, when_lost: Then) -> ExitCode {
         return fail(EXIT_FAILURE, &format!("cannot handle signals: {why}"));
     }
     let mut end = None;
-    let grace = args.servers.session_timeout();
     let stood = selector.run(|leadership| {
-        let turn = hold(leadership, &args.command, grace, &running);
+        // Servers may grant less than was wanted.
+        let wanted = args.servers.session_timeout();
+        let timeout = sessions.current().map_or(wanted, |client| client.session_timeout().min(wanted));
+        let turn = hold(leadership, &args.command, timeout, &running);
         let then = if matches!(turn, End::Lost) { when_lost } else { Then::Stop };
         end = Some(turn);
         then
@@ -123,7 +125,7 @@ fn pass_signals_on(selector: &LeaderSelector, running: &Running) -> std::io::Res
             };
             let group = *running.lock().unwrap_or_else(PoisonError::into_inner);
             match group {
-                Some(group) => drop(kill_process_group(group, signal)),
+                Some(group) => send(group, signal),
                 None => selector.stop(),
             }
         }
@@ -164,15 +166,20 @@ fn guard(leadership: &Leadership, child: &mut Child, session_timeout: Duration) 
         };
         if is_over || away >= session_timeout / KILLED_AFTER {
             // Its children, too: nothing of it may go on.
-            drop(kill_process_group(Pid::from_child(child), Signal::KILL));
+            send(Pid::from_child(child), Signal::KILL);
             drop(child.wait());
             return End::Lost;
         }
         if away >= session_timeout / ASKED_AFTER && !was_asked {
             was_asked = true;
-            drop(kill_process_group(Pid::from_child(child), Signal::TERM));
+            send(Pid::from_child(child), Signal::TERM);
         }
     }
+}
+
+/// A group that has ended meanwhile needs no signal.
+fn send(group: Pid, signal: Signal) {
+    let _ = kill_process_group(group, signal);
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {

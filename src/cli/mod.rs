@@ -55,7 +55,7 @@ enum Command {
 
 /// Where a command's session is, and how long it lives.
 #[derive(clap::Args)]
-struct ServerArgs {
+struct ClientArgs {
     /// The servers: host:port,host:port,...[/chroot]
     #[arg(short, long, value_name = "CONNECT_STRING", default_value = "localhost:2181")]
     server: String,
@@ -64,7 +64,7 @@ struct ServerArgs {
     session_timeout: u64,
 }
 
-impl ServerArgs {
+impl ClientArgs {
     fn session_timeout(&self) -> Duration {
         Duration::from_millis(self.session_timeout)
     }

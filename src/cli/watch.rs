@@ -1,7 +1,7 @@
 //! `zoo watch`: what happens to a node, until somebody stops it.
 
 use super::shell::{data_json, event_json, event_name};
-use super::{EXIT_FAILURE, EXIT_USAGE, Format, ServerArgs, fail, say};
+use super::{ClientArgs, EXIT_FAILURE, EXIT_USAGE, Format, fail, say};
 use crate::client::{AddWatchMode, Error, ErrorCode, EventType, Notice, SessionState, WatchedEvent, ZooClient};
 use serde_json::Value;
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ pub(super) struct WatchArgs {
     #[arg(value_name = "PATH")]
     path: String,
     #[command(flatten)]
-    servers: ServerArgs,
+    servers: ClientArgs,
     /// Everything below it, too
     #[arg(short, long)]
     recursive: bool,
