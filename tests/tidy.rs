@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("server", &["base", "balance", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin", "reactor"]),
     ("client", &["base", "proto"]),
     ("recipes", &["base", "client"]),
-    ("cli", &["base", "proto", "record", "tree", "storage", "disk", "admin", "server", "client"]),
+    ("cli", &["base", "proto", "record", "tree", "storage", "disk", "admin", "server", "client", "recipes"]),
 ];
 /// Names beyond the layers: one file, what it may name besides.
 const EXCEPTIONS: &[(&str, &str)] = &[
