@@ -5,12 +5,12 @@ use super::route::Answered;
 use super::watch::{ClientSlot, Table};
 use super::{Close, Shard};
 use crate::base::{AclList, ConnId, ConnKey, Instant, Perms, Zxid, path};
-use crate::conn::{Phase, Turn, Waiting};
+use crate::conn::{self, Phase, Turn, Waiting};
 use crate::handoff::{Batch, Control, Entry, Event, Reply, ToReplica};
-use crate::proto::EventType;
 use crate::proto::connect::ConnectResponse;
 use crate::proto::event::{fired_by, write_notification};
 use crate::proto::response::ReplyFrame;
+use crate::proto::{ErrorCode, EventType, OpCode};
 use crate::tree::permits;
 use imbl::OrdSet;
 
@@ -233,7 +233,11 @@ impl Shard {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.conn.output.writer().extend_from_slice(batch.frame(reply));
         let bytes = batch.frame(reply).len();
-        self.answered(now, id, Answered { op: write.op, xid: write.xid, zxid: self.at, received: write.received, bytes });
+        self.answered(
+            now,
+            id,
+            Answered { op: write.op, refused: reply.err != ErrorCode::Ok, xid: write.xid, zxid: self.at, received: write.received, bytes },
+        );
         if reply.close {
             self.silence(id, Some(Close::AfterOutput));
         }
@@ -253,7 +257,7 @@ impl Shard {
         self.reader.get_ephemerals(self.at, cells.iter().copied(), prefix, out);
         frame.finish(out);
         let bytes = out.len() - start;
-        self.answered(now, id, Answered { op: write.op, xid: write.xid, zxid: self.at, received: write.received, bytes });
+        self.answered(now, id, Answered { op: write.op, refused: false, xid: write.xid, zxid: self.at, received: write.received, bytes });
     }
 
     /// The request that is being answered by an entry of the stream, if its connection still wants to know.
@@ -335,10 +339,10 @@ impl Shard {
         let ConnectResponse { session, timeout_ms, .. } = response;
         let Some(id) = self.own(conn) else { return };
         let awaiting = self.clients.get_mut(id).and_then(|c| match c.conn.phase {
-            Phase::AwaitAttach { has_read_only } => Some((c, has_read_only)),
+            Phase::AwaitAttach { has_read_only, opening } => Some((c, has_read_only, opening)),
             _ => None,
         });
-        let Some((client, has_read_only)) = awaiting else {
+        let Some((client, has_read_only, opening)) = awaiting else {
             // It left while it was waiting; the session must not seem connected.
             self.tell(ToReplica::Detach { conn, session, heard: now });
             return;
@@ -349,8 +353,13 @@ impl Shard {
         let response = ConnectResponse { read_only: response.read_only.filter(|_| has_read_only), ..response };
         response.write_frame(client.conn.output.writer());
         client.conn.stats.sent += 1;
-        client.conn.stats.last_op = "SESS";
         self.totals.sent += 1;
+        if let Some(asked) = opening {
+            let latency_ms = now.since_ms(asked);
+            client.conn.stats.answered(now, conn::op_label(Some(OpCode::CreateSession)), 0, self.at, latency_ms);
+            self.totals.latency.record(latency_ms);
+            self.metrics.update_ms.record(latency_ms);
+        }
         self.make_ready(id);
         self.touched(now, id);
     }
@@ -358,7 +367,7 @@ impl Shard {
     fn refused(&mut self, conn: ConnKey) {
         let Some(id) = self.own(conn) else { return };
         let Some(client) = self.clients.get_mut(id) else { return };
-        if let Phase::AwaitAttach { has_read_only } = client.conn.phase {
+        if let Phase::AwaitAttach { has_read_only, .. } = client.conn.phase {
             ConnectResponse::refused(has_read_only.then_some(false)).write_frame(client.conn.output.writer());
             self.silence(id, Some(Close::AfterOutput));
         }
