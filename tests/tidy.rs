@@ -23,8 +23,20 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("replica", &["base", "proto", "record", "tree", "storage", "zab", "handoff"]),
     ("shard", &["base", "proto", "record", "tree", "conn", "handoff", "metrics"]),
     ("admin", &["base", "metrics"]),
-    ("reactor", &["base", "balance", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin", "metrics"]),
-    ("server", &["base", "balance", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin", "reactor"]),
+    (
+        "reactor",
+        &[
+            "base", "balance", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin",
+            "metrics",
+        ],
+    ),
+    (
+        "server",
+        &[
+            "base", "balance", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin",
+            "reactor",
+        ],
+    ),
     ("client", &["base", "proto"]),
     ("recipes", &["base", "client"]),
     ("cli", &["base", "proto", "record", "tree", "storage", "disk", "admin", "server", "client", "recipes"]),

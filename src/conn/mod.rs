@@ -43,6 +43,8 @@ pub enum Phase {
         /// As negotiated.
         timeout_ms: i32,
     },
+    /// The connection that is on its way here from another shard, in whose place this one is.
+    Arriving,
     /// To be closed: nothing more is processed (L16).
     Closing,
 }
@@ -127,6 +129,12 @@ impl Connection {
             read_only: false,
             stats: ConnStats::new(now),
         }
+    }
+
+    /// The place of one that comes from another shard.
+    #[must_use]
+    pub fn arriving(peer: SocketAddr, now: Instant) -> Self {
+        Connection { phase: Phase::Arriving, ..Connection::new(peer, now) }
     }
 
     /// The session it serves, if any.

@@ -46,6 +46,16 @@ pub struct Accepted {
     pub place: Place,
 }
 
+/// A client socket on its way from one shard to another.
+pub struct MovedSocket {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// The client has sent all it ever will.
+    pub ended: bool,
+    /// Counted for the shard it goes to.
+    pub place: Place,
+}
+
 /// Limits on connections; 0 is unlimited.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AcceptLimits {

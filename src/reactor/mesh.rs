@@ -4,18 +4,19 @@
 
 use crate::balance::Load;
 use crate::base::limits::SHARD_QUEUE_BYTES_MAX;
-use crate::base::{ShardId, Zxid};
+use crate::base::{ConnId, ConnKey, ShardId, Zxid};
 use crate::disk::LogFile;
 use crate::handoff::bell::FILTER_BITS;
 use crate::handoff::message::SHARDS_MAX;
 use crate::handoff::{Bell, Inbox, ToReplica};
 use crate::metrics::ReplicaMetrics;
-use crate::reactor::accept::Accepted;
+use crate::reactor::accept::{Accepted, MovedSocket};
 use crate::reactor::disk_io::FlushJob;
 use crate::replica::ReplicaReport;
-use crate::shard::{Detail, ShardReport};
+use crate::shard::{Departed, Detail, ShardReport};
 use crate::storage::log::FileId;
 use crate::tree::{Tree, TreeReader};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
@@ -28,6 +29,20 @@ const CONTROL_INBOX_LEN: usize = 1024;
 pub enum ToShard {
     /// A new client socket.
     Accepted(Accepted),
+    /// Give so many connections to another shard.
+    #[allow(missing_docs)]
+    GiveAway { to: ShardId, connections: u32 },
+    /// A connection of another shard wants a place here; answer with `Reserved`.
+    #[allow(missing_docs)]
+    Reserve { conn: ConnKey, peer: SocketAddr },
+    /// This connection has a place in another shard.
+    #[allow(missing_docs)]
+    Reserved { conn: ConnId, to: ConnKey },
+    /// The place is not needed.
+    Release(ConnId),
+    /// A connection of another shard comes to its place.
+    #[allow(missing_docs)]
+    Arrive { at: ConnId, departed: Box<Departed>, socket: MovedSocket },
     /// Answer with this shard's report.
     Report(Arc<Inbox<Report>>, Detail),
     /// `crst`.

@@ -183,6 +183,17 @@ impl Sessions {
         }
     }
 
+    /// The session's connection goes to another shard. False when it is not the owner, or the session is being closed.
+    pub(super) fn move_owner(&mut self, session: SessionId, from: ConnKey, to: ConnKey, heard: Instant) -> bool {
+        let Some(s) = self.by_id.get_mut(&session).filter(|s| !s.closing) else { return false };
+        match &mut s.holder {
+            Some(Holder::Here(owner)) if owner.conn == from => owner.conn = to,
+            _ => return false,
+        }
+        self.touch(session, heard);
+        true
+    }
+
     /// The owner's shard has answered, at the time `answered`. What it did not know then decides nothing: an answer that had to wait for a
     /// slow disk is followed by another question.
     pub(super) fn heard(&mut self, session: SessionId, conn: ConnKey, heard: Instant, answered: Instant) {

@@ -301,6 +301,7 @@ fn assemble(
         limits: AcceptLimits { per_address: limit(config.net.max_client_cnxns), total: limit(config.net.max_cnxns) },
         keep_alive: config.net.tcp_keep_alive,
         placement: config.cores.placement,
+        rebalance_every: config.cores.rebalance_ms.map(Duration::from_millis),
         replica_share_percent: config.cores.replica_share_percent.map_or(automatic_share, u32::from),
         fsync_warning: Duration::from_millis(config.storage.fsync_warning_ms),
     })

@@ -59,6 +59,11 @@ impl Cursor {
         self.entry > 0 || self.step != Step::Begin
     }
 
+    /// The entry behind the one at hand.
+    pub(super) fn next(&self) -> usize {
+        self.entry + 1
+    }
+
     fn next_entry(&mut self) {
         self.entry += 1;
         self.step = Step::Begin;
@@ -198,7 +203,7 @@ impl Shard {
 
     /// One packet for each of these connections that may read the node (its watch is spent all the same), as far as the turn goes. How many
     /// are dealt with.
-    fn notify(&mut self, now: Instant, zxid: Zxid, kind: EventType, at: &str, acl: &AclList, hits: &[ClientSlot]) -> usize {
+    pub(super) fn notify(&mut self, now: Instant, zxid: Zxid, kind: EventType, at: &str, acl: &AclList, hits: &[ClientSlot]) -> usize {
         let mut packet = std::mem::take(&mut self.packet);
         packet.clear();
         write_notification(&mut packet, fired_by(zxid), kind, at);
@@ -326,6 +331,7 @@ impl Shard {
             }
             Control::AskAllHeard => self.tell_all_heard(now),
             Control::CutAll => self.cut_all(),
+            Control::Moved { from, to, session } => self.moved(now, *from, *to, *session),
         }
     }
 
@@ -333,6 +339,7 @@ impl Shard {
         let served = |phase: Phase| matches!(phase, Phase::Serving { .. } | Phase::AwaitAttach { .. });
         let all: Vec<ConnId> = self.clients.iter().filter(|c| served(c.conn.phase)).map(|c| c.id).collect();
         all.into_iter().for_each(|id| self.silence(id, Some(Close::Now)));
+        self.cut_arrivals();
     }
 
     fn attached(&mut self, now: Instant, conn: ConnKey, response: ConnectResponse) {
@@ -377,6 +384,7 @@ impl Shard {
     pub(super) fn touched(&mut self, now: Instant, id: ConnId) {
         self.note_stall(now, id);
         self.clients.update(id, &self.config);
+        self.go_on_leaving(now, id);
     }
 
     fn own(&self, conn: ConnKey) -> Option<ConnId> {

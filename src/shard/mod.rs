@@ -16,6 +16,7 @@
 mod apply;
 mod clients;
 mod listing;
+mod moving;
 mod path_index;
 mod read;
 mod report;
@@ -35,6 +36,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use watch::Watches;
 
+pub use moving::{Departed, Handover};
 pub use report::{ConnReport, Detail, ShardReport};
 
 /// Size of the buffer all connections receive into.
@@ -108,6 +110,10 @@ pub struct Shard {
     tree: u64,
     /// Connections whose sessions the replica takes for silent: their sockets are to be read before it is told so.
     reaps: VecDeque<ConnId>,
+    /// What is to be done with other shards.
+    handovers: VecDeque<Handover>,
+    /// Connections of other shards that are here and have not been served yet.
+    arrivals: VecDeque<ConnId>,
     stalls: Vec<Stall>,
     totals: Totals,
     metrics: ShardMetrics,
@@ -136,6 +142,9 @@ struct Totals {
     auth_failed: u64,
     connect_requests: u64,
     half_open_closed: u64,
+    /// Connections given to other shards, and got from them.
+    moved: u64,
+    arrived: u64,
 }
 
 /// What the reactor does with a connection after `poll_transmit`/`poll_close`.
@@ -192,6 +201,8 @@ impl Shard {
             all_told: Instant(0),
             tree: 0,
             reaps: VecDeque::new(),
+            handovers: VecDeque::new(),
+            arrivals: VecDeque::new(),
             stalls: Vec::new(),
             totals: Totals::default(),
             metrics: ShardMetrics::default(),
@@ -257,6 +268,7 @@ impl Shard {
     pub fn drain(&mut self, now: Instant) {
         self.begin_turn();
         if self.catch_up(now) {
+            self.settle(now);
             self.process_ready(now);
         }
         self.next_piece(now);
@@ -292,6 +304,7 @@ impl Shard {
         self.at < self.goal
             || self.cursor.is_within()
             || !self.ready.is_empty()
+            || !self.arrivals.is_empty()
             || !self.listings.is_empty()
             || self.clients.has_transmits()
     }
@@ -425,6 +438,7 @@ impl Shard {
             if let Some(client) = self.clients.get_mut(conn) {
                 client.blocked = false;
                 self.make_ready(conn);
+                self.go_on_leaving(now, conn);
             }
         }
         self.begin_turn();
@@ -497,6 +511,7 @@ impl Shard {
 
     /// The same without telling the replica, which knows already.
     fn silence(&mut self, conn: ConnId, how: Option<Close>) {
+        self.leaves_no_more(conn);
         if let Some(slot) = self.clients.slot(conn) {
             self.watches.drop_client(slot);
         }

@@ -91,7 +91,7 @@ impl Shard {
     }
 
     /// The connection's bytes are for a later turn; it is not read until then.
-    fn put_off(&mut self, id: ConnId) {
+    pub(super) fn put_off(&mut self, id: ConnId) {
         let Some(client) = self.clients.get_mut(id) else { return };
         if !std::mem::replace(&mut client.ready, true) {
             self.ready.push_back(id);
@@ -117,6 +117,7 @@ impl Shard {
     fn processed(&mut self, now: Instant, id: ConnId) {
         self.note_stall(now, id);
         self.clients.update(id, &self.config);
+        self.go_on_leaving(now, id);
     }
 
     fn first_bytes(&mut self, now: Instant, id: ConnId, input: &mut Input) -> bool {

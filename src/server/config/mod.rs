@@ -87,6 +87,8 @@ pub struct CoresConfig {
     pub replica_share_percent: Option<u8>,
     /// `zoo.placement`: which shard a new connection goes to.
     pub placement: Placement,
+    /// `zoo.rebalanceInterval`: how often connections may move to other shards; `None` is never.
+    pub rebalance_ms: Option<u64>,
 }
 
 /// Directories, log and snapshots.
@@ -246,7 +248,13 @@ impl ServerConfig {
                 sessionless_ms: limits::SESSIONLESS_MS_MAX,
                 tcp_keep_alive: false,
             },
-            cores: CoresConfig { shards: None, pin: None, replica_share_percent: None, placement: Placement::RoundRobin },
+            cores: CoresConfig {
+                shards: None,
+                pin: None,
+                replica_share_percent: None,
+                placement: Placement::RoundRobin,
+                rebalance_ms: None,
+            },
             storage: StorageConfig {
                 log_dir: data_dir.clone(),
                 data_dir,

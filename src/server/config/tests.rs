@@ -92,7 +92,13 @@ fn supported_keys_arrive_where_they_belong() {
     assert_eq!(s.payload_bytes_max, 4 << 20);
     assert_eq!(
         config.cores,
-        CoresConfig { shards: Some(3), pin: Some(false), replica_share_percent: Some(25), placement: Placement::RoundRobin }
+        CoresConfig {
+            shards: Some(3),
+            pin: Some(false),
+            replica_share_percent: Some(25),
+            placement: Placement::RoundRobin,
+            rebalance_ms: None
+        }
     );
     let words = [Word::Ruok, Word::Mntr, Word::Isro, Word::Srvr];
     assert!(words.iter().all(|w| config.four_letter.whitelist.allows(*w)));
