@@ -9,6 +9,7 @@
 pub struct Readme;
 
 pub mod admin;
+pub mod balance;
 pub mod base;
 pub mod cli;
 pub mod client;
@@ -18,6 +19,7 @@ pub mod handoff;
 pub mod metrics;
 pub mod proto;
 pub mod reactor;
+pub mod recipes;
 pub mod record;
 pub mod replica;
 pub mod server;

@@ -2,43 +2,25 @@
 
 use std::time::{Duration, Instant};
 use zoo::client::{AddWatchMode, CreateMode, Error, ErrorCode, EventType, Reply, SessionState, ZooClient};
-use zoo::server::{ServerConfig, ZooServer};
+use zoo::server::ZooServer;
 
 /// Long enough for a busy machine; nothing waits that long when it works.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Place {
-    dir: tempfile::TempDir,
-    server: Option<ZooServer>,
+    server: ZooServer,
     address: std::net::SocketAddr,
 }
 
 impl Place {
     fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
-        let server = ZooServer::start(ServerConfig::development(([127, 0, 0, 1], 0).into(), dir.path())).expect("a server");
+        let server = ZooServer::start().expect("a server");
         let address = server.address();
-        Place { dir, server: Some(server), address }
-    }
-
-    fn stop(&mut self) {
-        self.server.take().expect("it runs").stop().expect("a clean stop");
-    }
-
-    fn start(&mut self) {
-        self.server = Some(ZooServer::start(ServerConfig::development(self.address, self.dir.path())).expect("the same port"));
+        Place { server, address }
     }
 
     fn client(&self) -> ZooClient {
-        ZooClient::builder(&self.address.to_string()).session_timeout(Duration::from_secs(30)).connect().expect("a session")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.stop().expect("a clean stop");
-        }
+        ZooClient::builder(self.server.host()).session_timeout(Duration::from_secs(30)).connect().expect("a session")
     }
 }
 
@@ -120,10 +102,10 @@ fn a_session_lives_through_a_restart_of_its_server() {
     c.create("/mine", b"", CreateMode::Ephemeral).expect("made");
     let mut watch = c.add_watch("/", AddWatchMode::PersistentRecursive).expect("set");
     let session = c.session_id();
-    place.stop();
+    place.server.stop().expect("a clean stop");
     assert_eq!(states.wait_for(PATIENCE), Ok(Some(SessionState::Suspended)));
     let read = c.pipelined().get("/mine");
-    place.start();
+    place.server.restart().expect("the same port");
     assert_eq!(states.wait_for(PATIENCE), Ok(Some(SessionState::Connected)));
     assert_eq!(read.wait().expect("asked again").1.ephemeral_owner, session);
     assert_eq!(c.session_id(), session);

@@ -106,7 +106,7 @@ apt() {
 }
 
 # The tests below tests/ by what they need; whatever is not named here is a unit test.
-process_tests=(crash server_basic embedded faults cluster histories reconfig)
+process_tests=(crash server_basic embed faults cluster histories reconfig recipes)
 reference_tests=(differential handover mixed)
 unit_tests() {
     local file name
@@ -191,7 +191,7 @@ layer_clients() {
     # Curator's newer version comes with the reference server.
     reference_server || true
     local name shards
-    for name in zkcli c node rust curator kazoo; do
+    for name in zkcli shell c node rust curator kazoo; do
         part "client $name" "$(share clients)" bash tests/clients/run.sh zoo "$name"
     done
     # The same over several cores' connections; kazoo's suite takes longest, so it runs with one other number.

@@ -1,13 +1,14 @@
 //! `zoo ensemble`: several members on this machine, for development.
 
-use super::{EXIT_FAILURE, fail};
+use super::four_letter::{self, value};
+use super::{EXIT_FAILURE, fail, say};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{self, BufRead, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{self, BufRead};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -180,22 +181,13 @@ impl Member {
     }
 
     fn ask(&self, word: &str) -> Option<String> {
-        let mut stream = TcpStream::connect_timeout(&self.address, ANSWER).ok()?;
-        stream.set_read_timeout(Some(ANSWER)).ok()?;
-        stream.write_all(word.as_bytes()).ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        Some(answer)
+        four_letter::ask(self.address, word, ANSWER).ok()
     }
 }
 
 /// The mode in an answer to `srvr`.
 fn mode(answer: &str) -> String {
     value(answer, "Mode").unwrap_or("looking").to_owned()
-}
-
-fn value<'a>(answer: &'a str, key: &str) -> Option<&'a str> {
-    answer.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
 }
 
 /// All members at a glance.
@@ -235,12 +227,6 @@ fn stop(members: &mut [Member]) -> ExitCode {
         }
     }
     if clean { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) }
-}
-
-/// A line for the user; one who has gone away is no reason to stop.
-fn say(line: &str) {
-    let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
 #[cfg(test)]

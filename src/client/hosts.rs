@@ -43,6 +43,12 @@ impl ConnectString {
     }
 }
 
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.name.contains(':') { write!(f, "[{}]:{}", self.name, self.port) } else { write!(f, "{}:{}", self.name, self.port) }
+    }
+}
+
 fn parse_host(text: &str) -> Result<Host, Error> {
     let bad = || Error::BadArgument(format!("{text:?} is no server: expected host, host:port or [address]:port"));
     let (name, port) = if let Some(rest) = text.strip_prefix('[') {

@@ -71,7 +71,7 @@ enum Job {
     Close { file: LogFile, used_bytes: u64 },
     Then { request: u64, what: &'static str, work: Work },
     Prepare,
-    Stop,
+    Stop { keep_spare: bool },
 }
 
 /// Something else to be done with the directory.
@@ -85,6 +85,8 @@ pub struct Segments {
     jobs: Sender<Job>,
     spare: Spare,
     refusal: Option<MapRefusal>,
+    /// Left where it is at the end.
+    keep_spare: bool,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -102,7 +104,7 @@ impl Segments {
         std::thread::Builder::new().name("zoo-read-ahead".into()).spawn(move || ahead_inbox.iter().for_each(|r: ReadAhead| r.perform()))?;
         jobs.send(Job::Prepare).map_err(io::Error::other)?;
         let thread = std::thread::Builder::new().name("zoo-segments".into()).spawn(move || worker.run(&inbox))?;
-        Ok(Segments { jobs, spare, refusal, thread: Some(thread) })
+        Ok(Segments { jobs, spare, refusal, keep_spare: false, thread: Some(thread) })
     }
 
     /// Why maps are not used, if so.
@@ -138,6 +140,11 @@ impl Segments {
         self.send(Job::Then { request, what, work });
     }
 
+    /// The directory is to be left as a killed process leaves it.
+    pub fn abandon(&mut self) {
+        self.keep_spare = true;
+    }
+
     /// Waits for everything asked for, and removes the unused spare.
     pub fn stop(mut self) {
         self.join();
@@ -150,7 +157,7 @@ impl Segments {
 
     fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
-            self.send(Job::Stop);
+            self.send(Job::Stop { keep_spare: self.keep_spare });
             let _ = thread.join();
         }
     }
@@ -182,7 +189,8 @@ impl Worker {
                 Job::Close { file, used_bytes } => self.close(file, used_bytes),
                 Job::Then { request, what, work } => self.then(request, what, work),
                 Job::Prepare => self.prepare(),
-                Job::Stop => break,
+                Job::Stop { keep_spare: true } => return,
+                Job::Stop { keep_spare: false } => break,
             }
         }
         if let Some(spare) = self.take_spare() {

@@ -69,8 +69,39 @@ pub struct LogFiles {
     /// The file whose segment is being made.
     awaited: Option<FileId>,
     stalled: VecDeque<LogAction>,
-    flushes: Sender<Job>,
+    flusher: Flusher,
     flushing: bool,
+}
+
+/// The thread that flushes. Dropping it waits for the flush under way: whoever uses the directory next finds it at rest.
+struct Flusher {
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flusher {
+    fn start(control: Arc<Inbox<ToReplicaTask>>, slow: Duration) -> io::Result<Self> {
+        let (jobs, inbox) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("zoo-flush".into()).spawn(move || perform_flushes(&inbox, &control, slow))?;
+        Ok(Flusher { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    fn perform(&self, job: Job) {
+        // The thread ends only after this.
+        if let Some(jobs) = &self.jobs {
+            let _ = jobs.send(job);
+        }
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // It cannot have panicked: that would have ended the process.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// For the thread that flushes.
@@ -92,10 +123,13 @@ impl LogFiles {
     /// No file is open yet. Completed flushes are told to `control`; one that takes `slow` is worth a warning.
     pub fn new(disk: Disk, control: Arc<Inbox<ToReplicaTask>>, slow: Duration) -> io::Result<Self> {
         let Disk { segments, mark, cut } = disk;
-        let (flushes, jobs) = mpsc::channel();
-        // It ends with the sender.
-        std::thread::Builder::new().name("zoo-flush".into()).spawn(move || perform_flushes(&jobs, &control, slow))?;
-        Ok(LogFiles { segments, mark, cut, open: HashMap::new(), awaited: None, stalled: VecDeque::new(), flushes, flushing: false })
+        let flusher = Flusher::start(control, slow)?;
+        Ok(LogFiles { segments, mark, cut, open: HashMap::new(), awaited: None, stalled: VecDeque::new(), flusher, flushing: false })
+    }
+
+    /// Nothing more will be asked for; the directory stays as a killed process leaves it.
+    pub fn abandon(&mut self) {
+        self.segments.abandon();
     }
 
     /// Performs an action, or keeps it until the segment before it is there.
@@ -154,7 +188,7 @@ impl LogFiles {
 
     fn sync_mark(&self) {
         match self.mark.sync_handle() {
-            Ok(file) => drop(self.flushes.send(Job::Mark(file))),
+            Ok(file) => self.flusher.perform(Job::Mark(file)),
             Err(e) => super::fatal(&format!("the durable mark cannot be flushed: {e}")),
         }
     }
@@ -162,8 +196,7 @@ impl LogFiles {
     fn sync(&mut self, file: FileId, token: SyncToken) {
         assert!(!std::mem::replace(&mut self.flushing, true), "one flush at a time");
         match self.file(file).flush() {
-            // The thread ends only after this.
-            Ok(flush) => drop(self.flushes.send(Job::Log(FlushJob { file, token, flush, took: Duration::ZERO }))),
+            Ok(flush) => self.flusher.perform(Job::Log(FlushJob { file, token, flush, took: Duration::ZERO })),
             Err(e) => super::fatal(&format!("no memory for the transaction log: {e}")),
         }
     }

@@ -124,8 +124,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// A task that does nothing but being woken from outside.
-async fn be_nudged(nudges: Sender<Waker>) {
-    let mut nudges = Some(nudges);
+async fn be_nudged(mut nudges: Option<Sender<Waker>>) {
     poll_fn(|cx| {
         if let Some(nudges) = nudges.take() {
             // Without a thread that nudges there are no nudges.
@@ -136,10 +135,11 @@ async fn be_nudged(nudges: Sender<Waker>) {
     .await
 }
 
-/// The thread that nudges a server's executors. Ends when it is dropped.
+/// The thread that nudges a server's executors. Dropping it ends the thread.
 #[derive(Debug)]
 pub struct Nudges {
-    sender: Sender<Waker>,
+    sender: Option<Sender<Waker>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Nudges {
@@ -150,8 +150,18 @@ impl Nudges {
 
     fn start_every(interval: Duration) -> io::Result<Self> {
         let (sender, wakers) = mpsc::channel();
-        std::thread::Builder::new().name("zoo-nudge".into()).spawn(move || nudge(&wakers, interval))?;
-        Ok(Nudges { sender })
+        let thread = std::thread::Builder::new().name("zoo-nudge".into()).spawn(move || nudge(&wakers, interval))?;
+        Ok(Nudges { sender: Some(sender), thread: Some(thread) })
+    }
+}
+
+impl Drop for Nudges {
+    fn drop(&mut self) {
+        self.sender = None;
+        // Executors that run hold no end of it: each has sent its waker when it began.
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -197,7 +207,7 @@ mod tests {
         let added: Vec<_> = (0..2)
             .map(|_| {
                 let (heard, hears) = mpsc::channel();
-                nudges.sender.send(Arc::new(Heard(heard)).into()).expect("the thread runs");
+                nudges.sender.as_ref().expect("it runs").send(Arc::new(Heard(heard)).into()).expect("the thread runs");
                 hears
             })
             .collect();
@@ -218,7 +228,7 @@ mod tests {
             poll_fn(move |cx| {
                 polls += 1;
                 if polls == 1 {
-                    sender.send(cx.waker().clone()).expect("the thread runs");
+                    sender.as_ref().expect("it runs").send(cx.waker().clone()).expect("the thread runs");
                 }
                 if polls > 3 { Poll::Ready(()) } else { Poll::Pending }
             })

@@ -130,15 +130,16 @@ impl Sessions {
         }
     }
 
-    /// What a link is to a session in whose name it sends. One that nobody has talked for since this server leads is its own from now on.
-    pub(super) fn standing_through(&mut self, session: SessionId, link: LinkId) -> Result<(), ErrorCode> {
-        match self.by_id.get_mut(&session) {
-            None => Err(ErrorCode::SessionExpired),
-            Some(s) if s.closing => Err(ErrorCode::SessionExpired),
-            Some(s) => match *s.holder.get_or_insert(Holder::Through(link)) {
-                Holder::Through(holder) if holder == link => Ok(()),
-                _ => Err(ErrorCode::SessionMoved),
-            },
+    /// What a link is to a session in whose name it sends. One that nobody has talked for since this server leads is its own from now on. What
+    /// comes through its holder is a sign of life.
+    pub(super) fn standing_through(&mut self, session: SessionId, link: LinkId, now: Instant) -> Result<(), ErrorCode> {
+        let Some(s) = self.by_id.get_mut(&session).filter(|s| !s.closing) else { return Err(ErrorCode::SessionExpired) };
+        match *s.holder.get_or_insert(Holder::Through(link)) {
+            Holder::Through(holder) if holder == link => {
+                self.touch(session, now);
+                Ok(())
+            }
+            _ => Err(ErrorCode::SessionMoved),
         }
     }
 
@@ -486,17 +487,17 @@ mod tests {
     #[test]
     fn a_session_talks_through_one_server_and_moves_to_the_newest_a14() {
         let mut sessions = Sessions::new(TICK, 1);
-        assert_eq!(sessions.standing_through(S, LinkId(2)), Err(ErrorCode::SessionExpired), "unknown");
+        assert_eq!(sessions.standing_through(S, LinkId(2), at(300)), Err(ErrorCode::SessionExpired), "unknown");
         sessions.open(S, 4000, at(100));
-        assert_eq!(sessions.standing_through(S, LinkId(2)), Ok(()), "the first to talk for it after an election");
-        assert_eq!(sessions.standing_through(S, LinkId(4)), Err(ErrorCode::SessionMoved));
+        assert_eq!(sessions.standing_through(S, LinkId(2), at(300)), Ok(()), "the first to talk for it after an election");
+        assert_eq!(sessions.standing_through(S, LinkId(4), at(300)), Err(ErrorCode::SessionMoved));
         sessions.attach(S, Holder::Through(LinkId(4)), 4000, at(200));
-        assert_eq!(sessions.standing_through(S, LinkId(4)), Ok(()));
-        assert_eq!(sessions.standing_through(S, LinkId(2)), Err(ErrorCode::SessionMoved));
+        assert_eq!(sessions.standing_through(S, LinkId(4), at(300)), Ok(()));
+        assert_eq!(sessions.standing_through(S, LinkId(2), at(300)), Err(ErrorCode::SessionMoved));
         sessions.attach(S, here(1, 50), 4000, at(300));
-        assert_eq!(sessions.standing_through(S, LinkId(4)), Err(ErrorCode::SessionMoved));
+        assert_eq!(sessions.standing_through(S, LinkId(4), at(300)), Err(ErrorCode::SessionMoved));
         sessions.close(S, Zxid(9));
-        assert_eq!(sessions.standing_through(S, LinkId(4)), Err(ErrorCode::SessionExpired));
+        assert_eq!(sessions.standing_through(S, LinkId(4), at(300)), Err(ErrorCode::SessionExpired));
     }
 
     #[test]
@@ -509,5 +510,18 @@ mod tests {
         assert_eq!(sessions.next_expired(), None);
         sessions.tick(at(8000));
         assert_eq!(sessions.next_expired(), Some(Due::Expire(S)), "nobody here can be asked");
+    }
+
+    #[test]
+    fn a_write_that_comes_through_another_server_shows_that_its_session_is_alive_p13() {
+        let mut sessions = Sessions::new(TICK, 1);
+        sessions.open(S, 4000, at(100));
+        sessions.attach(S, Holder::Through(LinkId(2)), 4000, at(100));
+        assert_eq!(sessions.standing_through(S, LinkId(2), at(4900)), Ok(()));
+        assert_eq!(sessions.standing_through(S, LinkId(4), at(6900)), Err(ErrorCode::SessionMoved), "a server that does not have it");
+        sessions.tick(at(8999));
+        assert_eq!(sessions.next_expired(), None);
+        sessions.tick(at(9000));
+        assert_eq!(sessions.next_expired(), Some(Due::Expire(S)));
     }
 }

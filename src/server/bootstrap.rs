@@ -1,8 +1,8 @@
-//! Starting a server: port, directory, recovery, cores; and the handle by which it is stopped.
+//! Starting a server: ports, directory, recovery, cores; and the handle by which it is stopped.
 //!
 //! Nothing here is global: several servers may run in one process. Clients are let in last, when everything else works.
 
-use super::config::{PurgeConfig, ServerConfig};
+use super::config::{ConfigError, PurgeConfig, ServerConfig};
 use super::member;
 use super::recovery::{self, Purpose, Recovered, RecoveryError};
 use super::shutdown::{Stopper, stop_on_signals};
@@ -19,6 +19,7 @@ use crate::reactor::clock;
 use crate::reactor::disk_io::{Disk, RunningSnapshot, Snapshots, on_segment_event};
 use crate::reactor::executors::{CorePlan, ExecutorError, Executors, Parts, prepare_process};
 use crate::reactor::mesh::Mesh;
+use crate::reactor::peer_io::Cuts;
 use crate::reactor::words::Admin;
 use crate::record::epochs::{Epochs, StoredEpoch};
 use crate::replica::Replica;
@@ -31,7 +32,8 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Connections of the core that also runs the replica, in percent of another core's, when there are enough others.
 const REPLICA_SHARE_PERCENT: u32 = 50;
@@ -41,6 +43,9 @@ const REPLICA_SHARE_SHARDS: usize = 4;
 /// Why a server did not start, or how it ended badly.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// What was set.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The client port.
     #[error("cannot listen on {address}: {error}{}", listen_hint(error))]
     Listen {
@@ -108,7 +113,7 @@ impl StartError {
 pub fn run(config: ServerConfig) -> Result<(), StartError> {
     raise_descriptor_limit();
     report_lost_pages().map_err(|error| StartError::System { what: "cannot handle SIGBUS", error })?;
-    let server = ZooServer::start(config)?;
+    let server = Running::start(&config, Ports::bind(&config)?)?;
     stop_on_signals(server.stopper()).map_err(|error| StartError::System { what: "cannot handle signals", error })?;
     server.wait()?;
     tracing::info!("stopped");
@@ -127,55 +132,76 @@ fn raise_descriptor_limit() {
 }
 
 /// A server that accepts clients. Dropping it stops it.
-pub struct ZooServer {
+pub(super) struct Running {
     address: SocketAddr,
     stopper: Stopper,
     executors: Option<Executors>,
     snapshot: RunningSnapshot,
     /// Ends with the server.
-    _purge: Option<Purge>,
-    /// Nobody else may use the directory meanwhile.
-    _locks: Vec<DirLock>,
+    purge: Option<Purge>,
+    /// Nobody else may use the directory meanwhile. Threads that work in it and are not waited for have it, too.
+    locks: Arc<Vec<DirLock>>,
 }
 
-impl ZooServer {
-    /// Starts one; port 0 lets the kernel choose (`address` tells).
-    pub fn start(config: ServerConfig) -> Result<Self, StartError> {
-        prepare_process();
+/// Where a server listens.
+pub(super) struct Ports {
+    pub(super) client: TcpListener,
+    /// Of a member of an ensemble.
+    pub(super) members: Option<member::Ports>,
+    /// Who is out of a member's reach, where that can be ordered.
+    pub(super) cuts: Option<Arc<Cuts>>,
+}
+
+impl Ports {
+    /// As configured; port 0 lets the kernel choose.
+    pub(super) fn bind(config: &ServerConfig) -> Result<Self, StartError> {
+        let client = accept::listen(config.net.listen, config.net.backlog);
+        let client = client.map_err(|error| StartError::Listen { address: config.net.listen, error })?;
+        Self::with_client(client, config)
+    }
+
+    /// The same with a client port that is bound.
+    pub(super) fn with_client(client: TcpListener, config: &ServerConfig) -> Result<Self, StartError> {
+        Ok(Ports { client, members: config.ensemble.as_ref().map(member::bind_ports).transpose()?, cuts: None })
+    }
+}
+
+/// For how long a server that has ended waits for threads that still work in its directory; until they have ended nobody else gets it.
+const LAST_WORK: Duration = Duration::from_secs(10);
+
+impl Running {
+    /// Starts one.
+    pub(super) fn start(config: &ServerConfig, ports: Ports) -> Result<Self, StartError> {
         let plan = CorePlan::new(config.cores.shards, config.cores.pin)?;
-        let listen_error = |error| StartError::Listen { address: config.net.listen, error };
-        let listener = accept::listen(config.net.listen, config.net.backlog).map_err(listen_error)?;
-        let address = listener.local_addr().map_err(listen_error)?;
+        prepare_process();
+        let address = ports.client.local_addr().map_err(|error| StartError::Listen { address: config.net.listen, error })?;
         let mesh = Arc::new(Mesh::new(plan.cores.len(), SHARD_QUEUE_LEN));
-        let ports = config.ensemble.as_ref().map(member::bind_ports).transpose()?;
-        let mut recovered = recovery::recover(&config.storage, &config.tree(seed()), purpose(&config))?;
+        let mut recovered = recovery::recover(&config.storage, &config.tree(seed()), purpose(config))?;
         recovered.notes.iter().for_each(|note| tracing::warn!("{note}"));
         let files = SnapshotFiles::new(&config.storage, config.znodes.digest_enabled);
         let last_zxid = recovered.last_zxid;
-        let locks = std::mem::take(&mut recovered.locks);
-        let parts = assemble(&config, recovered, &files, &mesh, Ports { client: listener, address, members: ports })?;
+        let locks = Arc::new(std::mem::take(&mut recovered.locks));
+        let parts = assemble(config, recovered, &files, &mesh, Place { ports, address, locks: &locks })?;
         let snapshot = parts.snapshots.running();
         let executors = Executors::start(&plan, parts)?;
         let purge = config.storage.purge.map(|purge| Purge::start(files, purge)).transpose();
         let purge = purge.map_err(|error| StartError::System { what: "cannot start purging", error })?;
-        announce(&config, address, &plan, last_zxid);
-        Ok(ZooServer { address, stopper: Stopper::new(mesh), executors: Some(executors), snapshot, _purge: purge, _locks: locks })
+        announce(config, address, &plan, last_zxid);
+        Ok(Running { address, stopper: Stopper::new(mesh), executors: Some(executors), snapshot, purge, locks })
     }
 
     /// Where clients connect.
-    #[must_use]
-    pub fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Something that can stop it from any thread.
-    #[must_use]
-    pub fn stopper(&self) -> Stopper {
+    pub(super) fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
 
     /// Waits until it has been stopped.
-    pub fn wait(mut self) -> Result<(), StartError> {
+    pub(super) fn wait(mut self) -> Result<(), StartError> {
         self.join()
     }
 
@@ -183,17 +209,28 @@ impl ZooServer {
         let Some(executors) = self.executors.take() else { return Ok(()) };
         let ended = executors.join().map_err(StartError::Ended);
         self.snapshot.end();
+        self.purge = None;
+        let began = Instant::now();
+        while Arc::strong_count(&self.locks) > 1 && began.elapsed() < LAST_WORK {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         ended
     }
 
     /// Stops it cleanly: flushes, answers, closes, and gives up what is written in the background. The directory is free afterwards.
-    pub fn stop(self) -> Result<(), StartError> {
+    pub(super) fn stop(self) -> Result<(), StartError> {
         self.stopper.stop();
+        self.wait()
+    }
+
+    /// Ends it as a killed process ends: nothing is flushed, answered or closed. The directory is free afterwards.
+    pub(super) fn kill(self) -> Result<(), StartError> {
+        self.stopper.kill();
         self.wait()
     }
 }
 
-impl Drop for ZooServer {
+impl Drop for Running {
     fn drop(&mut self) {
         if self.executors.is_some() {
             self.stopper.stop();
@@ -204,12 +241,11 @@ impl Drop for ZooServer {
     }
 }
 
-/// Where a server listens.
-struct Ports {
-    client: TcpListener,
+/// What a server has of the machine.
+struct Place<'a> {
+    ports: Ports,
     address: SocketAddr,
-    /// Of a member of an ensemble.
-    members: Option<member::Ports>,
+    locks: &'a Arc<Vec<DirLock>>,
 }
 
 fn purpose(config: &ServerConfig) -> Purpose {
@@ -222,7 +258,7 @@ fn assemble(
     mut recovered: Recovered,
     files: &SnapshotFiles,
     mesh: &Arc<Mesh>,
-    ports: Ports,
+    place: Place<'_>,
 ) -> Result<Parts, StartError> {
     let stored = config.ensemble.as_ref().map(|_| member::stored(config, &mut recovered)).transpose()?;
     let epochs = stored.as_ref().map_or(recovered.epochs, |stored| {
@@ -245,7 +281,9 @@ fn assemble(
         (Some(zab), Some(stored)) => Replica::member(settings, tree, zab, stored, now, wall),
         _ => Replica::new(settings, tree, now, wall),
     };
-    let peers = ports.members.and_then(|ports| member::peer_parts(config, ports, files, config.tree(seed())));
+    let Ports { client: listener, members, cuts } = place.ports;
+    let surroundings = member::Surroundings { locks: place.locks, cuts };
+    let peers = members.and_then(|ports| member::peer_parts(config, ports, files, config.tree(seed()), surroundings));
     let files = files.clone();
     let snapshots = Snapshots::new(Arc::new(move |image, background| files.write_in_background(image, background)), mesh.control.clone());
     let limit = |max: Option<usize>| max.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
@@ -258,10 +296,11 @@ fn assemble(
         snapshots,
         peers,
         mesh: mesh.clone(),
-        admin: Arc::new(Admin::new(config.facts(ports.address.port()))),
-        listener: ports.client,
+        admin: Arc::new(Admin::new(config.facts(place.address.port()))),
+        listener,
         limits: AcceptLimits { per_address: limit(config.net.max_client_cnxns), total: limit(config.net.max_cnxns) },
         keep_alive: config.net.tcp_keep_alive,
+        placement: config.cores.placement,
         replica_share_percent: config.cores.replica_share_percent.map_or(automatic_share, u32::from),
         fsync_warning: Duration::from_millis(config.storage.fsync_warning_ms),
     })
@@ -298,14 +337,25 @@ fn open_log(config: &ServerConfig, files: &SnapshotFiles, segment_bytes: u64, me
 /// Removes old snapshots and logs at the intervals of `autopurge.purgeInterval`, the first time at once.
 struct Purge {
     /// Dropped to end the thread.
-    _until: mpsc::Sender<()>,
+    until: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Purge {
+    fn drop(&mut self) {
+        self.until = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of it has been printed, and harms nobody else.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl Purge {
     fn start(files: SnapshotFiles, config: PurgeConfig) -> io::Result<Self> {
         let (until, ended) = mpsc::channel();
         let interval = Duration::from_secs(config.interval_hours.saturating_mul(3600));
-        std::thread::Builder::new().name("zoo-purge".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("zoo-purge".into()).spawn(move || {
             loop {
                 match files.purge(config.retain_count) {
                     Ok(removed) if removed.is_empty() => {}
@@ -317,7 +367,7 @@ impl Purge {
                 }
             }
         })?;
-        Ok(Purge { _until: until })
+        Ok(Purge { until: Some(until), thread: Some(thread) })
     }
 }
 
@@ -353,6 +403,6 @@ fn file_id() -> io::Result<i64> {
 }
 
 /// A number nobody can guess.
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }

@@ -2,6 +2,8 @@
 
 pub mod bootstrap;
 pub mod config;
+mod embedded;
+mod embedded_ensemble;
 pub mod epochs;
 mod log_feed;
 mod member;
@@ -10,6 +12,8 @@ pub mod shutdown;
 pub mod snapshots;
 
 pub use crate::reactor::on_fatal;
-pub use bootstrap::{StartError, ZooServer, run};
+pub use bootstrap::{StartError, run};
 pub use config::ServerConfig;
+pub use embedded::{ServerBuilder, ZooServer};
+pub use embedded_ensemble::{EnsembleBuilder, Mode, ZooEnsemble};
 pub use shutdown::Stopper;

@@ -21,23 +21,28 @@ impl Stopper {
 
     /// Begins the stop and returns at once.
     pub fn stop(&self) {
-        let mut accepting = ToShard::StopAccepting;
-        let mut serving = ToReplicaTask::Stop;
-        // Inboxes are full for moments only, or for ever when the executors have ended, and then there is nothing to stop.
-        for _ in 0..ATTEMPTS {
-            match self.mesh.tell(0, accepting) {
-                Ok(()) => break,
-                Err(back) => accepting = back,
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        insist(ToShard::StopAccepting, |order| self.mesh.tell(0, order));
+        insist(ToReplicaTask::Stop, |order| self.mesh.tell_replica(order));
+    }
+
+    /// Begins an end like that of a killed process: nothing more is answered, flushed or closed.
+    pub(super) fn kill(&self) {
+        for shard in 0..self.mesh.shards.len() {
+            insist(ToShard::Kill, |order| self.mesh.tell(shard, order));
         }
-        for _ in 0..ATTEMPTS {
-            match self.mesh.tell_replica(serving) {
-                Ok(()) => break,
-                Err(back) => serving = back,
-            }
-            std::thread::sleep(Duration::from_millis(1));
+        insist(ToReplicaTask::Kill, |order| self.mesh.tell_replica(order));
+    }
+}
+
+/// Gives an order for which there may be no room. Inboxes are full for moments only, or for ever when the executors have ended, and then there
+/// is nothing to end.
+fn insist<T>(mut order: T, give: impl Fn(T) -> Result<(), T>) {
+    for _ in 0..ATTEMPTS {
+        match give(order) {
+            Ok(()) => return,
+            Err(back) => order = back,
         }
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

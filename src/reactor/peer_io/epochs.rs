@@ -2,6 +2,7 @@
 
 use super::Events;
 use super::queue::LocalQueue;
+use super::snapshot_in::History;
 use crate::disk::dir;
 use crate::reactor::{fatal, on_thread};
 use crate::record::epochs::{ACCEPTED_EPOCH_FILE, CURRENT_EPOCH_FILE, StoredEpoch};
@@ -10,6 +11,7 @@ use crate::zab::{EpochFile, EpochToken, Input};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// One write that is wanted.
 pub struct EpochWrite {
@@ -22,11 +24,16 @@ pub struct EpochWrite {
 }
 
 /// Writes what is asked for until the task is dropped. A failure ends the process: without it no promise could be kept (L7).
-pub async fn write_epochs(dir: PathBuf, wanted: Rc<LocalQueue<EpochWrite>>, events: Rc<Events>) {
+pub async fn write_epochs(dir: PathBuf, history: Arc<dyn History>, wanted: Rc<LocalQueue<EpochWrite>>, events: Rc<Events>) {
     loop {
         let EpochWrite { token, file, epoch } = wanted.next().await;
-        let to = dir.clone();
-        let written = on_thread("zoo-epoch", move || write_epoch(&to, file, epoch)).await;
+        let (to, in_use) = (dir.clone(), history.clone());
+        let written = on_thread("zoo-epoch", move || {
+            let written = write_epoch(&to, file, epoch);
+            drop(in_use); // only now may somebody else have the directory
+            written
+        })
+        .await;
         if let Err(e) = written.and_then(|written| written) {
             fatal(&format!("writing {} in {} failed: {e}", name(file), dir.display()));
         }

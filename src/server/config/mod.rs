@@ -23,6 +23,7 @@ pub use ensemble::{EnsembleConfig, EnsembleTimes};
 pub use error::ConfigError;
 
 use crate::admin::{ServerFacts, Whitelist};
+use crate::balance::Placement;
 use crate::base::limits;
 use crate::disk::LogWriter;
 use crate::reactor::peer_io::PeerIoConfig;
@@ -88,13 +89,6 @@ pub struct CoresConfig {
     pub placement: Placement,
 }
 
-/// Which shard a new connection goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// Each in turn.
-    RoundRobin,
-}
-
 /// Directories, log and snapshots.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StorageConfig {
@@ -130,6 +124,8 @@ pub struct StorageConfig {
     pub purge: Option<PurgeConfig>,
     /// `snapshotSizeFactor`: learners are fed from the log where that is no longer than this part of a snapshot; `None` is off.
     pub snapshot_size_factor: Option<f64>,
+    /// Bytes that may be appended and not flushed, at least; a segment of the log holds twice as much.
+    pub unsynced_bytes_max: usize,
     /// Longest transaction that is logged: `jute.maxbuffer` and its extra, which is what a ZooKeeper with the same settings can read.
     pub payload_bytes_max: usize,
 }
@@ -268,6 +264,7 @@ impl ServerConfig {
                 snap_log_bytes: Some(4_194_304 << 10),
                 purge: None,
                 snapshot_size_factor: Some(SNAPSHOT_SIZE_FACTOR),
+                unsynced_bytes_max: limits::UNSYNCED_BYTES_MAX,
                 payload_bytes_max: limits::TXN_PAYLOAD_MAX,
             },
             sessions: SessionsConfig {
@@ -348,7 +345,7 @@ impl ServerConfig {
     #[must_use]
     pub fn log(&self, dbid: i64, epochs: Epochs, mark: Option<Mark>) -> LogConfig {
         // The largest transaction must fit in what may be unsynced, and one flush's worth in a segment (base::limits).
-        let unsynced = limits::UNSYNCED_BYTES_MAX.max(self.storage.payload_bytes_max.saturating_mul(2)) as u64;
+        let unsynced = self.storage.unsynced_bytes_max.max(self.storage.payload_bytes_max.saturating_mul(2)) as u64;
         LogConfig {
             segment_bytes: self.storage.pre_alloc_bytes.max(2 * unsynced),
             unsynced_bytes_max: unsynced,

@@ -1,12 +1,16 @@
 //! Servers inside this process: started on ports of the kernel's choice, several at once, stopped and started again.
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod embedded;
+mod ensemble;
 
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 use support::{RawClient, path_watch, set_data, temp_dir};
 use zoo::proto::OpCode;
@@ -22,16 +26,24 @@ fn config(dir: &std::path::Path, shards: u16) -> ServerConfig {
 /// Held by every test here; the one that counts descriptors of the process holds it alone.
 static PROCESS: RwLock<()> = RwLock::new(());
 
+fn shared() -> RwLockReadGuard<'static, ()> {
+    PROCESS.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn alone() -> RwLockWriteGuard<'static, ()> {
+    PROCESS.write().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn open_descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").expect("readable").count()
 }
 
 #[test]
 fn several_servers_run_in_one_process_and_know_nothing_of_each_other() {
-    let _shared = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+    let _shared = shared();
     let dirs: Vec<_> = (0..3).map(|_| temp_dir()).collect();
     let servers: Vec<_> =
-        dirs.iter().zip([1, 2, 4]).map(|(dir, shards)| ZooServer::start(config(dir.path(), shards)).expect("starts")).collect();
+        dirs.iter().zip([1, 2, 4]).map(|(dir, shards)| ZooServer::start_with(config(dir.path(), shards)).expect("starts")).collect();
     for (i, server) in servers.iter().enumerate() {
         RawClient::connect(server.address()).create(&format!("/only-{i}"), b"", 0);
     }
@@ -40,15 +52,15 @@ fn several_servers_run_in_one_process_and_know_nothing_of_each_other() {
         let found: Vec<_> = (0..servers.len()).filter(|j| client.get(&format!("/only-{j}"), false).err == 0).collect();
         assert_eq!(found, [i]);
     }
-    servers.into_iter().for_each(|server| server.stop().expect("stops cleanly"));
+    servers.into_iter().for_each(|mut server| server.stop().expect("stops cleanly"));
 }
 
 #[test]
 fn a_stopped_server_leaves_its_directory_free_and_its_state_whole() {
-    let _shared = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+    let _shared = shared();
     let dir = temp_dir();
     for round in 0..5 {
-        let server = ZooServer::start(config(dir.path(), 1 + round % 2)).expect("the directory is free");
+        let mut server = ZooServer::start_with(config(dir.path(), 1 + round % 2)).expect("the directory is free");
         let mut client = RawClient::connect(server.address());
         for earlier in 0..round {
             assert_eq!(client.get(&format!("/round-{earlier}"), false).err, 0);
@@ -61,23 +73,23 @@ fn a_stopped_server_leaves_its_directory_free_and_its_state_whole() {
 
 #[test]
 fn a_dropped_server_is_stopped() {
-    let _shared = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+    let _shared = shared();
     let dir = temp_dir();
     let address = {
-        let server = ZooServer::start(config(dir.path(), 2)).expect("starts");
+        let server = ZooServer::start_with(config(dir.path(), 2)).expect("starts");
         RawClient::connect(server.address()).create("/x", b"", 0);
         server.address()
     };
     assert!(std::net::TcpStream::connect(address).is_err(), "nobody listens any more");
-    ZooServer::start(config(dir.path(), 2)).expect("the directory is free").stop().expect("stops cleanly");
+    ZooServer::start_with(config(dir.path(), 2)).expect("the directory is free").stop().expect("stops cleanly");
 }
 
 #[test]
 fn starting_and_stopping_leaks_no_descriptors() {
-    let _alone = PROCESS.write().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     let dir = temp_dir();
     let once = || {
-        let server = ZooServer::start(config(dir.path(), 2)).expect("starts");
+        let mut server = ZooServer::start_with(config(dir.path(), 2)).expect("starts");
         RawClient::connect(server.address()).create("/x", b"", 0);
         server.stop().expect("stops cleanly");
     };
@@ -89,28 +101,28 @@ fn starting_and_stopping_leaks_no_descriptors() {
 
 #[test]
 fn a_server_that_cannot_start_leaves_nothing_behind() {
-    let _shared = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+    let _shared = shared();
     let (one, two) = (temp_dir(), temp_dir());
-    let server = ZooServer::start(config(one.path(), 1)).expect("starts");
+    let mut server = ZooServer::start_with(config(one.path(), 1)).expect("starts");
     let mut taken = config(two.path(), 1);
     taken.net.listen = server.address();
-    assert!(matches!(ZooServer::start(taken), Err(StartError::Listen { .. })));
-    assert!(matches!(ZooServer::start(config(one.path(), 1)), Err(StartError::Recovery(_))), "the directory is in use");
+    assert!(matches!(ZooServer::start_with(taken), Err(StartError::Listen { .. })));
+    assert!(matches!(ZooServer::start_with(config(one.path(), 1)), Err(StartError::Recovery(_))), "the directory is in use");
     let mut pinned = config(two.path(), 200);
     pinned.cores.pin = Some(true);
-    assert!(matches!(ZooServer::start(pinned), Err(StartError::Executors(_))));
-    ZooServer::start(config(two.path(), 1)).expect("starts").stop().expect("stops cleanly");
+    assert!(matches!(ZooServer::start_with(pinned), Err(StartError::Executors(_))));
+    ZooServer::start_with(config(two.path(), 1)).expect("starts").stop().expect("stops cleanly");
     server.stop().expect("stops cleanly");
 }
 
 #[test]
 fn a_write_taken_up_while_replies_are_being_sent_reaches_the_replica_at_once() {
-    let _shared = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+    let _shared = shared();
     let dir = temp_dir();
     let mut config = config(dir.path(), 1);
     // Half of it is less than one reply: after a read the connection is paused until the reply is in the socket.
     config.sessions.out_buffer_bytes_max = 16 << 10;
-    let server = ZooServer::start(config).expect("starts");
+    let mut server = ZooServer::start_with(config).expect("starts");
     let mut client = RawClient::connect(server.address());
     assert_eq!(client.create("/big", &[7; 20 << 10], 0).err, 0);
     // Shorter than anything else that would make the server look again: no ping is sent, and nothing is due.
@@ -126,7 +138,7 @@ const DOOMED: &str = "ZOO_TEST_DOOMED";
 
 #[test]
 fn a_program_hears_why_its_server_ends_it() {
-    let _shared = PROCESS.read().unwrap_or_else(PoisonError::into_inner);
+    let _shared = shared();
     let dir = temp_dir();
     let status = Command::new(std::env::current_exe().expect("this program"))
         .args(["--exact", "doomed", "--ignored"])
@@ -146,7 +158,7 @@ fn doomed() {
     let Some(dir) = std::env::var_os(DOOMED).map(PathBuf::from) else { return };
     let why = dir.join("why");
     on_fatal(move |message| std::fs::write(&why, message).expect("written"));
-    let server = ZooServer::start(config(&dir.join("data"), 1)).expect("starts");
+    let server = ZooServer::start_with(config(&dir.join("data"), 1)).expect("starts");
     // The first write needs a log file of that name, and its directory is gone.
     std::fs::rename(dir.join("data"), dir.join("elsewhere")).expect("renamed");
     let mut client = RawClient::connect(server.address());

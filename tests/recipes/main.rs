@@ -1,0 +1,74 @@
+//! The recipes against real servers: what they promise, under lost answers, dropped sessions, servers that are killed and servers that stand still.
+#![allow(missing_docs)]
+
+#[path = "../support/cluster.rs"]
+mod ensemble;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod caches;
+mod elections;
+mod groups;
+mod locks;
+mod proxy;
+mod queues;
+mod trouble;
+
+use proxy::Proxy;
+use std::net::SocketAddr;
+use std::time::Duration;
+use support::{RawClient, ServerProcess, temp_dir};
+use zoo::base::SessionId;
+use zoo::client::{Builder, ZooClient};
+use zoo::recipes::Sessions;
+
+/// Longer than anything takes when it works.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One server, and a proxy in front of it.
+struct Place {
+    _dir: tempfile::TempDir,
+    server: ServerProcess,
+    proxy: Proxy,
+}
+
+impl Place {
+    fn new() -> Self {
+        let dir = temp_dir();
+        let server = ServerProcess::start(dir.path(), 1, &["tickTime=200", "maxSessionTimeout=60000", "maxClientCnxns=0"]);
+        let proxy = Proxy::to(server.address);
+        Place { _dir: dir, server, proxy }
+    }
+
+    fn client(&self) -> ZooClient {
+        self.builder().connect().expect("a session")
+    }
+
+    fn builder(&self) -> Builder {
+        builder(&self.server.address.to_string())
+    }
+
+    /// By way of the proxy.
+    fn counted(&self) -> ZooClient {
+        builder(&self.proxy.address.to_string()).connect().expect("a session")
+    }
+
+    fn sessions(&self) -> Sessions {
+        Sessions::new(self.builder())
+    }
+
+    fn end_session(&self, client: &ZooClient) {
+        end_session(self.server.address, client);
+    }
+}
+
+fn builder(servers: &str) -> Builder {
+    ZooClient::builder(servers).session_timeout(Duration::from_secs(20))
+}
+
+/// Ends a client's session behind its back.
+fn end_session(at: SocketAddr, client: &ZooClient) {
+    if let Ok(Some(thief)) = RawClient::try_attach(at, SessionId(client.session_id()), client.session_password(), 20_000) {
+        thief.close();
+    }
+}
