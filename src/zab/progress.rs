@@ -135,6 +135,11 @@ impl Progress {
         self.step >= Step::Syncing
     }
 
+    /// Nothing of what it lacks has been found in the log on the disk yet.
+    pub fn awaits_log(&self) -> bool {
+        self.step == Step::Reading && self.sent == self.promise.0
+    }
+
     /// A packet of about this size is on its way.
     pub fn count(&mut self, bytes: usize) {
         self.bytes_sent += bytes as u64;

@@ -674,6 +674,25 @@ fn what_waits_behind_a_sync_counts_as_outstanding_s2() {
 }
 
 #[test]
+fn syncs_that_wait_for_a_quorum_count_as_outstanding_s2() {
+    let mut setup = Setup::default();
+    setup.replica.global_outstanding_limit = 10;
+    let mut c = Cluster::started(setup, 3, 0);
+    let leader = c.leader().expect("one");
+    let client = c.connect(leader);
+    c.deaf.extend(c.followers());
+    for _ in 0..20 {
+        c.world(leader).request(client.index, OpCode::Sync, |b| b.put_string("/"));
+    }
+    c.settle();
+    assert!(!c.world(leader).replica.admits(), "others wait in their shards");
+    c.deaf.clear();
+    c.settle();
+    assert_eq!(errors(&c.world(leader).take(client.index)), [0; 20]);
+    assert!(c.world(leader).replica.admits());
+}
+
+#[test]
 fn an_observer_serves_without_a_vote_and_is_not_needed() {
     let mut c = Cluster::started(Setup::default(), 3, 1);
     let observer = 3;

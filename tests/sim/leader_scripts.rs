@@ -33,6 +33,7 @@ pub const ALL: &[super::Named] = crate::named![
     a_configuration_that_only_the_log_knows_of_needs_its_own_quorum_l2,
     what_only_those_have_who_are_to_vote_is_cut_where_it_cannot_be_committed_p3,
     an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own,
+    who_did_not_wait_until_the_log_was_looked_through_gets_an_image,
 ];
 
 /// Server 3, whose log is 1:1 to 1:3 in epoch 1.
@@ -539,4 +540,26 @@ fn an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own() {
     s.give(Input::SnapshotSent(LinkId(201)));
     assert!(!wait(&mut s, 14_500));
     assert!(wait(&mut s, 1_500));
+}
+
+/// A long log takes longer to look through than a learner has patience, and would take as long every time.
+fn who_did_not_wait_until_the_log_was_looked_through_gets_an_image() {
+    let mut s = leading();
+    let comes = |s: &mut Script, link, what: &str| {
+        accept(s, link);
+        s.packet(link, follower_info(1, 1)).packet(link, ack_epoch(z(1, 0), Some(0)));
+        let said = s.said();
+        assert!(said.contains(&format!("{link} {what}")), "{said:?}");
+    };
+    comes(&mut s, 101, "read log 1:0 to 1:3");
+    s.give(Input::Disconnected(LinkId(101)));
+    s.give(Input::LogRead(LinkId(101), Ok(Vec::new())));
+    comes(&mut s, 201, "image 1:3");
+    s.give(Input::Disconnected(LinkId(201)));
+    comes(&mut s, 301, "read log 1:0 to 1:3");
+    for _ in 0..32 {
+        s.run(500).answer_pings(&[102]);
+    }
+    assert!(s.said().contains(&"301 close".to_string()));
+    comes(&mut s, 401, "image 1:3");
 }
