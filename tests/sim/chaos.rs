@@ -1,10 +1,10 @@
 //! Faults by dice: each run turns most of them off and some far up.
 
-use super::cluster::{Conditions, Event, World, membership};
+use super::cluster::{Conditions, Event, Server, World, membership};
 use std::collections::BTreeMap;
 use zoo::base::prng::Prng;
 use zoo::base::{PeerId, Zxid};
-use zoo::zab::{Quorum, Role};
+use zoo::zab::{Membership, Quorum, Role};
 
 const SECOND: u64 = 1_000_000_000;
 /// How long things go wrong, and how long they may take to become right again.
@@ -153,7 +153,12 @@ pub fn run(seed: u64, chaos: &Chaos, prints: bool) -> World {
     if chaos.reconfigure == 0 {
         converge(&mut world);
     } else if !becomes_whole(&mut world, &ids) {
-        assert!(only_the_operator_can_tell(&world), "not everybody of {ids:?} is back: {:?}", roles(&mut world));
+        assert!(
+            only_the_operator_can_tell(&world),
+            "not everybody of {ids:?} is back, {:?} are in force: {}",
+            world.membership.voters().collect::<Vec<_>>(),
+            holdings(&world)
+        );
         world.count("changes that stay stuck");
     }
     world
@@ -325,6 +330,24 @@ fn is_whole(world: &mut World, ids: &[PeerId]) -> bool {
             is_served && r.zab.current_epoch() == last.epoch()
         })
     })
+}
+/// What every server has, one a line.
+fn holdings(world: &World) -> String {
+    let of = |(id, server): (&PeerId, &Server)| {
+        let p = &server.platter;
+        let show = |m: &Option<Membership>| {
+            m.as_ref()
+                .map_or("none".into(), |m| format!("{} {:?}", Zxid::from_i64(m.version), m.voters().map(|id| id.0).collect::<Vec<_>>()))
+        };
+        let configurations = [show(&p.active), show(&p.proposed), show(&p.stored(1).configuration)];
+        format!(
+            "\n  {id:?}: epochs {} {}, up to {}, active, proposed, logged {configurations:?}",
+            p.accepted_epoch,
+            p.current_epoch,
+            p.last()
+        )
+    };
+    world.servers.iter().map(of).collect()
 }
 fn roles(world: &mut World) -> Vec<(PeerId, Option<Role>)> {
     world.ids().into_iter().map(|id| (id, world.running(id).map(|r| r.role))).collect()

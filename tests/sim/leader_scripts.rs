@@ -2,7 +2,7 @@
 
 use super::script::{Script, ack, follower_info, info, request, stored, z};
 use zoo::base::{PeerId, SessionId, Zxid};
-use zoo::zab::{Input, LearnerInfo, LinkId, Membership, Packet, Role, ServerState, Stored};
+use zoo::zab::{Input, LearnerInfo, LinkId, Membership, Packet, Reconfig, Role, ServerState, Stored};
 
 pub const ALL: &[super::Named] = crate::named![
     epochs_are_on_disk_before_they_are_told_and_a_quorum_has_the_history_before_service_a24,
@@ -31,6 +31,7 @@ pub const ALL: &[super::Named] = crate::named![
     leading_without_a_quorum_ends_after_init_limit,
     a_single_voter_elects_itself_and_works_alone,
     a_configuration_that_only_the_log_knows_of_needs_its_own_quorum_l2,
+    a_configuration_whose_file_was_quicker_than_the_log_counts_in_no_later_epoch,
     what_only_those_have_who_are_to_vote_is_cut_where_it_cannot_be_committed_p3,
     an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own,
     who_did_not_wait_until_the_log_was_looked_through_gets_an_image,
@@ -476,6 +477,20 @@ fn a_single_voter_elects_itself_and_works_alone() {
 fn voters(ids: &[i64], version: Zxid) -> Membership {
     let lines: String = ids.iter().map(|id| format!("server.{id}=h{id}:1:2:participant\n")).collect();
     Membership::parse(&format!("{lines}version={:x}", version.as_i64())).expect("valid")
+}
+
+/// Its transaction was lost in epoch 3, and the history went on without it: whoever is in it need not be asked (P15).
+fn a_configuration_whose_file_was_quicker_than_the_log_counts_in_no_later_epoch() {
+    for (version, last, leads) in [
+        (z(3, 7), z(3, 6), true),
+        (z(3, 7), z(4, 9), true),
+        (z(5, 0), z(4, 9), false), // no transaction: it comes with an epoch
+    ] {
+        let reconfig = Reconfig { enabled: true, proposed: Some(voters(&[6], version)), ..Reconfig::default() };
+        let mut s = Script::with(5, voters(&[5], z(1, 1)), reconfig, stored(4, 4, &[last]));
+        s.run(500);
+        assert_eq!(is_leading(&s), leads, "{version} proposed, history up to {last}");
+    }
 }
 
 /// Server 5 ends at 3:3, and 3:2 has proposed other members; server 6, which is one of those only, ends at 3:5. It cannot lead, and without it nobody can.
