@@ -191,7 +191,7 @@ layer_clients() {
     # Curator's newer version comes with the reference server.
     reference_server || true
     local name shards
-    for name in zkcli c node rust curator kazoo; do
+    for name in zkcli shell c node rust curator kazoo; do
         part "client $name" "$(share clients)" bash tests/clients/run.sh zoo "$name"
     done
     # The same over several cores' connections; kazoo's suite takes longest, so it runs with one other number.

@@ -5,7 +5,7 @@ use super::io::{self, Command, Seen, Shared};
 use super::op::{Acl, AddWatchMode, CreateMode};
 use super::pending::lock;
 use super::session::SessionSettings;
-use super::watch::{News, States, Watch};
+use super::watch::{News, Notices, States, Watch};
 use super::{Error, ErrorCode, Pipelined, SessionState, Stat, Transaction};
 use crate::base::path;
 use std::fmt;
@@ -198,6 +198,14 @@ impl ZooClient {
         let (feed, news) = News::new();
         self.inner.shared.post(Command::Observe(feed));
         States { news }
+    }
+
+    /// All that it hears from now on: states, and events whichever watch they are for. The state it has reached comes first.
+    #[must_use]
+    pub fn notices(&self) -> Notices {
+        let (feed, news) = News::new();
+        self.inner.shared.post(Command::Listen(feed));
+        Notices { news }
     }
 
     /// Waits for a connection.

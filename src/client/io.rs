@@ -2,7 +2,8 @@
 
 use super::pending::{Completion, lock};
 use super::session::{Output, Session, SessionSettings};
-use super::watch::Feed;
+use super::watch::{Feed, Notice};
+use super::watches::Sink;
 use super::{Error, Host, Op, SessionState, WatchedEvent};
 use crate::base::{SessionId, time::Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -27,6 +28,7 @@ pub(super) enum Command {
         done: Completion,
     },
     Observe(Feed<SessionState>),
+    Listen(Feed<Notice>),
     /// The addresses of a host, for this attempt to connect.
     Resolved(u64, Vec<SocketAddr>),
     /// End at once, without a word to the server.
@@ -54,6 +56,7 @@ impl Command {
             }
             Command::Authenticate { done, .. } => done.complete(Err(why.clone())),
             Command::Observe(feed) => feed.end(),
+            Command::Listen(feed) => feed.end(),
             Command::Resolved(..) | Command::Abandon => {}
         }
     }
@@ -109,6 +112,7 @@ pub(super) fn start(settings: SessionSettings, hosts: Vec<Host>) -> Result<(Arc<
         link: Link::None,
         attempt: 0,
         observers: Vec::new(),
+        listeners: Vec::new(),
         buffer: vec![0; RECEIVE_BYTES],
     };
     let thread = std::thread::Builder::new().name("zoo-client".into()).spawn(move || driver.run()).map_err(failed)?;
@@ -133,6 +137,7 @@ struct Driver {
     /// Number of the current attempt to connect: addresses that come for an older one are late.
     attempt: u64,
     observers: Vec<Feed<SessionState>>,
+    listeners: Vec<Feed<Notice>>,
     buffer: Vec<u8>,
 }
 
@@ -161,9 +166,8 @@ impl Driver {
         for command in late {
             command.refuse(&why);
         }
-        for observer in &self.observers {
-            observer.end();
-        }
+        self.observers.iter().for_each(Feed::end);
+        self.listeners.iter().for_each(Feed::end);
     }
 
     fn now(&self) -> Instant {
@@ -179,6 +183,13 @@ impl Driver {
                 Command::Submit(op, done, sink) => self.session.submit(now, op, done, sink),
                 Command::Authenticate { scheme, auth, done } => self.session.add_auth(scheme, auth, done),
                 Command::Observe(feed) => self.observers.push(feed),
+                Command::Listen(feed) => {
+                    let state = self.shared.seen().state;
+                    if state != SessionState::Connecting {
+                        feed.put(Notice::State(state));
+                    }
+                    self.listeners.push(feed);
+                }
                 Command::Resolved(attempt, addresses) => {
                     if attempt == self.attempt && matches!(self.link, Link::Resolving) {
                         self.dial(addresses);
@@ -196,6 +207,7 @@ impl Driver {
                 Output::Connect(host) => self.connect(host),
                 Output::Disconnect => self.link = Link::None,
                 Output::Done(done, result) => done.complete(result),
+                Output::Notified(event) => notify(&mut self.listeners, &Notice::Event(event)),
                 Output::Event(feed, event) => feed.put(event),
                 Output::WatchEnded(feed) => feed.end(),
                 Output::State(state) => self.tell(state),
@@ -208,10 +220,8 @@ impl Driver {
             let mut seen = lock(&self.shared.seen);
             *seen = Seen { state, id: self.session.id(), password: self.session.password(), timeout_ms: self.session.timeout_ms() };
         }
-        self.observers.retain(super::watches::Sink::is_wanted);
-        for observer in &self.observers {
-            observer.put(state);
-        }
+        notify(&mut self.observers, &state);
+        notify(&mut self.listeners, &Notice::State(state));
     }
 
     fn connect(&mut self, host: Host) {
@@ -341,6 +351,12 @@ impl Driver {
             self.dial(others);
         }
     }
+}
+
+/// Tells everybody who still listens.
+fn notify<T: Clone>(feeds: &mut Vec<Feed<T>>, what: &T) {
+    feeds.retain(Sink::is_wanted);
+    feeds.iter().for_each(|feed| feed.put(what.clone()));
 }
 
 fn begin_to_connect(address: SocketAddr) -> io::Result<Socket> {

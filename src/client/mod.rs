@@ -41,8 +41,8 @@ pub use pending::Pending;
 pub(crate) use pending::{block_on, lock};
 pub use pipelined::{Found, Pipelined};
 pub use transaction::Transaction;
-pub use watch::{States, StillQuiet, Watch, WatchedEvent};
-pub use watches::WatchKind;
+pub use watch::{Notice, Notices, States, StillQuiet, Watch, WatchedEvent};
+pub use watches::{WatchKind, WatcherType};
 
 /// Where a session is. Recipes stop relying on what they hold when it is anything but `Connected`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]

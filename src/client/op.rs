@@ -1,7 +1,7 @@
 //! Operations as they are sent, and answers as they come back: the one place of the client that knows the protocol's records.
 
 use super::Error;
-use super::watches::WatchKind;
+use super::watches::{WatchKind, WatcherType};
 use crate::base::jute::{DecodeError, Reader, Writer};
 use crate::base::{Stat, path};
 use crate::proto::{ErrorCode, OpCode};
@@ -89,7 +89,7 @@ impl Acl {
     }
 }
 
-/// Which watches `add_watch` and `remove_watches` mean.
+/// Which watches `add_watch` sets.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum AddWatchMode {
     /// Every change of the node and of the names of its children.
@@ -110,6 +110,8 @@ pub enum Reply {
     Stat(Option<Stat>),
     /// A node's data.
     Data(Vec<u8>, Stat),
+    /// A node that was given no data, which is not the same as empty data.
+    NoData(Stat),
     /// Names of children, without path.
     Children(Vec<String>, Stat),
     /// An access control list.
@@ -135,6 +137,8 @@ pub struct Op {
     pub(super) decode: Decode,
     /// The watch that goes with it: where, which, and its path with the chroot.
     pub(super) watch: Option<(WatchKind, String)>,
+    /// The watches that it ends, and where.
+    pub(super) unwatch: Option<(WatcherType, String)>,
     /// Doing it twice is the same as doing it once, so that it is sent again after a lost connection.
     pub(super) repeatable: bool,
 }
@@ -162,18 +166,18 @@ impl Ops<'_> {
     }
 
     fn write(code: OpCode, body: Vec<u8>, decode: Decode) -> Op {
-        Op { code, body, decode, watch: None, repeatable: false }
+        Op { code, body, decode, watch: None, unwatch: None, repeatable: false }
     }
 
     fn read(code: OpCode, body: Vec<u8>, decode: Decode) -> Op {
-        Op { code, body, decode, watch: None, repeatable: true }
+        Op { code, body, decode, watch: None, unwatch: None, repeatable: true }
     }
 
-    /// A new node.
-    pub fn create(&self, path: &str, data: &[u8], acl: &[Acl], mode: CreateMode) -> Result<Op, Error> {
-        let mut body = Vec::with_capacity(path.len() + data.len() + 64);
+    /// A new node, with data or without.
+    pub fn create(&self, path: &str, data: Option<&[u8]>, acl: &[Acl], mode: CreateMode) -> Result<Op, Error> {
+        let mut body = Vec::with_capacity(path.len() + data.map_or(0, <[u8]>::len) + 64);
         body.put_string(&self.path(path, mode.is_sequential())?);
-        body.put_buffer(Some(data));
+        body.put_buffer(data);
         put_acl(&mut body, acl);
         body.put_i32(mode.flags());
         if let Some(ttl) = mode.ttl() {
@@ -271,11 +275,10 @@ impl Ops<'_> {
         Ok(op)
     }
 
-    /// Ends every watch of this client on a node.
-    pub fn remove_watches(&self, path: &str) -> Result<Op, Error> {
-        const ANY: i32 = 3;
-        let mut op = Self::read(OpCode::RemoveWatches, self.path_and(path, |body| body.put_i32(ANY))?, nothing);
-        op.watch = Some((WatchKind::Data, self.path(path, false)?));
+    /// Ends this client's watches of some kinds on a node.
+    pub fn remove_watches(&self, path: &str, which: WatcherType) -> Result<Op, Error> {
+        let mut op = Self::read(OpCode::RemoveWatches, self.path_and(path, |body| body.put_i32(which as i32))?, nothing);
+        op.unwatch = Some((which, self.path(path, false)?));
         Ok(op)
     }
 
@@ -325,12 +328,20 @@ impl Ops<'_> {
     }
 }
 
-/// A path as the caller knows it. One that does not begin with the chroot (a server's own event) is left as it is.
+/// A path as the caller knows it, from one in an answer, which begins with the chroot.
 pub(super) fn client_path(server_path: &str, chroot: usize) -> String {
     match server_path.get(chroot..) {
         Some("") => "/".to_owned(),
         Some(rest) => rest.to_owned(),
         None => server_path.to_owned(),
+    }
+}
+
+/// The path of an event as the caller knows it. The configuration is nobody's own: it stays outside of every chroot.
+pub(super) fn event_path(server_path: &str, chroot: &str) -> String {
+    match server_path.strip_prefix(chroot) {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => client_path(server_path, chroot.len()),
+        _ => server_path.to_owned(),
     }
 }
 
@@ -347,7 +358,10 @@ fn created(r: &mut Reader<'_>, chroot: usize) -> Result<Reply, DecodeError> {
 }
 
 fn data(r: &mut Reader<'_>, _: usize) -> Result<Reply, DecodeError> {
-    Ok(Reply::Data(r.buffer()?.unwrap_or(&[]).to_vec(), Stat::read(r)?))
+    Ok(match r.buffer()? {
+        Some(data) => Reply::Data(data.to_vec(), Stat::read(r)?),
+        None => Reply::NoData(Stat::read(r)?),
+    })
 }
 
 fn strings(r: &mut Reader<'_>) -> Result<Vec<String>, DecodeError> {

@@ -4,9 +4,12 @@ use super::blocking::Inner;
 use super::io::Command;
 use super::op::{Acl, AddWatchMode, CreateMode, Op, Ops, Reply};
 use super::watch::{News, Watch};
-use super::{Error, Pending, Stat, Transaction};
+use super::{Error, Pending, Stat, Transaction, WatcherType};
 use crate::base::DecodeError;
 use crate::proto::ErrorCode;
+
+/// Where the members of an ensemble are to be read.
+const CONFIG: &str = "/zookeeper/config";
 
 /// A view of a client. Several requests of it, and of others, are on their way at once; the server answers each session's in order.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +46,15 @@ fn stat(reply: Reply) -> Result<Stat, Error> {
 fn data(reply: Reply) -> Result<(Vec<u8>, Stat), Error> {
     match reply {
         Reply::Data(data, stat) => Ok((data, stat)),
+        Reply::NoData(stat) => Ok((Vec::new(), stat)),
         other => unfit(other),
+    }
+}
+
+fn maybe_data(reply: Reply) -> Result<(Option<Vec<u8>>, Stat), Error> {
+    match reply {
+        Reply::NoData(stat) => Ok((None, stat)),
+        other => data(other).map(|(data, stat)| (Some(data), stat)),
     }
 }
 
@@ -106,12 +117,17 @@ impl<'a> Pipelined<'a> {
 
     /// A new node that everybody may change; its path.
     pub fn create(&self, path: &str, data: &[u8], mode: CreateMode) -> Pending<String> {
-        self.submit(self.ops().create(path, data, &Acl::open(), mode), |reply| created(reply).map(|(path, _)| path))
+        self.submit(self.ops().create(path, Some(data), &Acl::open(), mode), |reply| created(reply).map(|(path, _)| path))
     }
 
     /// A new node; its path and what it is.
     pub fn create_with(&self, path: &str, data: &[u8], acl: &[Acl], mode: CreateMode) -> Pending<(String, Stat)> {
-        self.submit(self.ops().create(path, data, acl, mode), created)
+        self.submit(self.ops().create(path, Some(data), acl, mode), created)
+    }
+
+    /// A new node without data, which is not the same as empty data.
+    pub fn create_null(&self, path: &str, acl: &[Acl], mode: CreateMode) -> Pending<(String, Stat)> {
+        self.submit(self.ops().create(path, None, acl, mode), created)
     }
 
     /// The end of a node of this version; -1 is any.
@@ -137,6 +153,26 @@ impl<'a> Pipelined<'a> {
     /// Likewise, and a watch for its next change. Where there is no node, there is no watch.
     pub fn get_and_watch(&self, path: &str) -> (Pending<(Vec<u8>, Stat)>, Watch) {
         self.watched(self.ops().get(path, true), data)
+    }
+
+    /// A node's data, `None` if it was given none.
+    pub fn get_nullable(&self, path: &str) -> Pending<(Option<Vec<u8>>, Stat)> {
+        self.submit(self.ops().get(path, false), maybe_data)
+    }
+
+    /// Likewise, and a watch for its next change.
+    pub fn get_nullable_and_watch(&self, path: &str) -> (Pending<(Option<Vec<u8>>, Stat)>, Watch) {
+        self.watched(self.ops().get(path, true), maybe_data)
+    }
+
+    /// The members of the ensemble, as in `/zookeeper/config`, whatever the chroot is.
+    pub fn config(&self) -> Pending<(Vec<u8>, Stat)> {
+        self.submit(Ops { chroot: "" }.get(CONFIG, false), data)
+    }
+
+    /// Likewise, and a watch for their next change.
+    pub fn config_and_watch(&self) -> (Pending<(Vec<u8>, Stat)>, Watch) {
+        self.watched(Ops { chroot: "" }.get(CONFIG, true), data)
     }
 
     /// New data for a node of this version; -1 is any.
@@ -203,7 +239,12 @@ impl<'a> Pipelined<'a> {
 
     /// Ends every watch of this client on a node.
     pub fn remove_watches(&self, path: &str) -> Pending<()> {
-        self.submit(self.ops().remove_watches(path), nothing)
+        self.remove_watches_of(path, WatcherType::Any)
+    }
+
+    /// Ends this client's watches of some kinds on a node.
+    pub fn remove_watches_of(&self, path: &str, which: WatcherType) -> Pending<()> {
+        self.submit(self.ops().remove_watches(path, which), nothing)
     }
 
     /// Changes who belongs to the ensemble: servers that join (`server.N=…`, by commas), ids that leave, or a whole new list; only if

@@ -4,7 +4,7 @@
 //! and answers in order. What a lost connection leaves in the dark is told as such: a write that was sent is never sent again, a read always.
 
 use super::hosts::{Host, HostList};
-use super::op::{Op, Reply, client_path, refused};
+use super::op::{Op, Reply, event_path, refused};
 use super::watches::{Sink, WatchKind, Watches};
 use super::{Error, SessionState, WatchedEvent};
 use crate::base::jute::{DecodeError, Reader, Writer};
@@ -52,6 +52,8 @@ pub enum Output<D, W> {
     Disconnect,
     /// An operation has ended.
     Done(D, Result<Reply, Error>),
+    /// The server has told of this; the watches that it concerns follow.
+    Notified(WatchedEvent),
     /// A watch has fired.
     Event(W, WatchedEvent),
     /// This watch is over: the session is, or it was removed.
@@ -584,8 +586,8 @@ impl<D, W: Sink> Session<D, W> {
         let (kind, _state, path) = (r.i32()?, r.i32()?, r.string()?);
         let kind = EventType::from_i32(kind).ok_or(DecodeError::BadValue("event", i64::from(kind)))?;
         self.seen(header.zxid);
-        let event =
-            WatchedEvent { kind, path: client_path(path, self.settings.chroot.len()), zxid: (header.zxid > 0).then_some(header.zxid) };
+        let event = WatchedEvent { kind, path: event_path(path, &self.settings.chroot), zxid: (header.zxid > 0).then_some(header.zxid) };
+        self.outputs.push_back(Output::Notified(event.clone()));
         for (sink, is_last) in self.watches.fire(kind, path) {
             self.outputs.push_back(Output::Event(sink.clone(), event.clone()));
             self.outputs.extend(is_last.then_some(Output::WatchEnded(sink)));
@@ -626,11 +628,8 @@ impl<D, W: Sink> Session<D, W> {
 
     /// The watch that goes with an answer is set before the next frame is looked at: its event may be there already.
     fn watch_of(&mut self, request: &Request<D, W>, result: &Result<Reply, Error>) {
-        if request.op.code == OpCode::RemoveWatches && result.is_ok() {
-            if let Some((_, path)) = &request.op.watch {
-                self.outputs.extend(self.watches.remove(path).into_iter().map(Output::WatchEnded));
-            }
-            return;
+        if let (Some((which, path)), Ok(_)) = (&request.op.unwatch, result) {
+            self.outputs.extend(self.watches.remove(path, *which).into_iter().map(Output::WatchEnded));
         }
         let (Some((kind, path)), Some(sink)) = (&request.op.watch, &request.sink) else { return };
         let kind = match result {

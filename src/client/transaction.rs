@@ -34,7 +34,7 @@ impl<'a> Transaction<'a> {
 
     /// A new node.
     pub fn create_with(self, path: &str, data: &[u8], acl: &[Acl], mode: CreateMode) -> Self {
-        self.with(|ops| ops.create(path, data, acl, mode))
+        self.with(|ops| ops.create(path, Some(data), acl, mode))
     }
 
     /// The end of a node, whatever its version.

@@ -132,6 +132,33 @@ impl Watch {
     }
 }
 
+/// Something a client hears from its servers, whoever asked for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Notice {
+    /// The session goes to this state.
+    State(SessionState),
+    /// A server tells of a change of a node: once, however many watches of this client it concerns.
+    Event(WatchedEvent),
+}
+
+/// All that a client hears, from when this was asked for on, in its order.
+#[derive(Debug)]
+pub struct Notices {
+    pub(super) news: News<Notice>,
+}
+
+impl Notices {
+    /// The next one, as a future; `None` when the session is over and that has been told.
+    pub fn next(&mut self) -> impl Future<Output = Option<Notice>> + '_ {
+        self.news.next()
+    }
+
+    /// Waits for it.
+    pub fn wait(&mut self) -> Option<Notice> {
+        self.news.wait()
+    }
+}
+
 /// Nothing has happened so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StillQuiet;

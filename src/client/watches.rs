@@ -28,6 +28,36 @@ impl WatchKind {
     }
 }
 
+/// Which of a client's watches on a node are meant when they are removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(i32)]
+pub enum WatcherType {
+    /// Those of one change of the names of its children.
+    Children = 1,
+    /// Those of one change of its data, or of its creation.
+    Data = 2,
+    /// All.
+    Any = 3,
+    /// Those that stay and are for this node alone.
+    Persistent = 4,
+    /// Those that stay and are for all below it, too.
+    PersistentRecursive = 5,
+}
+
+impl WatcherType {
+    /// Is a watch of this kind meant?
+    #[must_use]
+    pub const fn includes(self, kind: WatchKind) -> bool {
+        match self {
+            WatcherType::Any => true,
+            WatcherType::Children => matches!(kind, WatchKind::Child),
+            WatcherType::Data => matches!(kind, WatchKind::Data | WatchKind::Exist),
+            WatcherType::Persistent => matches!(kind, WatchKind::Persistent),
+            WatcherType::PersistentRecursive => matches!(kind, WatchKind::Recursive),
+        }
+    }
+}
+
 /// Whom a watch tells.
 pub trait Sink: Clone {
     /// Still listens?
@@ -83,9 +113,10 @@ impl<W: Sink> Watches<W> {
         told
     }
 
-    /// Forgets every watch on a node; whoever was told by them is returned.
-    pub(super) fn remove(&mut self, path: &str) -> Vec<W> {
-        self.by_kind.iter_mut().flat_map(|table| table.remove(path).unwrap_or_default()).collect()
+    /// Forgets these watches on a node; whoever was told by them is returned.
+    pub(super) fn remove(&mut self, path: &str, which: WatcherType) -> Vec<W> {
+        let tables = WatchKind::ALL.into_iter().zip(&mut self.by_kind).filter(|(kind, _)| which.includes(*kind));
+        tables.flat_map(|(_, table)| table.remove(path).unwrap_or_default()).collect()
     }
 
     /// Everybody, at the end of the session.
@@ -190,7 +221,9 @@ mod tests {
         set(&mut w);
         assert_eq!(w.fire(NodeCreated, "/a/b/c"), [(To("recursive"), false)]);
         assert_eq!(w.fire(NodeCreated, "/ab"), []);
-        assert_eq!(w.remove("/a").len(), 6);
+        assert_eq!(w.remove("/a", WatcherType::PersistentRecursive), [To("recursive")]);
+        assert_eq!(w.remove("/a", WatcherType::Data).len(), 3);
+        assert_eq!(w.remove("/a", WatcherType::Any).len(), 2);
         assert_eq!(w.drain(), []);
     }
 

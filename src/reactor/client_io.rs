@@ -14,6 +14,7 @@ use crate::reactor::accept::{Accepted, Place};
 use crate::reactor::clock::{self, Alarm};
 use crate::reactor::mesh::{Mesh, Report, ToShard};
 use crate::reactor::readiness::{READY_MAX, Readiness, Ready};
+use crate::reactor::tasks::Tasks;
 use crate::reactor::way::Way;
 use crate::reactor::words::Admin;
 use crate::shard::{Close, Detail, Shard, ShardReport};
@@ -47,6 +48,8 @@ pub struct ShardLoop {
     readiness: Rc<Readiness>,
     alarm: Alarm,
     admin: Arc<Admin>,
+    /// Those that gather the answers to four-letter words.
+    gathering: Rc<Tasks>,
 }
 
 struct State {
@@ -81,7 +84,18 @@ impl ShardLoop {
         let readiness = Rc::new(Readiness::of_this_executor().unwrap_or_else(|e| no_sockets(&e)));
         let state = State { shard, sockets: HashMap::default(), readiness: readiness.clone(), words: Vec::new() };
         let alarm = Alarm::of_this_executor();
-        Rc::new(ShardLoop { id, state: RefCell::new(state), mesh, inbox, bell, to_replica, readiness, alarm, admin })
+        Rc::new(ShardLoop {
+            id,
+            state: RefCell::new(state),
+            mesh,
+            inbox,
+            bell,
+            to_replica,
+            readiness,
+            alarm,
+            admin,
+            gathering: Rc::default(),
+        })
     }
 
     /// Serves until told to stop. `accepting` is the task that accepts sockets, on shard 0.
@@ -109,6 +123,7 @@ impl ShardLoop {
                         self.stop().await;
                         sockets.cancel().await;
                         timers.cancel().await;
+                        self.gathering.stop().await;
                         return;
                     }
                 }
@@ -152,6 +167,7 @@ impl ShardLoop {
             self.to_replica.kick();
         }
         self.alarm.set(state.shard.poll_timeout());
+        self.mesh.loads[usize::from(self.id.0)].set_work(state.shard.work());
         if state.shard.has_work() {
             // The main task goes on with it, behind everybody who is ready now.
             self.bell.ring();
@@ -160,7 +176,7 @@ impl ShardLoop {
             let words = std::mem::take(&mut state.words);
             drop(state);
             for (conn, word, argument) in words {
-                glommio::spawn_local(self.clone().answer(conn, word, argument)).detach();
+                self.gathering.run(self.clone().answer(conn, word, argument));
             }
         }
     }

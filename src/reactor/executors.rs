@@ -1,5 +1,6 @@
 //! Executors: how many, on which cores, and starting them so that one that cannot start is an error and not a missing core.
 
+use crate::balance;
 use crate::base::ShardId;
 use crate::handoff::{Batch, Publisher};
 use crate::reactor::accept::{AcceptLimits, Acceptor};
@@ -136,6 +137,8 @@ pub struct Parts {
     pub keep_alive: bool,
     /// Connections of shard 0, in percent of another's.
     pub replica_share_percent: u32,
+    /// Which shard a new one goes to.
+    pub placement: balance::Placement,
     /// A flush that takes this long is worth a warning.
     pub fsync_warning: Duration,
 }
@@ -162,7 +165,9 @@ impl Executors {
             })?;
         }
         let Some((_, shard)) = shard_parts.pop() else { return Ok(executors) };
-        let mut acceptor = Acceptor::new(mesh.clone(), parts.limits, parts.keep_alive, parts.replica_share_percent);
+        let shares = balance::Shares::new(shards, parts.replica_share_percent);
+        let placer = balance::Placer::new(parts.placement, shares);
+        let mut acceptor = Acceptor::new(mesh.clone(), parts.limits, parts.keep_alive, placer);
         let fsync_warning = parts.fsync_warning;
         executors.start_one(plan, 0, move || async move {
             let queue = glommio::executor().create_task_queue(Shares::Static(REPLICA_SHARES), Latency::NotImportant, "replica");

@@ -175,19 +175,22 @@ impl Replica {
             return self.new_local_session(now, owner, timeout_ms);
         }
         let session = self.next_session_id();
-        self.open_session(now, wall, session, timeout_ms);
-        if self.fatal.is_none() {
+        if self.open_session(now, wall, session, timeout_ms) {
             self.attach(now, owner, session, timeout_ms);
+        } else {
+            self.cut(owner.conn);
         }
     }
 
-    /// The transaction that makes a session known to everybody.
-    pub(super) fn open_session(&mut self, now: Instant, wall: WallTime, session: SessionId, timeout_ms: i32) {
+    /// The transaction that makes a session known to everybody. False: there is none, and so there is no session.
+    pub(super) fn open_session(&mut self, now: Instant, wall: WallTime, session: SessionId, timeout_ms: i32) -> bool {
+        if self.next_zxid().is_none() {
+            return false;
+        }
         let auth = Auth::default();
         self.prepare(wall, &Asker { session, xid: Xid(0), auth: &auth, conn: None }, Work::CreateSession { timeout_ms });
-        if self.fatal.is_none() {
-            self.sessions.open(session, timeout_ms, now);
-        }
+        self.sessions.open(session, timeout_ms, now);
+        true
     }
 
     /// Where a session of a connection here is kept; that of an unknown one does not matter.
@@ -249,9 +252,12 @@ impl Replica {
         self.prepare(wall, &Asker { session: SessionId::NONE, xid: Xid(0), auth: &auth, conn: None }, Work::Request(request));
     }
 
-    /// One transaction: onto the tree, into the log, into the batch that will be published once it is durable.
+    /// One transaction: onto the tree, into the log, into the batch that will be published once it is durable. A leader that proposes nothing
+    /// any more is about to lose its role: who asks it is cut off, so that nothing sent behind this is answered as if it had been done.
     pub(super) fn prepare(&mut self, wall: WallTime, asker: &Asker<'_>, work: Work<'_>) {
-        let Some(zxid) = self.next_zxid() else { return };
+        let Some(zxid) = self.next_zxid() else {
+            return asker.conn.into_iter().for_each(|conn| self.cut(conn));
+        };
         let p = Prepare { zxid, time: wall, session: asker.session, cxid: asker.xid, auth: asker.auth };
         self.payload.clear();
         let (tree, payload) = (&mut self.tree, &mut self.payload);

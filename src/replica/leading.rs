@@ -35,7 +35,7 @@ impl Replica {
             OpCode::CloseSession => self.prepare(wall, &asker, Work::CloseSession),
             _ => {
                 let decoded = Request::decode(op, &mut body).map_err(|_| ErrorCode::Marshalling);
-                match self.standing_through(request.session, link).and(decoded) {
+                match self.standing_through(request.session, link, now).and(decoded) {
                     Ok(request) => self.prepare(wall, &asker, Work::Request(&request)),
                     Err(err) => self.prepare(wall, &asker, Work::Error(err)),
                 }
@@ -44,12 +44,12 @@ impl Replica {
     }
 
     /// With local sessions, one that is not known may be that server's; one of this server's own has ended.
-    fn standing_through(&mut self, session: SessionId, link: LinkId) -> Result<(), ErrorCode> {
+    fn standing_through(&mut self, session: SessionId, link: LinkId, now: Instant) -> Result<(), ErrorCode> {
         let is_own = (session.0 >> 56) as u8 == self.config.server_id as u8;
         if self.makes_local_sessions() && !is_own && !self.sessions.is_known(session) {
             return Ok(());
         }
-        self.sessions.standing_through(session, link)
+        self.sessions.standing_through(session, link, now)
     }
 
     /// A client of another server wants to go on with a session there: that server is its holder from now on, and a connection here loses it.

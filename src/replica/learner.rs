@@ -39,7 +39,7 @@ pub(super) struct Learner {
     touched: BTreeMap<SessionId, i32>,
     /// When the shards are to be asked again whom they have heard from.
     ask_at: Instant,
-    /// Requests forwarded whose transaction has not come.
+    /// Requests that wait for the leader.
     outstanding: usize,
 }
 
@@ -72,9 +72,9 @@ enum Awaited {
 }
 
 impl Awaited {
-    /// The leader is to answer it.
-    fn is_forwarded(&self) -> bool {
-        matches!(self, Awaited::Txn { .. } | Awaited::Upgrade | Awaited::Sync { .. })
+    /// It waits for the leader: its own answer, or that of the sync before it.
+    fn is_outstanding(&self) -> bool {
+        matches!(self, Awaited::Txn { .. } | Awaited::Upgrade | Awaited::Sync { .. } | Awaited::Held(_))
     }
 
     /// Is a transaction with this header what it has become?
@@ -146,7 +146,7 @@ impl Learner {
     }
 
     fn await_turn(&mut self, session: SessionId, awaited: Awaited) {
-        self.outstanding += usize::from(awaited.is_forwarded());
+        self.outstanding += usize::from(awaited.is_outstanding());
         self.queues.entry(session).or_default().push_back(awaited);
     }
 
@@ -162,7 +162,7 @@ impl Learner {
         let queue = self.queues.get_mut(&header.session)?;
         let at = queue.iter().position(|awaited| awaited.is_outcome(header))?;
         for lost in queue.drain(..at) {
-            self.outstanding -= usize::from(lost.is_forwarded());
+            self.outstanding -= usize::from(lost.is_outstanding());
             match lost {
                 // Of what is answered here, its turn was the one that was lost.
                 Awaited::Txn { conn, .. } | Awaited::Ephemerals { conn, .. } | Awaited::Closed { conn, .. } => orphans.push(conn),
@@ -192,8 +192,10 @@ impl Learner {
 
     /// What waited behind the sync that has just been answered.
     fn take_held(&mut self, session: SessionId) -> Vec<ToReplica> {
-        let held = self.queues.remove(&session).into_iter().flatten();
-        held.filter_map(|a| if let Awaited::Held(message) = a { Some(message) } else { None }).collect()
+        let waiting = self.queues.remove(&session).into_iter().flatten();
+        let held: Vec<_> = waiting.filter_map(|a| if let Awaited::Held(message) = a { Some(message) } else { None }).collect();
+        self.outstanding -= held.len();
+        held
     }
 
     /// The connection serves the session no more; its sign of life still counts.

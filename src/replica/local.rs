@@ -94,8 +94,9 @@ impl Replica {
     /// Leader: a session of its own becomes the ensemble's.
     pub(super) fn upgrade(&mut self, now: Instant, wall: WallTime, session: SessionId) {
         let Some((owner, timeout_ms)) = self.local.take(session) else { return };
-        self.open_session(now, wall, session, timeout_ms);
-        if let Some(owner) = owner {
+        if self.open_session(now, wall, session, timeout_ms)
+            && let Some(owner) = owner
+        {
             self.sessions.attach(session, Holder::Here(owner), timeout_ms, now);
         }
     }

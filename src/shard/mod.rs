@@ -83,6 +83,8 @@ pub struct Shard {
     cursor: Cursor,
     /// What this turn has done so far.
     spent: usize,
+    /// What those before it have done.
+    work: u64,
     /// The tree's reader is registered and holds something.
     holding: bool,
     clients: Clients,
@@ -176,6 +178,7 @@ impl Shard {
             goal: at,
             cursor: Cursor::default(),
             spent: 0,
+            work: 0,
             holding: false,
             clients: Clients::default(),
             watches,
@@ -233,7 +236,7 @@ impl Shard {
         }
         client.conn.heard = now;
         self.totals.received_bytes += n as u64;
-        self.spent = 0;
+        self.begin_turn();
         match (self.catch_up(now), fresh) {
             (true, true) => self.process_fresh(now, conn, n),
             (true, false) => self.process(now, conn),
@@ -252,7 +255,7 @@ impl Shard {
     /// Loads `applied` and works through the stream up to it: events, replies, waiting reads (rules A2, A3, A4). Then some of what earlier
     /// turns have left.
     pub fn drain(&mut self, now: Instant) {
-        self.spent = 0;
+        self.begin_turn();
         if self.catch_up(now) {
             self.process_ready(now);
         }
@@ -270,14 +273,14 @@ impl Shard {
     /// is consumed first; there are no clients to whom the change could show.
     pub fn replace_tree(&mut self, now: Instant, tree: u64, reader: TreeReader) {
         assert!(tree > self.tree, "trees come in order");
-        self.spent = 0;
+        self.begin_turn();
         while !self.catch_up(now) {
-            self.spent = 0;
+            self.begin_turn();
         }
         (self.reader, self.tree, self.at, self.goal, self.holding) = (reader, tree, Zxid::ZERO, Zxid::ZERO, false);
         // To its end: before it there is no zxid at which this reader could be held for a connection that waits (A5).
         while !self.catch_up(now) {
-            self.spent = 0;
+            self.begin_turn();
         }
         self.rest();
     }
@@ -424,7 +427,7 @@ impl Shard {
                 self.make_ready(conn);
             }
         }
-        self.spent = 0;
+        self.begin_turn();
         if self.catch_up(now) {
             self.process_ready(now);
         }
@@ -439,6 +442,16 @@ impl Shard {
 
     fn key(&self, conn: ConnId) -> ConnKey {
         ConnKey { shard: self.id, conn }
+    }
+
+    fn begin_turn(&mut self) {
+        self.work += std::mem::take(&mut self.spent) as u64;
+    }
+
+    /// What this shard has done so far, in the units of a turn's cost.
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        self.work + self.spent as u64
     }
 
     /// This turn has done its share: what is left waits for the next one.

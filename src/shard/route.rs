@@ -257,7 +257,7 @@ impl Shard {
         Fate::Taken
     }
 
-    fn authenticate(&mut self, now: Instant, id: ConnId, xid: Xid, scheme: Option<&str>, credential: &[u8]) {
+    fn authenticate(&mut self, now: Instant, id: ConnId, xid: Xid, scheme: Option<&str>, credential: Option<&[u8]>) {
         let rules = auth::AuthRules { digest_enabled: self.config.digest_auth_enabled, super_digest: self.config.super_digest.as_deref() };
         let Some(client) = self.clients.get_mut(id) else { return };
         let peer: IpAddr = client.conn.peer.ip();

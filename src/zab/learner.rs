@@ -55,8 +55,10 @@ pub(super) enum State {
 pub struct Learner {
     leader: PeerId,
     observes: bool,
-    /// Ask for an image, whatever we have.
+    /// Ask for an image, whatever we have; the next leader too, if this one sends none.
     wants_all: bool,
+    /// Ask this leader for one: it would have cut what cannot be cut.
+    needs_image: bool,
     link: LinkId,
     dials: u32,
     state: State,
@@ -94,6 +96,7 @@ impl Learner {
             leader,
             observes,
             wants_all,
+            needs_image: false,
             link,
             dials: 0,
             state: State::Dialing,
@@ -220,6 +223,9 @@ impl Learner {
             }
             return Ok(());
         }
+        if matches!(self.state, State::Pausing(_)) {
+            return Ok(()); // closed already
+        }
         // A server that is no master hangs up.
         let is_refused = self.state == State::Dialing || self.state == State::Greeting && self.master().is_some();
         let dials_max = if self.masters.is_empty() { DIALS_MAX } else { MASTER_DIALS + DIALS_MAX };
@@ -242,8 +248,10 @@ impl Learner {
             self.hear_observer(core, link, packet);
             return Ok(());
         }
-        if matches!(self.state, State::Cutting(_)) {
-            return self.keep(core, packet);
+        match self.state {
+            State::Cutting(_) => return self.keep(core, packet),
+            State::Pausing(_) => return Ok(()), // of a link that was closed
+            _ => {}
         }
         if self.deadline.is_some() {
             let serving = matches!(self.state, State::Acknowledged | State::Serving);
@@ -251,11 +259,14 @@ impl Learner {
         }
         match (packet, self.state) {
             (Packet::LeaderInfo { zxid, protocol_version }, State::Greeting) => self.epoch_proposed(core, zxid, protocol_version),
-            (Packet::Diff { .. }, State::Promised) if !self.wants_all => self.synchronise(core),
-            (Packet::Trunc { zxid }, State::Promised) if !self.wants_all => self.cut(core, zxid),
+            (Packet::Diff { .. }, State::Promised) if !self.asks_for_image() => self.synchronise(core),
+            (Packet::Trunc { zxid }, State::Promised) if !self.asks_for_image() => self.cut(core, zxid),
             (Packet::Snap { zxid }, State::Promised) => self.install(core, zxid),
             (Packet::Proposal { zxid, payload }, _) if self.takes_history() && !self.is_observing() => self.append(core, zxid, payload),
             (Packet::Commit { zxid }, _) if self.takes_history() && !self.is_observing() => self.committed(core, zxid),
+            (Packet::Commits { first, last }, _) if self.takes_history() && !self.is_observing() => {
+                first.through(last).try_for_each(|zxid| self.committed(core, zxid))
+            }
             (Packet::Inform { zxid, payload }, _) if self.takes_history() && self.observes => {
                 self.append(core, zxid, payload)?;
                 self.committed(core, zxid)
@@ -346,9 +357,13 @@ impl Learner {
         }
         Ok(())
     }
+    fn asks_for_image(&self) -> bool {
+        self.wants_all || self.needs_image
+    }
     /// Tells our history. Whoever asks for everything tells none, and none that would count.
     fn promise(&mut self, core: &mut Core, current_epoch: Option<i32>) {
-        let (zxid, current_epoch) = if self.wants_all { (Zxid::ZERO, None) } else { (core.local.told(core.config.planted), current_epoch) };
+        let (zxid, current_epoch) =
+            if self.asks_for_image() { (Zxid::ZERO, None) } else { (core.local.told(core.config.planted), current_epoch) };
         core.send(self.link, Packet::AckEpoch { zxid, current_epoch });
         self.state = State::Promised;
         self.await_leader(core, core.init_ms());
@@ -371,8 +386,8 @@ impl Learner {
         }
         let (local, tail) = (&core.local, &core.local.tail);
         if zxid > local.last() || zxid < local.snapshot() || (zxid >= tail.base() && !tail.holds(zxid)) {
-            self.wants_all = true;
-            return Leave::because(format!("told to cut the log to {zxid}, which is not in it as a record"));
+            self.dial_for_image(core, &format!("told to cut the log to {zxid}, which is not in it as a record"));
+            return Ok(());
         }
         core.local.truncate();
         core.put(Output::Truncate(zxid));
@@ -384,8 +399,8 @@ impl Learner {
     pub fn truncated(&mut self, core: &mut Core, end: Zxid) -> Result<(), Leave> {
         let State::Cutting(zxid) = self.state else { return Leave::because("the log was cut out of place") };
         if end != zxid {
-            self.wants_all = true;
-            return Leave::because(format!("told to cut the log to {zxid}, but it held nothing after {end}"));
+            self.dial_for_image(core, &format!("told to cut the log to {zxid}, but it held nothing after {end}"));
+            return Ok(());
         }
         self.synchronise(core)?;
         self.waiting_bytes = 0;
@@ -393,6 +408,16 @@ impl Learner {
             self.packet(core, self.link, packet)?;
         }
         Ok(())
+    }
+    /// This leader cannot bring us onto its history by a cut. It knows our history and may need us for its quorum, so it is asked for an image
+    /// by itself, on another link: whoever asked the next leader for one, without telling a history, would be missing in its quorum.
+    fn dial_for_image(&mut self, core: &mut Core, why: &str) {
+        core.note(format!("asking leader {} for an image: {why}", self.leader.0));
+        core.put(Output::Close(self.link));
+        self.waiting.clear();
+        self.needs_image = true;
+        self.state = State::Pausing(core.now.plus_ms(core.config.connect_retry_ms));
+        self.await_leader(core, core.init_ms());
     }
     fn install(&mut self, core: &mut Core, zxid: Zxid) -> Result<(), Leave> {
         // It takes the place of what we may be needed for: whoever lacks what is committed gets nothing removed here (P3).
@@ -414,7 +439,7 @@ impl Learner {
         if !matches!(self.state, State::Installing(_)) {
             return Leave::because("an image was installed out of place");
         }
-        self.wants_all = false;
+        (self.wants_all, self.needs_image) = (false, false);
         self.synchronise(core)
     }
 
@@ -430,7 +455,9 @@ impl Learner {
             core.local.append(zxid, payload.clone());
         }
         self.uncommitted.push_back(zxid);
-        if self.state != State::Syncing && !self.observes {
+        if self.state == State::Syncing {
+            core.local.trim_history(core.config.tail_count_min, core.config.tail_bytes_max);
+        } else if !self.observes {
             self.unacknowledged.push_back(zxid);
         }
         if let Some(membership) = proposed_in(&payload) {
@@ -537,8 +564,13 @@ impl Learner {
     }
     /// One ACK for each proposal, in order: that is how ZooKeeper's leaders count.
     fn acknowledge_flushed(&mut self, core: &mut Core) {
-        while let Some(zxid) = self.unacknowledged.pop_front_if(|zxid| *zxid <= core.acknowledgeable()) {
-            core.send(self.link, Packet::Ack { zxid });
+        let durable = core.acknowledgeable();
+        while let Some(first) = self.unacknowledged.pop_front_if(|zxid| *zxid <= durable) {
+            let mut last = first;
+            while let Some(zxid) = self.unacknowledged.pop_front_if(|zxid| *zxid <= durable && last.next() == Some(*zxid)) {
+                last = zxid;
+            }
+            core.send(self.link, Packet::acks(first, last));
         }
     }
     /// UPTODATE: a quorum has the history, so it is committed.
@@ -641,8 +673,8 @@ fn name(packet: &Packet) -> &'static str {
     match packet {
         Packet::Request(_) => "REQUEST",
         Packet::Proposal { .. } => "PROPOSAL",
-        Packet::Ack { .. } => "ACK",
-        Packet::Commit { .. } => "COMMIT",
+        Packet::Ack { .. } | Packet::Acks { .. } => "ACK",
+        Packet::Commit { .. } | Packet::Commits { .. } => "COMMIT",
         Packet::Ping { .. } => "PING",
         Packet::Revalidate { .. } | Packet::Revalidated { .. } => "REVALIDATE",
         Packet::Sync => "SYNC",
@@ -658,5 +690,29 @@ fn name(packet: &Packet) -> &'static str {
         Packet::Diff { .. } => "DIFF",
         Packet::Trunc { .. } => "TRUNC",
         Packet::Snap { .. } => "SNAP",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zab::election::tests::config;
+    use crate::zab::{Stored, ZabConfig};
+
+    #[test]
+    fn of_a_long_history_that_comes_no_more_is_kept_in_memory_than_of_any_other_b6() {
+        let members = "server.1=a:1:2:participant\nserver.2=b:1:2:participant\nversion=0";
+        let settings = ZabConfig { tail_count_min: 5, tail_bytes_max: 1000, ..config(1, members) };
+        let mut core = Core::new(settings, Stored::default(), Instant(1_000_000_000));
+        let link = LinkId(1);
+        let mut learner = Learner::new(&mut core, PeerId(2), false, false, link, Vec::new());
+        (learner.state, learner.epoch) = (State::Syncing, 1);
+        for counter in 1..=1000 {
+            let zxid = Zxid::new(1, counter);
+            let payload = Payload::from(vec![0; 100]);
+            assert!(learner.packet(&mut core, link, Packet::Proposal { zxid, payload }).is_ok());
+            assert!(learner.packet(&mut core, link, Packet::Commit { zxid }).is_ok());
+        }
+        assert_eq!((core.local.tail.base(), core.local.tail.last()), (Zxid::new(1, 990), Zxid::new(1, 1000)));
     }
 }

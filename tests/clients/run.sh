@@ -5,7 +5,7 @@ set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 kind=$1
 shift
-[ $# -gt 0 ] || set -- zkcli c node rust curator kazoo
+[ $# -gt 0 ] || set -- zkcli shell c node rust curator kazoo
 export ZOO_SERVER_KIND=$kind
 result=0
 log=$(mktemp)

@@ -4,6 +4,7 @@
 mod support;
 
 mod embedded;
+mod ensemble;
 
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;

@@ -15,7 +15,9 @@ use zoo::storage::log_feed::{LogFeed, LogStore};
 use zoo::storage::recover::LogSource;
 use zoo::tree::{Image, Tree, TreeConfig, load_image};
 use zoo::zab::membership::{Member, MemberAddress, MemberKind};
-use zoo::zab::{self, Emptiness, EpochFile, EpochToken, LinkId, Membership, Notification, Packet, Payload, ServerState, Stored, ZabConfig};
+use zoo::zab::{
+    self, Emptiness, EpochFile, EpochToken, LinkId, Membership, Notification, Packet, Payload, Reconfig, ServerState, Stored, ZabConfig,
+};
 
 /// Time goes on in steps of this.
 const STEP_MS: u64 = 50;
@@ -58,6 +60,10 @@ pub struct Cluster {
     pub pace: Pace,
     /// What leaders have proposed, committed or not, and when.
     pub proposed: BTreeMap<Zxid, Late<Payload>>,
+    /// Who leads each epoch.
+    pub leaders: BTreeMap<u32, usize>,
+    /// Pings and their answers that have arrived.
+    pub pings: Vec<Ping>,
     /// How synchronisations began, to whom.
     pub openings: Vec<(usize, &'static str)>,
     /// The digest of the next proposal to this server is changed on the way.
@@ -76,10 +82,21 @@ pub struct Cluster {
     pub observer_masters: bool,
     /// Servers that take no packets for the time being.
     pub deaf: BTreeSet<usize>,
+    /// The configuration may be changed.
+    pub reconfigures: bool,
 }
 
 /// What is due, or happened, at a time.
 pub type Late<T> = (Instant, T);
+
+/// One that has arrived. An answer says which sessions its sender has heard from.
+pub struct Ping {
+    /// The sender's end of the link.
+    pub from: (usize, LinkId),
+    pub to: usize,
+    pub sent: Instant,
+    pub heard: Instant,
+}
 
 /// How long things take at most; how long each time, dice say.
 pub struct Pace {
@@ -188,7 +205,8 @@ pub struct Link {
 }
 
 pub enum Item {
-    Packet(Packet),
+    /// With the time it was sent.
+    Packet(Packet, Instant),
     Image(Vec<u8>),
     Gone,
 }
@@ -224,6 +242,8 @@ impl Cluster {
             bug: None,
             pace: Pace { packet_us: 0, file_us: 0, prng: Prng::new(0), drift: vec![0; count], full: BTreeSet::new() },
             proposed: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            pings: Vec::new(),
             openings: Vec::new(),
             tamper: None,
             unusable: None,
@@ -233,6 +253,7 @@ impl Cluster {
             recent: RECENT,
             observer_masters: false,
             deaf: BTreeSet::new(),
+            reconfigures: false,
         }
     }
 
@@ -296,7 +317,7 @@ impl Cluster {
             observer_masters: self.observer_masters,
             seed: n as u64 + 1,
             planted: Default::default(),
-            reconfig: Default::default(),
+            reconfig: Reconfig { enabled: self.reconfigures, voters_min: 1, proposed: None },
         }
     }
 
@@ -310,6 +331,9 @@ impl Cluster {
         let node = &mut self.nodes[n];
         let Some(world) = node.world.take() else { return };
         node.files.logs = world.left_by_crash(survives);
+        let logs = disk::records(&node.files.logs);
+        logged(&mut self.proposed, self.now, logs);
+        let node = &mut self.nodes[n];
         if self.bug == Some(FileBug::NameNotFlushed) && self.pace.prng.chance(1, 2) {
             node.files.logs.pop_last();
         }
@@ -329,6 +353,14 @@ impl Cluster {
             link.incoming.push_back((now, Item::Gone));
         }
         self.notifications.retain(|(_, (from, to, _))| *from != n && *to != n);
+    }
+
+    /// What servers have logged and told nobody: it may be committed by an image that holds it.
+    pub fn note_logs(&mut self) {
+        for n in self.up() {
+            let logs = self.world(n).left_by_crash(|_| 0);
+            logged(&mut self.proposed, self.now, disk::records(&logs));
+        }
     }
 
     /// Empties the disk of a server that is down.
@@ -591,7 +623,7 @@ impl Cluster {
                 Output::SendSnapshot { link, image } => {
                     let zxid = image.zxid();
                     self.openings.extend(self.links.get(&(n, link)).map(|l| (l.peer.0, "SNAP")));
-                    self.put(n, link, Item::Packet(Packet::Snap { zxid }));
+                    self.put(n, link, Item::Packet(Packet::Snap { zxid }, self.now));
                     self.put(n, link, Item::Image(bytes_of(image)));
                     self.tell(n, zab::Input::SnapshotSent(link));
                 }
@@ -702,10 +734,11 @@ impl Cluster {
                 };
                 self.openings.extend(opening.and_then(|o| self.links.get(&(n, link)).map(|l| (l.peer.0, o))));
                 if let Packet::Proposal { zxid, payload } | Packet::Inform { zxid, payload } = &packet {
+                    self.leaders.entry(zxid.epoch()).or_insert(n);
                     let (_, first) = self.proposed.entry(*zxid).or_insert_with(|| (self.now, payload.clone()));
                     assert!(first == payload, "{zxid} is proposed twice (A15)");
                 }
-                self.put(n, link, Item::Packet(packet));
+                self.put(n, link, Item::Packet(packet, self.now));
             }
             zab::Output::Close(link) => {
                 self.put(n, link, Item::Gone);
@@ -746,13 +779,13 @@ impl Cluster {
     fn put(&mut self, n: usize, link: LinkId, item: Item) {
         let Some(to) = self.links.get(&(n, link)).map(|l| l.peer).filter(|to| !self.apart.contains(&(n, to.0))) else { return };
         let item = match item {
-            Item::Packet(Packet::Proposal { zxid, payload }) if self.tamper.is_some_and(|(at, _)| at == to.0) => {
+            Item::Packet(Packet::Proposal { zxid, payload }, sent) if self.tamper.is_some_and(|(at, _)| at == to.0) => {
                 let mut bytes = payload.to_vec();
                 match self.tamper.take() {
                     Some((_, Tamper::Digest)) => *bytes.last_mut().expect("a digest") ^= 1,
                     _ => bytes[TXN_KIND_AT..TXN_KIND_AT + 4].copy_from_slice(&999i32.to_be_bytes()),
                 }
-                Item::Packet(Packet::Proposal { zxid, payload: bytes.into() })
+                Item::Packet(Packet::Proposal { zxid, payload: bytes.into() }, sent)
             }
             item => item,
         };
@@ -793,8 +826,11 @@ impl Cluster {
         let Some(state) = self.links.get_mut(&end).filter(|l| !l.installing) else { return false };
         match state.incoming.pop_front_if(|(due, _)| *due <= now).map(|(_, item)| item) {
             None => return false,
-            Some(Item::Packet(packet)) => {
+            Some(Item::Packet(packet, sent)) => {
                 state.installing = matches!(packet, Packet::Snap { .. });
+                if let Packet::Ping { .. } = packet {
+                    self.pings.push(Ping { from: state.peer, to: n, sent, heard: now });
+                }
                 self.tell(n, zab::Input::Packet(link, packet));
             }
             Some(Item::Gone) => {
@@ -825,6 +861,12 @@ impl Cluster {
             Some((_, Item::Image(bytes))) => self.work(n, Work::Receive(link, zxid, bytes)),
             _ => self.tell(n, zab::Input::SnapshotFailed("the link is gone".into())),
         }
+    }
+}
+
+fn logged(proposed: &mut BTreeMap<Zxid, Late<Payload>>, now: Instant, records: Vec<(Zxid, Vec<u8>)>) {
+    for (zxid, payload) in records {
+        proposed.entry(zxid).or_insert_with(|| (now, payload.into()));
     }
 }
 

@@ -98,7 +98,9 @@ fn is_upgraded(kinds: [Kind; 3]) {
             if kinds[id - 1] == Zoo {
                 assert_eq!(client.try_call(&set_data(&path, b"", -1)), None, "{context}: the old connection is fenced");
             }
-            assert_eq!(moved.err(&close_session()), 0);
+            let modes: Vec<_> = (1..=3).map(|id| mixed.mode(id)).collect();
+            let ended = moved.try_call(&close_session()).map(|reply| reply.err);
+            assert_eq!(ended, Some(0), "{context}: the end of the session, several: {several}, {modes:?}");
             let mut reader = Client::open(port);
             reader.ok(&sync("/"));
             assert_eq!(reader.err(&get_data(&path, false)), -101, "{context}: it ended with its session");

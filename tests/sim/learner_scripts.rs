@@ -1,6 +1,6 @@
 //! Following and observing, step by step: what must be on disk before what is said, what ends a role, and what a left role leaves behind.
 
-use super::script::{Script, ack, commit, proposal, request, show_zxid, stored, z};
+use super::script::{Script, ack, commit, commits, proposal, request, show_zxid, stored, z};
 use zoo::base::{SessionId, Zxid};
 use zoo::zab::{Input, LinkId, Packet, Role, ServerState};
 
@@ -18,9 +18,11 @@ pub const ALL: &[super::Named] = crate::named![
     a_cut_below_what_is_committed_stops_the_server_l6,
     an_image_of_less_than_what_is_committed_replaces_nothing_p3,
     an_image_from_beyond_the_promised_epoch_is_refused_l7,
-    a_cut_to_what_is_not_in_the_log_is_refused_and_an_image_asked_for_l6,
+    a_cut_to_what_is_not_in_the_log_is_refused_and_its_leader_asked_for_an_image_l6,
+    a_leader_that_does_not_send_the_image_is_left_and_the_next_one_told_the_history,
     a_replica_that_finds_itself_different_asks_for_everything_l17,
     each_proposal_is_acknowledged_once_it_is_durable_in_order_p2,
+    commits_that_come_as_a_run_are_carried_out_one_by_one_up_to_the_first_out_of_place_l3,
     requests_syncs_pings_and_sessions_travel_both_ways,
     a_silent_leader_is_left_and_one_that_pings_is_not,
     a_leader_that_cannot_be_reached_is_dialed_five_times,
@@ -148,6 +150,8 @@ fn what_is_out_of_place_ends_the_role_and_is_never_guessed_at_l3() {
         ("a commit of nothing", vec![diff(), commit(z(1, 4))]),
         ("a commit of what was there before", vec![diff(), commit(z(1, 3))]),
         ("a commit out of order", vec![diff(), proposal(z(2, 1)), proposal(z(2, 2)), commit(z(2, 2))]),
+        ("commits that begin too late", vec![diff(), proposal(z(2, 1)), proposal(z(2, 2)), commits(z(2, 2), z(2, 2))]),
+        ("commits that go too far", vec![diff(), proposal(z(2, 1)), commits(z(2, 1), z(2, 2))]),
         ("a commit twice", vec![diff(), proposal(z(2, 1)), commit(z(2, 1)), commit(z(2, 1))]),
         ("a gap", vec![diff(), proposal(z(1, 5))]),
         ("a gap at the start of an epoch", vec![diff(), proposal(z(2, 2))]),
@@ -298,7 +302,7 @@ fn an_image_from_beyond_the_promised_epoch_is_refused_l7() {
     assert_eq!(s.said(), [format!("{link} close")]);
 }
 
-fn a_cut_to_what_is_not_in_the_log_is_refused_and_an_image_asked_for_l6() {
+fn a_cut_to_what_is_not_in_the_log_is_refused_and_its_leader_asked_for_an_image_l6() {
     let mut imaged = stored(1, 1, &[z(1, 1), z(1, 2), z(1, 3)]);
     imaged.snapshot = z(1, 2);
     for (disk, target) in [(stored(1, 1, &[z(1, 1), z(1, 3)]), z(1, 1)), (stored(1, 1, &[z(1, 1), z(1, 2)]), z(1, 7)), (imaged, z(1, 1))] {
@@ -307,19 +311,39 @@ fn a_cut_to_what_is_not_in_the_log_is_refused_and_an_image_asked_for_l6() {
         s.packet(link, leader_info(2));
         s.said();
         s.packet(link, Packet::Trunc { zxid: target });
-        if s.said() == [format!("truncate {}", show_zxid(target))] {
+        if s.said().last() == Some(&format!("truncate {}", show_zxid(target))) {
+            s.packet(link, proposal(z(2, 1))); // for a log that was cut there: it is not
             s.truncated(Zxid::ZERO); // only the disk could tell that it is not there
         }
+        assert_eq!(s.zab.state(), ServerState::Following, "{target}: the same leader, which may have nobody else");
+        s.said();
         s.run(PAUSE_MS);
-        let vote = s.voted.expect("an election");
-        assert!(vote.zxid != Zxid::ZERO || target == z(1, 1), "votes tell the true end: {vote:?}");
-        let link = s.follow();
-        s.packet(link, leader_info(3));
-        assert_eq!(s.said().last(), Some(&format!("{link} ACKEPOCH 0:0 -1")), "{target}: it asks for everything, and counts for no quorum");
-        s.packet(link, Packet::Snap { zxid: z(1, 9) }).installed(z(1, 9));
-        s.packet(link, new_leader(3)).packet(link, Packet::UpToDate);
+        assert_eq!(s.said(), lines(["connect 3"]), "{target}");
+        let link = s.dialed.take().expect("a link");
+        s.give(Input::Connected(link)).packet(link.0, leader_info(2));
+        let promises = [format!("{} FOLLOWERINFO 2:0 Some(1)", link.0), format!("{} ACKEPOCH 0:0 -1", link.0)];
+        assert_eq!(s.said(), promises, "{target}: it asks for everything, and has told its history before");
+        s.packet(link.0, Packet::Snap { zxid: z(1, 9) }).installed(z(1, 9));
+        s.packet(link.0, new_leader(2)).packet(link.0, Packet::UpToDate);
         assert_eq!(s.said().last().map(String::as_str), Some("following 3"));
     }
+}
+
+fn a_leader_that_does_not_send_the_image_is_left_and_the_next_one_told_the_history() {
+    let mut imaged = stored(1, 1, &[z(1, 1), z(1, 2), z(1, 3)]);
+    imaged.snapshot = z(1, 2);
+    let mut s = Script::new(1, imaged);
+    let link = s.follow();
+    s.packet(link, leader_info(2)).packet(link, Packet::Trunc { zxid: z(1, 1) });
+    s.dialed = None;
+    s.run(PAUSE_MS);
+    let link = s.dialed.take().expect("a link");
+    s.give(Input::Connected(link)).packet(link.0, leader_info(2)).packet(link.0, Packet::Trunc { zxid: z(1, 1) });
+    assert_eq!(s.zab.state(), ServerState::Looking, "a cut is no answer to that");
+    s.run(PAUSE_MS);
+    let link = s.follow();
+    s.packet(link, leader_info(3));
+    assert_eq!(s.said().last(), Some(&format!("{link} ACKEPOCH 1:3 1")), "which its quorum may need");
 }
 
 fn a_replica_that_finds_itself_different_asks_for_everything_l17() {
@@ -333,6 +357,19 @@ fn a_replica_that_finds_itself_different_asks_for_everything_l17() {
     let link = s.follow();
     s.packet(link, leader_info(3));
     assert_eq!(s.said().last(), Some(&format!("{link} ACKEPOCH 0:0 -1")));
+}
+
+fn commits_that_come_as_a_run_are_carried_out_one_by_one_up_to_the_first_out_of_place_l3() {
+    let mut s = one();
+    let link = s.serve(2);
+    for counter in 1..=3 {
+        s.packet(link, proposal(z(2, counter)));
+    }
+    s.said();
+    s.packet(link, commits(z(2, 1), z(2, 2)));
+    assert_eq!(s.said(), lines(["commit 2:1", "commit 2:2"]));
+    s.packet(link, commits(z(2, 3), z(2, 4)));
+    assert_eq!(s.said(), ["commit 2:3".into(), "looking".into(), format!("{link} close")]);
 }
 
 fn each_proposal_is_acknowledged_once_it_is_durable_in_order_p2() {

@@ -23,6 +23,7 @@ pub use ensemble::{EnsembleConfig, EnsembleTimes};
 pub use error::ConfigError;
 
 use crate::admin::{ServerFacts, Whitelist};
+use crate::balance::Placement;
 use crate::base::limits;
 use crate::disk::LogWriter;
 use crate::reactor::peer_io::PeerIoConfig;
@@ -86,13 +87,6 @@ pub struct CoresConfig {
     pub replica_share_percent: Option<u8>,
     /// `zoo.placement`: which shard a new connection goes to.
     pub placement: Placement,
-}
-
-/// Which shard a new connection goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// Each in turn.
-    RoundRobin,
 }
 
 /// Directories, log and snapshots.

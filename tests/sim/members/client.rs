@@ -160,6 +160,7 @@ impl Client {
                     let session = response.session;
                     r.stories.push(Story {
                         client: self.me,
+                        node: place.node,
                         session,
                         since: self.seen,
                         questions: Vec::new(),

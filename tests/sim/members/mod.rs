@@ -451,10 +451,11 @@ impl Run {
         let c = &mut self.t.c;
         let states: Vec<_> = (0..c.nodes.len()).map(|n| c.state(n)).collect();
         assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "one history, several trees: {states:?} (P1)");
+        c.note_logs();
         let history = History::new(&self.t.c.proposed, &self.t.committed, &self.records.requests);
         history.check_once();
         self.records.stories.iter().for_each(|story| history.check(story));
-        let expired = history.check_expiry(&self.records.stories, &self.t.c.proposed, TIMEOUT_MS as u64);
+        let expired = history.check_expiry(&self.records.stories, &self.t.c, TIMEOUT_MS as u64);
         let lost: Vec<&SessionId> = self.records.over.iter().filter(|session| !history.closed.contains_key(session)).collect();
         assert!(lost.is_empty(), "{lost:?} are over, and nobody has ended them (P13)");
         self.outcome(&history, expired)
