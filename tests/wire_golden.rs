@@ -171,6 +171,7 @@ fn show_packet(packet: &Packet, side: Side) -> String {
         Packet::CommitAndActivate { zxid, leader } => format!("COMMITANDACTIVATE zxid={zxid} designatedLeader={}", leader.0),
         Packet::Ack { zxid } => format!("ACK zxid={zxid} data=null"),
         Packet::Commit { zxid } => format!("COMMIT zxid={zxid} data=null"),
+        Packet::Acks { .. } | Packet::Commits { .. } => unreachable!("packets are decoded one by one"),
         Packet::Ping { zxid, .. } if side == Side::Leader => format!("PING zxid={zxid} data=null"),
         Packet::Ping { zxid, touched } => {
             let touched: Vec<_> = touched.iter().map(|(session, ms)| format!("{session}:{ms}")).collect();

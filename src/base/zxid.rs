@@ -32,6 +32,10 @@ impl Zxid {
     pub const fn next(self) -> Option<Self> {
         if self.counter() == u32::MAX { None } else { Some(Zxid(self.0 + 1)) }
     }
+    /// This zxid and those after it, up to `last`, of the same epoch.
+    pub fn through(self, last: Self) -> impl Iterator<Item = Self> + use<> {
+        std::iter::successors(Some(self), |zxid| zxid.next()).take_while(move |zxid| *zxid <= last)
+    }
     /// The signed form that goes to the wire and to disk.
     #[must_use]
     pub const fn as_i64(self) -> i64 {

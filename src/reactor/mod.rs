@@ -10,11 +10,13 @@ pub mod clock;
 pub mod disk_io;
 pub mod executor;
 pub mod executors;
+mod hold;
 pub mod lag;
 pub mod mesh;
 pub mod peer_io;
 pub mod readiness;
 pub mod replica_loop;
+mod tasks;
 pub mod way;
 pub mod words;
 

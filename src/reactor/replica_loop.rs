@@ -4,8 +4,8 @@
 //! 1. A batch is on the stream before `applied` moves, and `applied` has moved before a shard is woken (rule A2).
 //! 2. Messages stay in the shards' queues while the replica does not admit them: full queues push back on sockets (rule A7).
 //! 3. Nothing here waits for a shard, a disk or a thread; a flush, a rename, a snapshot come back as inputs.
-//! 4. After something was published, a flush that is due waits until this executor's tasks have had one more turn and its sockets were looked at:
-//!    whoever was answered and asks again at once is in it. Flushes get fewer and larger, and nobody waits for one that began just before.
+//! 4. After something was published, a flush may have to wait until this executor's tasks have had one more turn and its sockets were looked at
+//!    (`hold`). Flushes get fewer and larger, and nobody waits for one that began just before.
 //! 5. A failed flush or a broken invariant ends the process (rules D1, L12); nothing is retried.
 
 use crate::base::limits::SHARD_LAG_MS_MAX;
@@ -14,6 +14,7 @@ use crate::handoff::{Batch, Publisher, ToReplica, notify};
 use crate::metrics::ReplicaMetrics;
 use crate::reactor::clock::{self, Alarm};
 use crate::reactor::disk_io::{LogFiles, Snapshots};
+use crate::reactor::hold::Hold;
 use crate::reactor::lag::LagWatch;
 use crate::reactor::mesh::{Mesh, Report, ToReplicaTask, ToShard};
 use crate::reactor::peer_io::{LogAsk, PeerIo};
@@ -33,8 +34,9 @@ use std::time::Duration;
 
 /// Requests taken from all shards together before sockets and flushes get their turn (about 200 µs, rule B2).
 const MESSAGES_PER_TURN: usize = 128;
-/// Messages of other servers taken in one turn.
+/// Messages of other servers taken in one turn, and those dealt with together.
 const PACKETS_PER_TURN: usize = 256;
+const PACKETS_AT_ONCE: usize = 32;
 /// Completions and orders taken in one turn.
 const CONTROL_PER_TURN: usize = 64;
 
@@ -65,8 +67,7 @@ struct State {
     first: usize,
     messages: Vec<ToReplica>,
     control: Vec<ToReplicaTask>,
-    /// The next flush may wait for those who are answered now: it has not waited yet.
-    may_hold: bool,
+    hold: Hold,
     stopped: bool,
     /// It has ended as a killed process does: nothing more is taken in or carried out.
     killed: bool,
@@ -95,7 +96,7 @@ impl ReplicaLoop {
             first: 0,
             messages: Vec::with_capacity(MESSAGES_PER_TURN),
             control: Vec::with_capacity(CONTROL_PER_TURN),
-            may_hold: true,
+            hold: Hold::default(),
             stopped: false,
             killed: false,
         };
@@ -116,11 +117,10 @@ impl ReplicaLoop {
         let way = Way::of_this_executor();
         while !self.state.borrow().stopped {
             self.until_woken().await;
-            let held = self.state.borrow().replica.holds_flush();
-            if held {
+            if self.state.borrow().replica.holds_flush() {
                 way.give_round().await;
+                self.state.borrow_mut().hold.waited();
             }
-            self.begin_turn_after(held);
             self.turn(None);
             way.give().await;
         }
@@ -137,15 +137,6 @@ impl ReplicaLoop {
             while self.mesh.tell(shard, ToShard::Stop).is_err() {
                 glommio::timer::sleep(Duration::from_millis(1)).await;
             }
-        }
-    }
-
-    /// A flush that was held is held no longer, whatever this turn publishes.
-    fn begin_turn_after(&self, held: bool) {
-        let mut state = self.state.borrow_mut();
-        state.may_hold = !held;
-        if held {
-            state.replica.hold_flush(false);
         }
     }
 
@@ -192,13 +183,18 @@ impl ReplicaLoop {
         if self.take_requests(state, now) {
             self.carry_out(state, now);
         }
+        let mut holds = state.replica.holds_flush();
+        if !state.hold.lasts(now, state.replica.head_zxid()) {
+            state.replica.hold_flush(false);
+            if std::mem::take(&mut holds) {
+                self.carry_out(state, now);
+            }
+        }
         if let Some(peers) = &state.peers {
             peers.flush();
         }
         state.replica.reclaim();
         self.alarm.set(state.replica.poll_timeout());
-        let holds = state.replica.holds_flush();
-        state.replica.hold_flush(holds);
         if self.waits_for_admission.get() && state.replica.admits() || holds || state.stopped {
             self.wake_main();
         }
@@ -217,6 +213,7 @@ impl ReplicaLoop {
             let input = match message {
                 ToReplicaTask::Flushed(done) => {
                     state.metrics.flushed(done.took.as_micros() as u64);
+                    state.hold.flushed(done.took);
                     Input::LogSynced(state.log.flushed(done))
                 }
                 ToReplicaTask::LogOpened(file) => Input::LogOpened(file),
@@ -230,6 +227,7 @@ impl ReplicaLoop {
                 }
                 ToReplicaTask::ResetServerStats => {
                     state.metrics = ReplicaMetrics::default();
+                    state.replica.reset_stats();
                     continue;
                 }
                 ToReplicaTask::SegmentTaken(file, segment) => {
@@ -262,14 +260,23 @@ impl ReplicaLoop {
     fn take_from_peers(&self, state: &mut State, now: Instant) {
         let Some(peers) = &state.peers else { return };
         let wall = clock::wall();
-        for _ in 0..PACKETS_PER_TURN {
+        let mut taken = 0;
+        while taken < PACKETS_PER_TURN {
             let input = match peers.next_call() {
                 Some(input) => Some(input),
                 None if state.replica.admits_packets() => peers.next_of_links(),
                 None => None,
             };
-            let Some(input) = input else { return };
-            state.replica.handle(now, wall, Input::Peer(input));
+            let Some(input) = input else { break };
+            state.replica.take_in(now, wall, Input::Peer(input));
+            taken += 1;
+            // What they ask for counts against what the replica admits.
+            if taken.is_multiple_of(PACKETS_AT_ONCE) {
+                state.replica.work(now, wall);
+            }
+        }
+        if !taken.is_multiple_of(PACKETS_AT_ONCE) {
+            state.replica.work(now, wall);
         }
     }
 
@@ -289,9 +296,10 @@ impl ReplicaLoop {
             let taken = inbox.drain(&mut state.messages, part);
             budget -= taken;
             for message in state.messages.drain(..) {
-                state.replica.handle(now, wall, Input::Shard(ShardId(shard as u16), message));
+                state.replica.take_in(now, wall, Input::Shard(ShardId(shard as u16), message));
             }
             if taken > 0 {
+                state.replica.work(now, wall);
                 self.mesh.made_room(shard);
             }
         }
@@ -319,7 +327,8 @@ impl ReplicaLoop {
                     state.note_published(batch.last_zxid, now);
                     let batch = state.publisher.publish(batch);
                     state.replica.published(batch.last_zxid);
-                    state.replica.hold_flush(state.may_hold);
+                    state.hold.answered(now, state.replica.head_zxid(), batch.entries.len());
+                    state.replica.hold_flush(true);
                     notify(&self.mesh.bells, &*batch, batch.position());
                     if let Some(shard) = state.lag.check(now, batch.position(), &self.mesh.bells) {
                         super::fatal(&format!("shard {shard} has not followed the published transactions for {SHARD_LAG_MS_MAX} ms"));

@@ -165,6 +165,12 @@ impl Groups {
         self.open.entries.push(Entry::Control(control));
     }
 
+    /// Adds a control for the shards of two connections.
+    pub(super) fn control_both(&mut self, one: ConnKey, other: ConnKey, control: Control) {
+        self.open.shards.insert(other.shard);
+        self.control(one, control);
+    }
+
     /// The reply whose frame was appended to `bytes` since `start`.
     pub(super) fn reply_since(&self, start: usize, conn: ConnKey, err: ErrorCode, close: bool) -> Reply {
         Reply { conn, frame: self.range_since(start), err, close }

@@ -246,6 +246,12 @@ impl Replica {
 
     /// Something happened.
     pub fn handle(&mut self, now: Instant, wall: WallTime, input: Input) {
+        self.take_in(now, wall, input);
+        self.work(now, wall);
+    }
+
+    /// The same, to be dealt with by `work`, which must follow: what arrives together is dealt with together.
+    pub fn take_in(&mut self, now: Instant, wall: WallTime, input: Input) {
         if self.pauses.look(now) {
             self.sessions.start_afresh(now);
             self.local.start_afresh(now);
@@ -272,7 +278,6 @@ impl Replica {
             Input::SnapshotInstalled => self.snapshot_installed(now),
             Input::TreeLoaded(tree) => self.tree_loaded(now, tree),
         }
-        self.work(now, wall);
     }
 
     /// The next thing to do; call until `None`.
@@ -384,7 +389,8 @@ impl Replica {
         self.backlog.push(arrival);
     }
 
-    fn work(&mut self, now: Instant, wall: WallTime) {
+    /// Deals with what was taken in.
+    pub fn work(&mut self, now: Instant, wall: WallTime) {
         loop {
             while self.log.can_append() && self.fatal.is_none() {
                 let Some(arrival) = self.backlog.pop() else { break };

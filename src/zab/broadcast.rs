@@ -65,19 +65,22 @@ impl Leader {
     /// `true`: a configuration was committed on the way, and what comes behind it needs another quorum.
     fn commit_up_to(&mut self, core: &mut Core, reached: Option<Zxid>) -> bool {
         let (Some(reached), Some(pipeline)) = (reached, &mut self.pipeline) else { return false };
-        let (mut committed, mut activated) = (None, None);
+        let (mut committed, mut activated, mut told) = (None, None, None);
+        let observed = self.learners.values().any(|l| l.is_fed() && l.kind == Kind::Observer);
         while let Some((zxid, payload)) = pipeline.commit_next(reached) {
             committed = Some(zxid);
             if core.proposed().is_some_and(|proposed| proposed.version == zxid.as_i64()) {
                 activated = Some((zxid, payload));
                 break;
             }
-            for (link, learner) in self.learners.iter_mut().filter(|(_, l)| l.is_fed()) {
-                let packet = match learner.kind {
-                    Kind::Follower => Packet::Commit { zxid },
-                    Kind::Observer => Packet::Inform { zxid, payload: payload.clone() },
-                };
-                send(core, *link, learner, packet);
+            told = Some((told.map_or(zxid, |(first, _)| first), zxid));
+            for (link, learner) in self.learners.iter_mut().filter(|(_, l)| observed && l.is_fed() && l.kind == Kind::Observer) {
+                send(core, *link, learner, Packet::Inform { zxid, payload: payload.clone() });
+            }
+        }
+        if let Some((first, last)) = told {
+            for (link, learner) in self.learners.iter_mut().filter(|(_, l)| l.is_fed() && l.kind == Kind::Follower) {
+                send(core, *link, learner, Packet::commits(first, last));
             }
         }
         if let Some((zxid, payload)) = &activated {

@@ -15,11 +15,12 @@ const PING_PER_QUEUE: u64 = 8;
 
 /// Puts a packet into a learner's queue.
 pub(super) fn send(core: &mut Core, link: LinkId, learner: &mut Progress, packet: Packet) {
-    let payload = match &packet {
-        Packet::Proposal { payload, .. } | Packet::Inform { payload, .. } => payload.len(),
-        _ => 0,
+    let bytes = match &packet {
+        Packet::Proposal { payload, .. } | Packet::Inform { payload, .. } => payload.len() + PACKET_BYTES,
+        Packet::Commits { first, last } => PACKET_BYTES * (last.counter() - first.counter() + 1) as usize,
+        _ => PACKET_BYTES,
     };
-    learner.count(payload + PACKET_BYTES);
+    learner.count(bytes);
     core.send(link, packet);
 }
 

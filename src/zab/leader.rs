@@ -209,7 +209,7 @@ impl Leader {
     pub fn packet(&mut self, core: &mut Core, link: LinkId, packet: Packet) -> Result<(), Leave> {
         // Most of what a serving learner says commits nothing: requests, and acknowledgements of what a quorum has already.
         let is_news = self.learners.get(&link).is_none_or(|l| l.step != Step::Serving)
-            || matches!(packet, Packet::Ack { zxid } if self.pipeline.as_ref().is_none_or(|pipeline| zxid > pipeline.committed()));
+            || matches!(packet, Packet::Ack { zxid } | Packet::Acks { last: zxid, .. } if self.pipeline.as_ref().is_none_or(|pipeline| zxid > pipeline.committed()));
         self.handshake(core, link, packet);
         if is_news { self.advance(core) } else { Ok(()) }
     }
@@ -224,7 +224,7 @@ impl Leader {
             Packet::FollowerInfo { zxid, info } if step == Step::Unknown => self.greeted(core, link, zxid, info, Kind::Follower),
             Packet::ObserverInfo { zxid, info } if step == Step::Unknown => self.greeted(core, link, zxid, info, Kind::Observer),
             Packet::AckEpoch { zxid, current_epoch } if step == Step::Told => self.promised(core, link, zxid, current_epoch),
-            Packet::Ack { zxid } if step >= Step::Syncing => self.acked(core, link, zxid),
+            Packet::Ack { zxid } | Packet::Acks { last: zxid, .. } if step >= Step::Syncing => self.acked(core, link, zxid),
             packet if step == Step::Serving && !self.relays => self.served(core, link, packet),
             _ => Err("a packet out of place"),
         };

@@ -264,6 +264,9 @@ impl Learner {
             (Packet::Snap { zxid }, State::Promised) => self.install(core, zxid),
             (Packet::Proposal { zxid, payload }, _) if self.takes_history() && !self.is_observing() => self.append(core, zxid, payload),
             (Packet::Commit { zxid }, _) if self.takes_history() && !self.is_observing() => self.committed(core, zxid),
+            (Packet::Commits { first, last }, _) if self.takes_history() && !self.is_observing() => {
+                first.through(last).try_for_each(|zxid| self.committed(core, zxid))
+            }
             (Packet::Inform { zxid, payload }, _) if self.takes_history() && self.observes => {
                 self.append(core, zxid, payload)?;
                 self.committed(core, zxid)
@@ -452,7 +455,9 @@ impl Learner {
             core.local.append(zxid, payload.clone());
         }
         self.uncommitted.push_back(zxid);
-        if self.state != State::Syncing && !self.observes {
+        if self.state == State::Syncing {
+            core.local.trim_history(core.config.tail_count_min, core.config.tail_bytes_max);
+        } else if !self.observes {
             self.unacknowledged.push_back(zxid);
         }
         if let Some(membership) = proposed_in(&payload) {
@@ -559,8 +564,13 @@ impl Learner {
     }
     /// One ACK for each proposal, in order: that is how ZooKeeper's leaders count.
     fn acknowledge_flushed(&mut self, core: &mut Core) {
-        while let Some(zxid) = self.unacknowledged.pop_front_if(|zxid| *zxid <= core.acknowledgeable()) {
-            core.send(self.link, Packet::Ack { zxid });
+        let durable = core.acknowledgeable();
+        while let Some(first) = self.unacknowledged.pop_front_if(|zxid| *zxid <= durable) {
+            let mut last = first;
+            while let Some(zxid) = self.unacknowledged.pop_front_if(|zxid| *zxid <= durable && last.next() == Some(*zxid)) {
+                last = zxid;
+            }
+            core.send(self.link, Packet::acks(first, last));
         }
     }
     /// UPTODATE: a quorum has the history, so it is committed.
@@ -663,8 +673,8 @@ fn name(packet: &Packet) -> &'static str {
     match packet {
         Packet::Request(_) => "REQUEST",
         Packet::Proposal { .. } => "PROPOSAL",
-        Packet::Ack { .. } => "ACK",
-        Packet::Commit { .. } => "COMMIT",
+        Packet::Ack { .. } | Packet::Acks { .. } => "ACK",
+        Packet::Commit { .. } | Packet::Commits { .. } => "COMMIT",
         Packet::Ping { .. } => "PING",
         Packet::Revalidate { .. } | Packet::Revalidated { .. } => "REVALIDATE",
         Packet::Sync => "SYNC",
@@ -680,5 +690,29 @@ fn name(packet: &Packet) -> &'static str {
         Packet::Diff { .. } => "DIFF",
         Packet::Trunc { .. } => "TRUNC",
         Packet::Snap { .. } => "SNAP",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zab::election::tests::config;
+    use crate::zab::{Stored, ZabConfig};
+
+    #[test]
+    fn of_a_long_history_that_comes_no_more_is_kept_in_memory_than_of_any_other_b6() {
+        let members = "server.1=a:1:2:participant\nserver.2=b:1:2:participant\nversion=0";
+        let settings = ZabConfig { tail_count_min: 5, tail_bytes_max: 1000, ..config(1, members) };
+        let mut core = Core::new(settings, Stored::default(), Instant(1_000_000_000));
+        let link = LinkId(1);
+        let mut learner = Learner::new(&mut core, PeerId(2), false, false, link, Vec::new());
+        (learner.state, learner.epoch) = (State::Syncing, 1);
+        for counter in 1..=1000 {
+            let zxid = Zxid::new(1, counter);
+            let payload = Payload::from(vec![0; 100]);
+            assert!(learner.packet(&mut core, link, Packet::Proposal { zxid, payload }).is_ok());
+            assert!(learner.packet(&mut core, link, Packet::Commit { zxid }).is_ok());
+        }
+        assert_eq!((core.local.tail.base(), core.local.tail.last()), (Zxid::new(1, 990), Zxid::new(1, 1000)));
     }
 }

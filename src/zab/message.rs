@@ -84,6 +84,10 @@ pub enum Packet {
     Ack { zxid: Zxid },
     /// Leader → follower: a quorum has it.
     Commit { zxid: Zxid },
+    /// Several ACKs of proposals: of each zxid of one epoch in this range. Servers take and give runs whole; on the wire there is one for each.
+    Acks { first: Zxid, last: Zxid },
+    /// Several COMMITs, likewise.
+    Commits { first: Zxid, last: Zxid },
     /// Both ways; the learner returns the zxid and adds the sessions it has heard from since, with their timeouts in ms.
     Ping { zxid: Zxid, touched: Vec<(SessionId, i32)> },
     /// Learner → leader: a client wants to go on with this session here.
@@ -116,4 +120,89 @@ pub enum Packet {
     Trunc { zxid: Zxid },
     /// Leader → learner: forget everything; an image as of this zxid follows as a raw stream.
     Snap { zxid: Zxid },
+}
+
+impl Packet {
+    /// An ACK of each of these.
+    pub fn acks(first: Zxid, last: Zxid) -> Packet {
+        if first == last { Packet::Ack { zxid: last } } else { Packet::Acks { first, last } }
+    }
+    /// A COMMIT of each of these.
+    pub fn commits(first: Zxid, last: Zxid) -> Packet {
+        if first == last { Packet::Commit { zxid: last } } else { Packet::Commits { first, last } }
+    }
+
+    /// Takes in the packet that has come behind this one, if together they are a run. What is none stays apart, to be judged by itself.
+    #[must_use]
+    pub fn absorb(&mut self, next: &Packet) -> bool {
+        let (first, last, zxid) = match (&*self, next) {
+            (Packet::Ack { zxid: first }, Packet::Ack { zxid }) | (Packet::Commit { zxid: first }, Packet::Commit { zxid }) => {
+                (*first, *first, *zxid)
+            }
+            (Packet::Acks { first, last }, Packet::Ack { zxid }) | (Packet::Commits { first, last }, Packet::Commit { zxid }) => {
+                (*first, *last, *zxid)
+            }
+            _ => return false,
+        };
+        // Counter 0 is no proposal's: that ACK means something else.
+        if first.counter() == 0 || last.next() != Some(zxid) {
+            return false;
+        }
+        *self = if matches!(next, Packet::Ack { .. }) { Packet::Acks { first, last: zxid } } else { Packet::Commits { first, last: zxid } };
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ack(epoch: u32, counter: u32) -> Packet {
+        Packet::Ack { zxid: Zxid::new(epoch, counter) }
+    }
+    fn commit(epoch: u32, counter: u32) -> Packet {
+        Packet::Commit { zxid: Zxid::new(epoch, counter) }
+    }
+
+    /// What a reader makes of packets that come one after the other.
+    fn joined(packets: impl IntoIterator<Item = Packet>) -> Vec<Packet> {
+        let mut joined: Vec<Packet> = Vec::new();
+        for packet in packets {
+            if !joined.last_mut().is_some_and(|before| before.absorb(&packet)) {
+                joined.push(packet);
+            }
+        }
+        joined
+    }
+
+    #[test]
+    fn packets_of_one_kind_whose_zxids_follow_each_other_are_a_run() {
+        let (first, last) = (Zxid::new(2, 5), Zxid::new(2, 8));
+        assert_eq!(joined((5..=8).map(|counter| ack(2, counter))), [Packet::acks(first, last)]);
+        assert_eq!(joined((5..=8).map(|counter| commit(2, counter))), [Packet::commits(first, last)]);
+        assert_eq!(joined([commit(2, 5)]), [Packet::commits(first, first)]);
+    }
+
+    #[test]
+    fn nothing_else_is_joined() {
+        let apart = [
+            [ack(2, 0), ack(2, 1)], // of NEWLEADER, and of the first proposal
+            [ack(2, 0), ack(2, 0)],
+            [ack(2, 1), ack(2, 3)],
+            [ack(2, 2), ack(2, 1)],
+            [ack(2, 1), ack(2, 1)],
+            [ack(1, u32::MAX), ack(2, 0)],
+            [ack(2, 1), ack(3, 2)],
+            [ack(2, 1), commit(2, 2)],
+            [commit(2, 1), ack(2, 2)],
+            [commit(2, 1), commit(2, 3)],
+            [commit(2, 1), Packet::Sync],
+            [Packet::Sync, Packet::Sync],
+        ];
+        for packets in apart {
+            assert_eq!(joined(packets.clone()), packets);
+        }
+        let run = Packet::acks(Zxid::new(2, 1), Zxid::new(2, 2));
+        assert_eq!(joined([run.clone(), commit(2, 3)]), [run, commit(2, 3)]);
+    }
 }

@@ -837,6 +837,24 @@ fn a_member_that_stops_closes_its_log_and_the_others_go_on() {
 }
 
 #[test]
+fn a_leader_that_stops_takes_up_nothing_that_others_send_and_waits_for_nobody() {
+    let mut c = three();
+    let leader = c.leader().expect("one");
+    let followers = c.followers();
+    let (own, theirs) = (c.connect(leader), c.connect(followers[0]));
+    c.world(leader).disk.is_stalled = true;
+    c.world(leader).create(own.index, "/a", "", 0);
+    c.settle();
+    c.world(leader).input(zoo::replica::Input::Stop);
+    c.world(followers[0]).create(theirs.index, "/b", "", 0);
+    c.settle();
+    followers.into_iter().for_each(|n| c.kill(n));
+    c.world(leader).disk.is_stalled = false;
+    c.settle();
+    assert!(c.world(leader).stopped, "what was forwarded to it would need a quorum");
+}
+
+#[test]
 fn a_learner_whose_disk_is_slow_leaves_packets_on_their_link_and_delays_nobody_a22() {
     let mut c = three();
     let (follower, other) = (c.followers()[0], c.followers()[1]);

@@ -31,6 +31,7 @@ pub const ALL: &[super::Named] = crate::named![
     leading_without_a_quorum_ends_after_init_limit,
     a_single_voter_elects_itself_and_works_alone,
     a_configuration_that_only_the_log_knows_of_needs_its_own_quorum_l2,
+    what_only_those_have_who_are_to_vote_is_cut_where_it_cannot_be_committed_p3,
     an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own,
 ];
 
@@ -172,7 +173,7 @@ fn commits_are_in_order_and_count_our_own_disk_like_any_other_p2() {
         s.propose();
     }
     s.said();
-    s.packet(102, ack(z(2, 3)));
+    s.packet(102, Packet::Acks { first: z(2, 1), last: z(2, 3) });
     assert_eq!(s.said(), Vec::<String>::new(), "one disk of three");
     s.give(Input::Durable(z(2, 2)));
     assert_eq!(s.said(), ["102 COMMIT 2:1", "102 COMMIT 2:2", "commit 2:2"]);
@@ -219,7 +220,7 @@ fn observers_are_informed_and_never_counted() {
     s.propose();
     assert_eq!(s.said(), ["102 PROPOSAL 2:1"]);
     s.packet(102, ack(z(2, 1)));
-    assert_eq!(s.said(), ["102 COMMIT 2:1", "104 INFORM 2:1", "commit 2:1"]);
+    assert_eq!(s.said(), ["104 INFORM 2:1", "102 COMMIT 2:1", "commit 2:1"]);
     s.propose();
     s.packet(104, ack(z(2, 2)));
     assert_eq!(s.said(), ["102 PROPOSAL 2:2", "104 close", "104 gone"], "observers acknowledge no proposals");
@@ -471,15 +472,50 @@ fn a_single_voter_elects_itself_and_works_alone() {
     assert_eq!(s.zab.leader(), Some(PeerId(5)));
 }
 
+fn voters(ids: &[i64], version: Zxid) -> Membership {
+    let lines: String = ids.iter().map(|id| format!("server.{id}=h{id}:1:2:participant\n")).collect();
+    Membership::parse(&format!("{lines}version={:x}", version.as_i64())).expect("valid")
+}
+
+/// Server 5 ends at 3:3, and 3:2 has proposed other members; server 6, which is one of those only, ends at 3:5. It cannot lead, and without it nobody can.
+fn what_only_those_have_who_are_to_vote_is_cut_where_it_cannot_be_committed_p3() {
+    let two: &[i64] = &[5, 7];
+    for (active, next, ends, epoch, takes) in [
+        (&[5][..], &[5, 6][..], None, 3, true), // a quorum of the new ones is not without us
+        (&[5], &[6], None, 3, false),           // who may have gone on alone
+        (&[5], &[5, 6], None, 4, false),        // the rest may be in the place of ours
+        (two, &[6], Some(z(3, 1)), 3, true),    // never in force: server 7 has not heard of it
+        (two, &[6], Some(z(3, 2)), 3, false),
+    ] {
+        let history = Stored { configuration: Some(voters(next, z(3, 2))), ..stored(3, 3, &[z(3, 1), z(3, 2), z(3, 3)]) };
+        let mut s = Script::of(5, voters(active, z(1, 1)), history);
+        let others: Vec<(i64, u64, Zxid, i32)> = [(7, 107, ends, 3), (6, 106, Some(z(3, 5)), epoch)]
+            .into_iter()
+            .filter_map(|(id, link, end, epoch)| end.map(|end| (id, link, end, epoch)))
+            .collect();
+        for (id, ..) in &others {
+            s.hear(*id, ServerState::Looking, 5, z(3, 3), 3);
+        }
+        s.run(250);
+        for (id, link, ..) in &others {
+            accept(&mut s, *link);
+            s.packet(*link, follower_info(*id, 4));
+        }
+        s.said();
+        for (_, link, end, epoch) in &others {
+            s.packet(*link, ack_epoch(*end, Some(*epoch)));
+        }
+        let said = s.said();
+        assert_eq!(said.contains(&"write Current 5".to_string()), takes, "{active:?} {next:?} {ends:?}: {said:?}");
+        assert_eq!(said.contains(&"106 TRUNC 3:3".to_string()), takes, "{active:?} {next:?} {ends:?}: {said:?}");
+    }
+}
+
 /// The file of what is proposed may be missing: the power may have failed between the two, or the file may not be written at all.
 fn a_configuration_that_only_the_log_knows_of_needs_its_own_quorum_l2() {
-    let of = |members: &[i64], version: Zxid| {
-        let lines: String = members.iter().map(|id| format!("server.{id}=h{id}:1:2:participant\n")).collect();
-        Membership::parse(&format!("{lines}version={:x}", version.as_i64())).expect("valid")
-    };
-    for (logged, leads) in [(None, true), (Some(of(&[5, 6, 7], z(3, 2))), false), (Some(of(&[5, 6, 7], Zxid::ZERO)), true)] {
+    for (logged, leads) in [(None, true), (Some(voters(&[5, 6, 7], z(3, 2))), false), (Some(voters(&[5, 6, 7], Zxid::ZERO)), true)] {
         let history = Stored { configuration: logged.clone(), ..stored(3, 3, &[z(3, 1), z(3, 2)]) };
-        let mut s = Script::of(5, of(&[5], z(1, 1)), history);
+        let mut s = Script::of(5, voters(&[5], z(1, 1)), history);
         s.run(500);
         assert_eq!(is_leading(&s), leads, "{logged:?}");
     }

@@ -1,6 +1,6 @@
 //! Following and observing, step by step: what must be on disk before what is said, what ends a role, and what a left role leaves behind.
 
-use super::script::{Script, ack, commit, proposal, request, show_zxid, stored, z};
+use super::script::{Script, ack, commit, commits, proposal, request, show_zxid, stored, z};
 use zoo::base::{SessionId, Zxid};
 use zoo::zab::{Input, LinkId, Packet, Role, ServerState};
 
@@ -22,6 +22,7 @@ pub const ALL: &[super::Named] = crate::named![
     a_leader_that_does_not_send_the_image_is_left_and_the_next_one_told_the_history,
     a_replica_that_finds_itself_different_asks_for_everything_l17,
     each_proposal_is_acknowledged_once_it_is_durable_in_order_p2,
+    commits_that_come_as_a_run_are_carried_out_one_by_one_up_to_the_first_out_of_place_l3,
     requests_syncs_pings_and_sessions_travel_both_ways,
     a_silent_leader_is_left_and_one_that_pings_is_not,
     a_leader_that_cannot_be_reached_is_dialed_five_times,
@@ -149,6 +150,8 @@ fn what_is_out_of_place_ends_the_role_and_is_never_guessed_at_l3() {
         ("a commit of nothing", vec![diff(), commit(z(1, 4))]),
         ("a commit of what was there before", vec![diff(), commit(z(1, 3))]),
         ("a commit out of order", vec![diff(), proposal(z(2, 1)), proposal(z(2, 2)), commit(z(2, 2))]),
+        ("commits that begin too late", vec![diff(), proposal(z(2, 1)), proposal(z(2, 2)), commits(z(2, 2), z(2, 2))]),
+        ("commits that go too far", vec![diff(), proposal(z(2, 1)), commits(z(2, 1), z(2, 2))]),
         ("a commit twice", vec![diff(), proposal(z(2, 1)), commit(z(2, 1)), commit(z(2, 1))]),
         ("a gap", vec![diff(), proposal(z(1, 5))]),
         ("a gap at the start of an epoch", vec![diff(), proposal(z(2, 2))]),
@@ -354,6 +357,19 @@ fn a_replica_that_finds_itself_different_asks_for_everything_l17() {
     let link = s.follow();
     s.packet(link, leader_info(3));
     assert_eq!(s.said().last(), Some(&format!("{link} ACKEPOCH 0:0 -1")));
+}
+
+fn commits_that_come_as_a_run_are_carried_out_one_by_one_up_to_the_first_out_of_place_l3() {
+    let mut s = one();
+    let link = s.serve(2);
+    for counter in 1..=3 {
+        s.packet(link, proposal(z(2, counter)));
+    }
+    s.said();
+    s.packet(link, commits(z(2, 1), z(2, 2)));
+    assert_eq!(s.said(), lines(["commit 2:1", "commit 2:2"]));
+    s.packet(link, commits(z(2, 3), z(2, 4)));
+    assert_eq!(s.said(), ["commit 2:3".into(), "looking".into(), format!("{link} close")]);
 }
 
 fn each_proposal_is_acknowledged_once_it_is_durable_in_order_p2() {

@@ -27,6 +27,9 @@ pub fn proposal(zxid: Zxid) -> Packet {
 pub fn commit(zxid: Zxid) -> Packet {
     Packet::Commit { zxid }
 }
+pub fn commits(first: Zxid, last: Zxid) -> Packet {
+    Packet::Commits { first, last }
+}
 pub fn ack(zxid: Zxid) -> Packet {
     Packet::Ack { zxid }
 }
@@ -194,8 +197,11 @@ impl Script {
                 format!("connect to master {}", peer.0)
             }
             Output::Send { link, packet } => {
-                self.sent.push((link, packet.clone()));
-                format!("{} {}", link.0, show(&packet))
+                for packet in one_by_one(packet) {
+                    self.said.push(format!("{} {}", link.0, show(&packet)));
+                    self.sent.push((link, packet));
+                }
+                return;
             }
             Output::SendSnapshot { link, zxid } => format!("{} image {}", link.0, show_zxid(zxid)),
             Output::ReadLog { link, from, upto, .. } => format!("{} read log {} to {}", link.0, show_zxid(from), show_zxid(upto)),
@@ -302,12 +308,21 @@ impl Script {
     }
 }
 
+/// Runs as they are on the wire.
+fn one_by_one(packet: Packet) -> Vec<Packet> {
+    match packet {
+        Packet::Acks { first, last } => first.through(last).map(ack).collect(),
+        Packet::Commits { first, last } => first.through(last).map(commit).collect(),
+        packet => vec![packet],
+    }
+}
 pub fn show(packet: &Packet) -> String {
     match packet {
         Packet::Request(request) => format!("REQUEST op {}", request.op),
         Packet::Proposal { zxid, .. } => format!("PROPOSAL {}", show_zxid(*zxid)),
         Packet::Ack { zxid } => format!("ACK {}", show_zxid(*zxid)),
         Packet::Commit { zxid } => format!("COMMIT {}", show_zxid(*zxid)),
+        Packet::Acks { .. } | Packet::Commits { .. } => unreachable!("runs are shown one by one"),
         Packet::Ping { zxid, touched } => format!("PING {} {}", show_zxid(*zxid), touched.len()),
         Packet::Revalidate { session, timeout_ms } => format!("REVALIDATE {session} {timeout_ms}"),
         Packet::Revalidated { session, valid } => format!("REVALIDATE {session} {valid}"),

@@ -241,7 +241,7 @@ impl Link {
                     events.links.push(Input::Packet(self.id, packet));
                     self.read_image(&mut input).await?;
                 } else {
-                    events.links.push(Input::Packet(self.id, packet));
+                    self.hand_on(events, packet);
                 }
             }
             // What was handed on is dealt with before more is received.
@@ -251,6 +251,17 @@ impl Link {
             }
         }
         Ok(())
+    }
+
+    /// What belongs to the packet before it is handed on with that, as one.
+    fn hand_on(&self, events: &Events, packet: Packet) {
+        let joined = |newest: &mut Input| match newest {
+            Input::Packet(link, before) if *link == self.id => before.absorb(&packet),
+            _ => false,
+        };
+        if !events.links.change_newest(joined) {
+            events.links.push(Input::Packet(self.id, packet));
+        }
     }
 
     fn decode(&self, bytes: &[u8]) -> io::Result<Decoded<Packet>> {

@@ -27,6 +27,11 @@ impl<T> LocalQueue<T> {
         }
     }
 
+    /// Changes the newest item, if there is one and `change` says that it did.
+    pub fn change_newest(&self, change: impl FnOnce(&mut T) -> bool) -> bool {
+        self.items.borrow_mut().back_mut().is_some_and(change)
+    }
+
     /// Takes the oldest item.
     pub fn pop(&self) -> Option<T> {
         let item = self.items.borrow_mut().pop_front();

@@ -103,6 +103,8 @@ pub fn encode(packet: &Packet, from: Side, out: &mut Vec<u8>) {
         }
         Packet::Ack { zxid } => head(ACK, *zxid, None, out),
         Packet::Commit { zxid } => head(COMMIT, *zxid, None, out),
+        Packet::Acks { first, last } => return first.through(*last).for_each(|zxid| encode(&Packet::Ack { zxid }, from, out)),
+        Packet::Commits { first, last } => return first.through(*last).for_each(|zxid| encode(&Packet::Commit { zxid }, from, out)),
         Packet::Ping { zxid, touched } => encode_ping(*zxid, touched, from, out),
         Packet::Revalidate { session, timeout_ms } => {
             put_head(REVALIDATE, NO_ZXID, Some(8 + 4), out);
@@ -397,6 +399,21 @@ mod tests {
             bytes.extend(behind);
             prop_assert_eq!(decode(&bytes, side, DATA_MAX), Ok(Decoded::Whole { value: packet, bytes: length }));
         }
+    }
+
+    #[test]
+    fn a_run_is_written_as_one_packet_for_each() {
+        let (first, last) = (Zxid::new(2, 5), Zxid::new(2, 7));
+        let bytes = |packets: &[Packet], side| {
+            let mut out = Vec::new();
+            packets.iter().for_each(|packet| encode(packet, side, &mut out));
+            out
+        };
+        let acks: Vec<_> = first.through(last).map(|zxid| Packet::Ack { zxid }).collect();
+        let commits: Vec<_> = first.through(last).map(|zxid| Packet::Commit { zxid }).collect();
+        assert_eq!((acks.len(), commits.len()), (3, 3));
+        assert_eq!(bytes(&[Packet::acks(first, last)], Side::Learner), bytes(&acks, Side::Learner));
+        assert_eq!(bytes(&[Packet::commits(first, last)], Side::Leader), bytes(&commits, Side::Leader));
     }
 
     fn raw(kind: i32, data: Option<&[u8]>, count: i32) -> Vec<u8> {
