@@ -4,7 +4,6 @@
 
 pub mod dump;
 mod ensemble;
-mod four_letter;
 mod hold;
 mod log;
 mod logging;

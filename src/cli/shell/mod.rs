@@ -161,7 +161,7 @@ impl Shell {
             server.clone_into(&mut self.server);
         }
         let Settings { timeout, read_only, waits, .. } = self.settings;
-        let builder = ZooClient::builder(&self.server).session_timeout(timeout).read_only(read_only);
+        let builder = ZooClient::builder(&self.server).session_timeout(timeout).read_only(read_only).fail_fast(true);
         let client = if waits { builder.connect() } else { builder.start() }.map_err(|why| Failure::of(&why))?;
         if !self.is_one_shot {
             let (mut notices, screen) = (client.notices(), self.screen.clone());
