@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 use zoo::client::{AddWatchMode, CreateMode, Error, ErrorCode, EventType, Reply, SessionState, ZooClient};
-use zoo::server::ZooServer;
+use zoo::server::{Mode, ZooEnsemble, ZooServer};
 
 /// Long enough for a busy machine; nothing waits that long when it works.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -182,4 +182,38 @@ fn operations_can_be_called_by_name() {
     for (command, value) in [("fly", ""), ("get -x", ""), ("create -q", ""), ("delete", "x")] {
         assert!(matches!(c.send(command, "/test", value), Err(Error::BadArgument(_))), "{command}");
     }
+}
+
+#[test]
+fn who_follows_the_members_goes_on_at_one_it_was_never_told_of() {
+    let mut ensemble = ZooEnsemble::start(3).expect("an ensemble");
+    let leader = ensemble.leader().expect("a leader");
+    let here = ensemble.ids().find(|id| *id != leader).expect("a follower");
+    let address = ensemble.member(here).host().to_owned();
+    let c = ZooClient::builder(&address).session_timeout(PATIENCE).follow_members(true).connect().expect("a session");
+    // Who the members are is asked before this, so it is known with this answer.
+    c.create("/a", b"kept", CreateMode::Ephemeral).expect("made");
+    ensemble.member_mut(here).kill().expect("killed");
+    let (data, stat) = c.get("/a").expect("another member answers");
+    assert_eq!((&data[..], stat.ephemeral_owner), (&b"kept"[..], c.session_id()), "in the same session");
+}
+
+#[test]
+fn who_puts_up_with_a_server_that_takes_no_writes_leaves_it_for_one_that_does() {
+    let ensemble = ZooEnsemble::builder(3).set("readonlymode.enabled", true).start().expect("an ensemble");
+    let leader = ensemble.leader().expect("a leader");
+    let cut_off = ensemble.ids().find(|id| *id != leader).expect("a follower");
+    ensemble.isolate(cut_off);
+    ensemble.until(cut_off, Mode::ReadOnly).expect("it serves reads alone");
+    let here = ensemble.member(cut_off).host().to_owned();
+    let c = ZooClient::builder(&ensemble.host()).session_timeout(PATIENCE).read_only(true).prefer(&[&here]).start().expect("a client");
+    let mut states = c.states();
+    let mut passed = Vec::new();
+    while c.state() != SessionState::Connected {
+        passed.extend(states.wait_for(PATIENCE).expect("in time"));
+    }
+    // The first of them may have been before anybody listened.
+    let expected = [SessionState::ConnectedReadOnly, SessionState::Suspended, SessionState::Connected];
+    assert!(expected.starts_with(&passed) || expected[1..].starts_with(&passed), "{passed:?}");
+    c.create("/a", b"", CreateMode::Persistent).expect("it takes writes");
 }

@@ -41,7 +41,7 @@ pub use hosts::{ConnectString, Host, client_addresses};
 pub use op::{Acl, AddWatchMode, CreateMode, Op, Reply};
 pub use pending::Pending;
 pub(crate) use pending::{block_on, lock};
-pub use pipelined::{Found, Pipelined};
+pub use pipelined::{Found, Nullable, Pipelined};
 pub use transaction::Transaction;
 pub use watch::{Notice, Notices, States, StillQuiet, Watch, WatchedEvent};
 pub use watches::{WatchKind, WatcherType};

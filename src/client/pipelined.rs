@@ -17,6 +17,9 @@ pub struct Pipelined<'a> {
     pub(super) inner: &'a Inner,
 }
 
+/// What a node holds, `None` if it was given nothing, and what it is.
+pub type Nullable = (Option<Vec<u8>>, Stat);
+
 /// What a node holds and is, or why that is not known.
 pub type Found = Result<(Vec<u8>, Stat), Error>;
 
@@ -156,12 +159,12 @@ impl<'a> Pipelined<'a> {
     }
 
     /// A node's data, `None` if it was given none.
-    pub fn get_nullable(&self, path: &str) -> Pending<(Option<Vec<u8>>, Stat)> {
+    pub fn get_nullable(&self, path: &str) -> Pending<Nullable> {
         self.submit(self.ops().get(path, false), maybe_data)
     }
 
     /// Likewise, and a watch for its next change.
-    pub fn get_nullable_and_watch(&self, path: &str) -> (Pending<(Option<Vec<u8>>, Stat)>, Watch) {
+    pub fn get_nullable_and_watch(&self, path: &str) -> (Pending<Nullable>, Watch) {
         self.watched(self.ops().get(path, true), maybe_data)
     }
 

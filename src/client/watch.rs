@@ -207,7 +207,7 @@ impl Notices {
     }
 
     /// The next one, as a future; `None` when the session is over and that has been told.
-    pub fn next(&mut self) -> impl Future<Output = Option<Notice>> + '_ {
+    pub fn notice(&mut self) -> impl Future<Output = Option<Notice>> + '_ {
         self.news.next()
     }
 

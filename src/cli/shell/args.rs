@@ -47,7 +47,7 @@ impl Args {
                 if let Some((name, value @ None)) = args.options.last_mut()
                     && takes_value(specs, name)
                 {
-                    *value = Some(words.next_if(|next| is_value(&next)).ok_or_else(|| missing(name))?.clone());
+                    *value = Some(words.next_if(is_value).ok_or_else(|| missing(name))?.clone());
                 }
             } else {
                 args.plain.push(word.clone());

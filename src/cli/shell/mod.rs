@@ -175,10 +175,10 @@ impl Shell {
     /// Ends the session; all that it was told of is shown before this returns.
     fn close(&mut self) {
         self.watches.clear();
-        if let Some(client) = self.client.take() {
-            if client.pipelined().close().wait_for(CLOSE_PATIENCE).is_none() {
-                client.abandon();
-            }
+        if let Some(client) = self.client.take()
+            && client.pipelined().close().wait_for(CLOSE_PATIENCE).is_none()
+        {
+            client.abandon();
         }
         if let Some(teller) = self.teller.take() {
             drop(teller.join());

@@ -6,7 +6,7 @@ use super::failure::{Failure, keeper_message};
 use super::watches::KeptWatch;
 use super::{Shell, access};
 use crate::admin::version::zookeeper_build;
-use crate::client::{Acl, CreateMode, Error, ErrorCode, Pending, Pipelined, WatchKind, ZooClient};
+use crate::client::{Acl, CreateMode, Error, ErrorCode, Nullable, Pending, Pipelined, WatchKind, ZooClient};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::json;
 
@@ -81,9 +81,7 @@ pub(super) fn child(path: &str, name: &str) -> String {
     if path == "/" { format!("/{name}") } else { format!("{path}/{name}") }
 }
 
-type Data = (Option<Vec<u8>>, crate::client::Stat);
-
-fn data(shell: &mut Shell, path: &str, watched: bool) -> Result<Data, Failure> {
+fn data(shell: &mut Shell, path: &str, watched: bool) -> Result<Nullable, Failure> {
     let calls = shell.client()?.pipelined();
     if !watched {
         return wait(path, calls.get_nullable(path));
