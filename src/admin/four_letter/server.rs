@@ -4,7 +4,6 @@ use crate::admin::report::{AdminView, MemberFacts};
 use crate::admin::{java_text, version};
 use crate::base::PeerId;
 use crate::replica::report::MemberReport;
-use crate::zab::membership::MemberAddress;
 use std::fmt::Write as _;
 
 pub(super) fn srvr(view: &AdminView) -> String {
@@ -66,14 +65,14 @@ pub(super) fn conf(view: &AdminView) -> String {
 fn member_conf(member: &MemberFacts, report: Option<&MemberReport>, is_read_only: bool) -> String {
     let id = PeerId(member.server_id);
     let own = report.and_then(|report| report.membership.members.get(&id));
-    let ports = |port: fn(&MemberAddress) -> u16| own.map_or_else(|| "0".to_owned(), |own| joined(own.addresses.iter().map(port)));
+    let addresses = own.map_or(&[][..], |own| &own.addresses);
     let observes = report.is_some_and(|report| report.membership.is_observer(id));
     let lines = [
         format!("initLimit={}", member.init_limit),
         format!("syncLimit={}", member.sync_limit),
         "electionAlg=3".to_owned(),
-        format!("electionPort={}", ports(|a| a.election_port)),
-        format!("quorumPort={}", ports(|a| a.quorum_port)),
+        format!("electionPort={}", joined(addresses.iter().map(|a| a.election_port))),
+        format!("quorumPort={}", joined(addresses.iter().map(|a| a.quorum_port))),
         format!("peerType={}\n", u8::from(observes)),
     ];
     let text = report.map_or_else(String::new, |report| report.membership.to_text());
@@ -81,15 +80,16 @@ fn member_conf(member: &MemberFacts, report: Option<&MemberReport>, is_read_only
     lines.join("\n") + &membership
 }
 
-/// The ports of a member with several addresses, each once.
+/// The ports of a member with several addresses, each once; 0 for one that is not listed.
 fn joined(ports: impl Iterator<Item = u16>) -> String {
-    let mut distinct: Vec<String> = Vec::new();
-    for port in ports.map(|port| port.to_string()) {
+    let mut distinct = Vec::new();
+    for port in ports {
         if !distinct.contains(&port) {
             distinct.push(port);
         }
     }
-    distinct.join("|")
+    let texts: Vec<String> = distinct.iter().map(u16::to_string).collect();
+    if texts.is_empty() { "0".to_owned() } else { texts.join("|") }
 }
 
 pub(super) fn dirs(view: &AdminView) -> String {
