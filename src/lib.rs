@@ -9,6 +9,7 @@
 pub struct Readme;
 
 pub mod admin;
+pub mod balance;
 pub mod base;
 pub mod cli;
 pub mod client;

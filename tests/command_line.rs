@@ -1,10 +1,17 @@
 //! The commands of `zoo` that talk to servers, as processes of their own, against a server in this process.
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use zoo::client::{CreateMode, ZooClient};
 use zoo::server::ZooServer;
+
+/// Long enough for a busy machine; nothing waits that long when it works.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn zoo(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_zoo")).args(args).stdin(Stdio::null()).output().expect("the binary runs")
@@ -67,6 +74,110 @@ fn the_last_command_of_a_script_decides_how_it_ends() {
     assert_eq!(script(&server, &[], "ls /none\nls /\n").status.code(), Some(0));
     assert_eq!(script(&server, &[], "ls /\nls /none\n").status.code(), Some(1));
     assert_eq!(script(&server, &["-nonsense"], "").status.code(), Some(2));
+}
+
+/// `zoo COMMAND PATH` at this server, with what stands behind.
+fn at(server: &ZooServer, command: &str, path: &str, rest: &[&str]) -> Command {
+    let mut zoo = Command::new(env!("CARGO_BIN_EXE_zoo"));
+    zoo.args([command, path, "--server", server.host()]).args(rest).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    zoo
+}
+
+fn code(command: &mut Command) -> Option<i32> {
+    command.output().expect("the binary runs").status.code()
+}
+
+/// Waits for what another process does.
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let give_up = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < give_up, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn lines(file: &Path) -> usize {
+    std::fs::read_to_string(file).map_or(0, |text| text.lines().count())
+}
+
+#[test]
+fn a_lock_ends_like_its_command() {
+    let server = ZooServer::start().expect("a server");
+    for (script, expected) in [("exit 7", 7), ("test \"$ZOO_TOKEN\" -gt 0", 0), ("kill -KILL $$", 128 + 9)] {
+        assert_eq!(code(&mut at(&server, "lock", "/l", &["--", "sh", "-c", script])), Some(expected), "{script}");
+    }
+    assert_eq!(code(&mut at(&server, "lock", "/l", &["--", "/no/such/command"])), Some(127));
+    assert_eq!(code(&mut at(&server, "lock", "no-path", &["--", "true"])), Some(2));
+    assert_eq!(code(&mut at(&server, "lock", "/l", &[])), Some(2));
+}
+
+#[test]
+fn one_command_at_a_time_runs_under_a_lock() {
+    let server = ZooServer::start().expect("a server");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, go) = (dir.path().join("log"), dir.path().join("go"));
+    let script = format!("echo in >>{0}; while [ ! -e {1} ]; do sleep 0.05; done; echo out >>{0}", log.display(), go.display());
+    let mut first = at(&server, "lock", "/l", &["--", "sh", "-c", &script]).spawn().expect("runs");
+    until("the first is in", || lines(&log) == 1);
+    let mut second = at(&server, "lock", "/l", &["--", "sh", "-c", &script]).spawn().expect("runs");
+    let client = ZooClient::connect(server.host()).expect("a session");
+    until("the second is in line", || client.children("/l").is_ok_and(|names| names.len() == 2));
+    assert_eq!((lines(&log), second.try_wait().expect("a child")), (1, None));
+    std::fs::write(&go, "").expect("written");
+    assert!(first.wait().expect("a child").success() && second.wait().expect("a child").success());
+    assert_eq!(std::fs::read_to_string(&log).expect("text"), "in\nout\nin\nout\n");
+}
+
+/// Takes the holder's node away, as an administrator may, or as the servers do when its session expires.
+fn take_away(client: &ZooClient, path: &str) {
+    for name in client.children(path).expect("there") {
+        client.delete(&format!("{path}/{name}")).expect("deleted");
+    }
+}
+
+#[test]
+fn a_command_does_not_outlive_its_lock() {
+    let server = ZooServer::start().expect("a server");
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = dir.path().join("log");
+    let script = format!("echo $$ >>{}; while true; do sleep 1; done", log.display());
+    let mut holder = at(&server, "lock", "/l", &["--", "sh", "-c", &script]).spawn().expect("runs");
+    until("it runs", || lines(&log) == 1);
+    let pid = std::fs::read_to_string(&log).expect("text").trim().to_owned();
+    take_away(&ZooClient::connect(server.host()).expect("a session"), "/l");
+    assert_eq!(holder.wait().expect("a child").code(), Some(1));
+    assert!(!Path::new("/proc").join(pid).exists(), "the command is gone when its keeper ends");
+}
+
+#[test]
+fn a_leader_that_was_deposed_stands_again_and_signals_reach_its_command() {
+    let server = ZooServer::start().expect("a server");
+    let dir = tempfile::tempdir().expect("a directory");
+    let log = dir.path().join("log");
+    let script = format!("trap 'exit 9' TERM; echo in >>{}; while true; do sleep 0.05; done", log.display());
+    let mut candidate = at(&server, "elect", "/e", &["--", "sh", "-c", &script]).spawn().expect("runs");
+    until("it leads", || lines(&log) == 1);
+    take_away(&ZooClient::connect(server.host()).expect("a session"), "/e");
+    until("it leads again", || lines(&log) == 2);
+    kill_process(Pid::from_child(&candidate), Signal::TERM).expect("alive");
+    assert_eq!(candidate.wait().expect("a child").code(), Some(9));
+}
+
+#[test]
+fn watch_prints_what_is_there_and_then_what_happens() {
+    let server = ZooServer::start().expect("a server");
+    let client = ZooClient::connect(server.host()).expect("a session");
+    client.create("/w", b"one", CreateMode::Persistent).expect("made");
+    let mut watch = at(&server, "watch", "/w", &["-o", "json", "--count", "2"]).spawn().expect("runs");
+    let mut lines = BufReader::new(watch.stdout.take().expect("piped")).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().expect("a line").expect("text")).expect("JSON") };
+    assert_eq!(next()["data"], "one");
+    client.set("/w", b"two").expect("set");
+    let changed = next();
+    assert_eq!((&changed["event"]["type"], &changed["data"]), (&Value::from("NodeDataChanged"), &Value::from("two")));
+    client.delete("/w").expect("deleted");
+    assert_eq!(next()["event"]["type"], "NodeDeleted");
+    assert!(watch.wait().expect("a child").success());
 }
 
 #[test]

@@ -222,7 +222,7 @@ fn random_single(rng: &mut Prng, op: OpCode) -> Request<'static> {
         OpCode::CheckWatches => Request::CheckWatches { path, kind: version },
         OpCode::RemoveWatches => Request::RemoveWatches { path, kind: version },
         OpCode::DeleteContainer => Request::DeleteContainer { path },
-        OpCode::Auth => Request::Auth { scheme: optional(rng, "digest"), auth: b"u:p" },
+        OpCode::Auth => Request::Auth { scheme: optional(rng, "digest"), auth: Some(b"u:p") },
         OpCode::Sasl => Request::Sasl { token: data },
         OpCode::SetWatches | OpCode::SetWatches2 => Request::decode(op, &mut Reader::new(random_watches(rng, op))).expect("well formed"),
         OpCode::GetEphemerals => Request::GetEphemerals { prefix: optional(rng, path) },
@@ -305,7 +305,7 @@ fn write_body(op: OpCode, request: &Request<'_>, out: &mut Vec<u8>) {
         Request::Auth { scheme, auth } => {
             out.put_i32(0);
             out.put_buffer(scheme.map(str::as_bytes));
-            out.put_buffer(Some(auth));
+            out.put_buffer(auth);
         }
         Request::Sasl { token } => out.put_buffer(token),
         Request::SetWatches(w) => {

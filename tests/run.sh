@@ -200,6 +200,8 @@ layer_clients() {
             SERVER_JVMFLAGS=-Dzoo.shards=$shards part "client $name, $shards shards" "$(share clients)" bash tests/clients/run.sh zoo "$name"
         done
     done
+    part "locks shared with kazoo and Curator" "$(share clients)" cargo test --locked -p zoo --test recipes -- --ignored --nocapture
+    said_skipped "locks shared with kazoo and Curator"
     SERVER_JVMFLAGS=-Dzoo.shards=4 part "client kazoo, 4 shards" "$(share clients)" bash tests/clients/run.sh zoo kazoo
 }
 

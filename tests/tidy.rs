@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("handoff", &["base"]),
     ("disk", &["base"]),
     ("metrics", &["base"]),
+    ("balance", &[]),
     ("tree", &["base", "proto", "record"]),
     ("storage", &["base", "record"]),
     ("zab", &["base", "record"]),
@@ -22,11 +23,23 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("replica", &["base", "proto", "record", "tree", "storage", "zab", "handoff"]),
     ("shard", &["base", "proto", "record", "tree", "conn", "handoff", "metrics"]),
     ("admin", &["base", "metrics"]),
-    ("reactor", &["base", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin", "metrics"]),
-    ("server", &["base", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin", "reactor"]),
+    (
+        "reactor",
+        &[
+            "base", "balance", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin",
+            "metrics",
+        ],
+    ),
+    (
+        "server",
+        &[
+            "base", "balance", "proto", "record", "tree", "storage", "zab", "conn", "handoff", "disk", "replica", "shard", "admin",
+            "reactor",
+        ],
+    ),
     ("client", &["base", "proto"]),
     ("recipes", &["base", "client"]),
-    ("cli", &["base", "proto", "record", "tree", "storage", "disk", "admin", "server", "client"]),
+    ("cli", &["base", "proto", "record", "tree", "storage", "disk", "admin", "server", "client", "recipes"]),
 ];
 /// Names beyond the layers: one file, what it may name besides.
 const EXCEPTIONS: &[(&str, &str)] = &[
@@ -41,7 +54,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("src/admin/four_letter/tests.rs", "zab"),
 ];
 /// Deterministic modules: everything they know comes in by arguments.
-const CORES: &[&str] = &["base", "record", "proto", "tree", "storage", "zab", "conn", "replica", "shard"];
+const CORES: &[&str] = &["base", "record", "proto", "tree", "storage", "zab", "conn", "replica", "shard", "balance"];
 /// What a core must not name.
 const IMPURE: &[&str] = &[
     "std::time",

@@ -2,7 +2,7 @@
 
 use super::four_letter::Whitelist;
 use super::process::ProcessFacts;
-use crate::base::{SessionId, WallTime};
+use crate::base::{Instant, SessionId, WallTime};
 use crate::metrics::{ReplicaMetrics, Summary};
 use crate::replica::ReplicaReport;
 use crate::shard::{ConnReport, ShardReport};
@@ -64,6 +64,8 @@ pub struct AdminView {
     pub serving: bool,
     /// Wall clock, for dates.
     pub now: WallTime,
+    /// The clock that only goes forward, for durations.
+    pub clock: Instant,
     /// Milliseconds since the server began to serve.
     pub uptime_ms: u64,
     /// `stmk`'s last value; ZooKeeper's default is 306.

@@ -1,7 +1,7 @@
 //! `zoo ensemble`: several members on this machine, for development.
 
-use super::four_letter::{self, value};
 use super::{EXIT_FAILURE, fail, say};
+use crate::client::four_letter::{self, value};
 use rustix::process::{Pid, Signal, kill_process};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;

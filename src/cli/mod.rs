@@ -4,18 +4,21 @@
 
 pub mod dump;
 mod ensemble;
-mod four_letter;
+mod hold;
 mod log;
 mod logging;
 mod server;
 mod shell;
 mod snapshot;
 mod status;
+mod watch;
 
+use crate::client::{Builder, ZooClient};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Something is wrong with a file, or could not be done.
 const EXIT_FAILURE: u8 = 1;
@@ -44,6 +47,30 @@ enum Command {
     Log(log::LogArgs),
     Snapshot(snapshot::SnapshotArgs),
     Status(status::StatusArgs),
+    Watch(watch::WatchArgs),
+    Lock(hold::LockArgs),
+    Elect(hold::ElectArgs),
+}
+
+/// Where a command's session is, and how long it lives.
+#[derive(clap::Args)]
+struct ClientArgs {
+    /// The servers: host:port,host:port,...[/chroot]
+    #[arg(short, long, value_name = "CONNECT_STRING", default_value = "localhost:2181")]
+    server: String,
+    /// Wanted session timeout
+    #[arg(long, value_name = "MS", default_value_t = 30_000, value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
+    session_timeout: u64,
+}
+
+impl ClientArgs {
+    fn session_timeout(&self) -> Duration {
+        Duration::from_millis(self.session_timeout)
+    }
+
+    fn builder(&self) -> Builder {
+        ZooClient::builder(&self.server).session_timeout(self.session_timeout())
+    }
 }
 
 /// How results are shown.
@@ -70,6 +97,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Snapshot(args)) => offline(|out| snapshot::run(&args, out)),
         Some(Command::Cli(args)) => shell::run(&args),
         Some(Command::Status(args)) => status::run(&args),
+        Some(Command::Watch(args)) => watch::run(&args),
+        Some(Command::Lock(args)) => hold::lock(&args),
+        Some(Command::Elect(args)) => hold::elect(&args),
     }
 }
 

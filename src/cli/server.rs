@@ -10,7 +10,7 @@ use std::process::ExitCode;
 ///
 /// Settings are ZooKeeper's own keys, with or without "zookeeper." in front; the last one wins: defaults, then FILE, then -D options in
 /// the environment variables JVMFLAGS and SERVER_JVMFLAGS, then the command line. Keys of this server begin with "zoo.": zoo.shards,
-/// zoo.pin, zoo.replicaShare, zoo.placement, zoo.sessionPassword, zoo.outBufferMax, zoo.watchesPerSessionMax, zoo.multiOpsMax,
+/// zoo.pin, zoo.replicaShare, zoo.placement, zoo.rebalanceInterval, zoo.sessionPassword, zoo.outBufferMax, zoo.watchesPerSessionMax, zoo.multiOpsMax,
 /// zoo.logWriter.
 ///
 /// Without FILE: 127.0.0.1:2181, data in ./zoo-data, tickTime 2000.

@@ -1,7 +1,7 @@
 //! `zoo status`: the servers of an ensemble at a glance, by what each says to `srvr`.
 
-use super::four_letter::{ask, value};
 use super::{EXIT_FAILURE, EXIT_USAGE, Format, fail};
+use crate::client::four_letter::{ask, value};
 use crate::client::{ConnectString, Host};
 use serde_json::{Value, json};
 use std::process::ExitCode;

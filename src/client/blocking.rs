@@ -33,6 +33,9 @@ pub struct Builder {
     read_only: bool,
     reply_bytes_max: usize,
     credentials: Vec<(String, Vec<u8>)>,
+    preferred: Vec<String>,
+    fail_fast: bool,
+    follows_members: bool,
 }
 
 impl Builder {
@@ -57,6 +60,25 @@ impl Builder {
     /// Put up with a server that has lost its ensemble: reads work there, writes are refused.
     pub fn read_only(mut self, yes: bool) -> Self {
         self.read_only = yes;
+        self
+    }
+
+    /// Servers, `name` or `name:port`, that are tried before the others whenever a connection is needed: those of the own zone, say.
+    pub fn prefer(mut self, servers: &[&str]) -> Self {
+        self.preferred = servers.iter().map(|server| (*server).to_owned()).collect();
+        self
+    }
+
+    /// Requests that wait for a connection end with [`Error::NotSent`] when every server has been tried in vain, and not only when their time is up.
+    pub fn fail_fast(mut self, yes: bool) -> Self {
+        self.fail_fast = yes;
+        self
+    }
+
+    /// Keep to the ensemble's members instead of the connect string, as `/zookeeper/config` has them, and follow when they change. For clients that reach
+    /// the members at the addresses that stand there.
+    pub fn follow_members(mut self, yes: bool) -> Self {
+        self.follows_members = yes;
         self
     }
 
@@ -91,8 +113,10 @@ impl Builder {
             reply_bytes_max: self.reply_bytes_max,
             chroot: servers.chroot.clone(),
             seed: random_seed()?,
+            preferred: self.preferred,
+            fail_fast: self.fail_fast,
         };
-        let (shared, thread) = io::start(settings, servers.hosts)?;
+        let (shared, thread) = io::start(settings, servers.hosts, self.follows_members)?;
         let client = ZooClient { inner: Arc::new(Inner { shared, chroot: servers.chroot, thread: Mutex::new(Some(thread)) }) };
         for (scheme, auth) in &self.credentials {
             // What is wrong with them ends the session, which everybody is told of.
@@ -159,7 +183,21 @@ impl ZooClient {
             read_only: false,
             reply_bytes_max: REPLY_BYTES_MAX,
             credentials: Vec::new(),
+            preferred: Vec::new(),
+            fail_fast: false,
+            follows_members: false,
         }
+    }
+
+    /// From now on these are the servers, in the form of a connect string without chroot. Clients move only as far as each server is to get its share of
+    /// them, and only when what they have asked is answered.
+    pub fn set_servers(&self, servers: &str) -> Result<(), Error> {
+        let parsed = ConnectString::parse(servers)?;
+        if !parsed.chroot.is_empty() {
+            return Err(Error::BadArgument("the chroot of a session cannot be changed".to_owned()));
+        }
+        self.inner.shared.post(Command::SetHosts(parsed.hosts));
+        Ok(())
     }
 
     /// The same operations without waiting.
@@ -195,7 +233,7 @@ impl ZooClient {
     /// The states it goes through from now on.
     #[must_use]
     pub fn states(&self) -> States {
-        let (feed, news) = News::new();
+        let (feed, news) = News::newest();
         self.inner.shared.post(Command::Observe(feed));
         States { news }
     }
@@ -203,7 +241,7 @@ impl ZooClient {
     /// All that it hears from now on: states, and events whichever watch they are for. The state it has reached comes first.
     #[must_use]
     pub fn notices(&self) -> Notices {
-        let (feed, news) = News::new();
+        let (feed, news) = News::newest();
         self.inner.shared.post(Command::Listen(feed));
         Notices { news }
     }

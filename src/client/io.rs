@@ -1,5 +1,7 @@
 //! The thread behind a client: it owns the socket, drives the session and tells everybody what came of it.
 
+use super::four_letter;
+use super::members::Members;
 use super::pending::{Completion, lock};
 use super::session::{Output, Session, SessionSettings};
 use super::watch::{Feed, Notice};
@@ -16,6 +18,8 @@ use std::thread::JoinHandle;
 
 /// What one receive takes at most.
 const RECEIVE_BYTES: usize = 64 << 10;
+/// How long a server may take to say whether it takes writes.
+const PROBE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Receives in a row before the rest of the work has its turn.
 const RECEIVES_MAX: usize = 16;
 
@@ -29,6 +33,9 @@ pub(super) enum Command {
     },
     Observe(Feed<SessionState>),
     Listen(Feed<Notice>),
+    SetHosts(Vec<Host>),
+    /// Whether this server takes writes.
+    Probed(Host, bool),
     /// The addresses of a host, for this attempt to connect.
     Resolved(u64, Vec<SocketAddr>),
     /// End at once, without a word to the server.
@@ -57,7 +64,7 @@ impl Command {
             Command::Authenticate { done, .. } => done.complete(Err(why.clone())),
             Command::Observe(feed) => feed.end(),
             Command::Listen(feed) => feed.end(),
-            Command::Resolved(..) | Command::Abandon => {}
+            Command::SetHosts(_) | Command::Probed(..) | Command::Resolved(..) | Command::Abandon => {}
         }
     }
 }
@@ -98,7 +105,7 @@ impl Shared {
 }
 
 /// Starts the thread.
-pub(super) fn start(settings: SessionSettings, hosts: Vec<Host>) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
+pub(super) fn start(settings: SessionSettings, hosts: Vec<Host>, follows_members: bool) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
     let failed = |e: io::Error| Error::Io(format!("the client cannot be started: {e}"));
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
     let seen = Seen { state: SessionState::Connecting, id: SessionId::NONE, password: [0; 16], timeout_ms: u64::from(settings.timeout_ms) };
@@ -113,6 +120,7 @@ pub(super) fn start(settings: SessionSettings, hosts: Vec<Host>) -> Result<(Arc<
         attempt: 0,
         observers: Vec::new(),
         listeners: Vec::new(),
+        members: follows_members.then(Members::default),
         buffer: vec![0; RECEIVE_BYTES],
     };
     let thread = std::thread::Builder::new().name("zoo-client".into()).spawn(move || driver.run()).map_err(failed)?;
@@ -138,6 +146,7 @@ struct Driver {
     attempt: u64,
     observers: Vec<Feed<SessionState>>,
     listeners: Vec<Feed<Notice>>,
+    members: Option<Members>,
     buffer: Vec<u8>,
 }
 
@@ -147,6 +156,7 @@ impl Driver {
             if !self.take_commands() {
                 break;
             }
+            self.follow_members();
             self.carry_out();
             self.send();
             self.carry_out();
@@ -190,6 +200,8 @@ impl Driver {
                     }
                     self.listeners.push(feed);
                 }
+                Command::SetHosts(hosts) => self.session.set_hosts(now, hosts),
+                Command::Probed(host, takes_writes) => self.session.probed(now, host, takes_writes),
                 Command::Resolved(attempt, addresses) => {
                     if attempt == self.attempt && matches!(self.link, Link::Resolving) {
                         self.dial(addresses);
@@ -211,6 +223,7 @@ impl Driver {
                 Output::Event(feed, event) => feed.put(event),
                 Output::WatchEnded(feed) => feed.end(),
                 Output::State(state) => self.tell(state),
+                Output::Probe(host) => self.probe(host),
             }
         }
     }
@@ -222,6 +235,32 @@ impl Driver {
         }
         notify(&mut self.observers, &state);
         notify(&mut self.listeners, &Notice::State(state));
+    }
+
+    /// Reads who the members are, again whenever that has changed.
+    fn follow_members(&mut self) {
+        let now = self.now();
+        let Some(members) = &mut self.members else { return };
+        if let Some(hosts) = members.answer() {
+            self.session.set_hosts(now, hosts);
+        }
+        if members.is_to_be_read() {
+            let (op, done, feed) = members.read();
+            if let Ok(op) = op {
+                self.session.submit(now, op, done, Some(feed));
+            }
+        }
+    }
+
+    /// Asks a server in a thread of its own, as `isro` may hang.
+    fn probe(&self, host: Host) {
+        let shared = self.shared.clone();
+        let ask = move || {
+            let answer = four_letter::ask((host.name.as_str(), host.port), "isro", PROBE_PATIENCE);
+            shared.post(Command::Probed(host, answer.is_ok_and(|answer| answer.trim() == "rw")));
+        };
+        // Without a thread nobody is asked this time.
+        drop(std::thread::Builder::new().name("zoo-probe".into()).spawn(ask));
     }
 
     fn connect(&mut self, host: Host) {

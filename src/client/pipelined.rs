@@ -9,7 +9,7 @@ use crate::base::DecodeError;
 use crate::proto::ErrorCode;
 
 /// Where the members of an ensemble are to be read.
-const CONFIG: &str = "/zookeeper/config";
+pub(super) const CONFIG: &str = "/zookeeper/config";
 
 /// A view of a client. Several requests of it, and of others, are on their way at once; the server answers each session's in order.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ fn stat(reply: Reply) -> Result<Stat, Error> {
     }
 }
 
-fn data(reply: Reply) -> Result<(Vec<u8>, Stat), Error> {
+pub(super) fn data(reply: Reply) -> Result<(Vec<u8>, Stat), Error> {
     match reply {
         Reply::Data(data, stat) => Ok((data, stat)),
         Reply::NoData(stat) => Ok((Vec::new(), stat)),
@@ -105,7 +105,7 @@ impl<'a> Pipelined<'a> {
     }
 
     fn watched<T>(&self, op: Result<Op, Error>, take: fn(Reply) -> Result<T, Error>) -> (Pending<T>, Watch) {
-        let (feed, news) = News::new();
+        let (feed, news) = News::exact();
         let watch = Watch { feed, news };
         let failed = op.is_err();
         let pending = self.submit_watched(op, take, Some(&watch));

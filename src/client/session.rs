@@ -4,16 +4,17 @@
 //! and answers in order. What a lost connection leaves in the dark is told as such: a write that was sent is never sent again, a read always.
 
 use super::hosts::{Host, HostList};
-use super::op::{Op, Reply, event_path, refused};
-use super::watches::{Sink, WatchKind, Watches};
+use super::op::{Op, Reply};
+use super::watches::{Sink, Watches};
 use super::{Error, SessionState, WatchedEvent};
-use crate::base::jute::{DecodeError, Reader, Writer};
+use crate::base::jute::{DecodeError, Writer};
 use crate::base::prng::Prng;
 use crate::base::{SessionId, Xid, time::Instant};
-use crate::proto::connect::{ConnectRequest, ConnectResponse, Password};
-use crate::proto::response::ReplyHeader;
-use crate::proto::{ErrorCode, EventType, OpCode};
+use crate::proto::OpCode;
+use crate::proto::connect::{ConnectRequest, Password};
 use std::collections::VecDeque;
+
+mod incoming;
 
 /// The longest wait between two rounds over all servers.
 const REST_MS_MAX: u64 = 1_000;
@@ -23,6 +24,9 @@ const REST_MS_MIN: u64 = 50;
 const SHORT_LIVED_MS: u64 = 1_000;
 /// The least time a server gets to accept a connection, however many there are to be tried within a session timeout.
 const CONNECT_MS_MIN: u64 = 500;
+/// While a server takes no writes: the first and the longest wait before another one is asked, as Java's client has it.
+const SEARCH_MS_MIN: u64 = 100;
+const SEARCH_MS_MAX: u64 = 60_000;
 /// Silence after which a ping is sent at the latest.
 const PING_MS_MAX: u64 = 10_000;
 
@@ -41,6 +45,10 @@ pub struct SessionSettings {
     pub chroot: String,
     /// Decides the order of servers and the length of pauses.
     pub seed: u64,
+    /// Servers, `name` or `name:port`, that are tried before the others.
+    pub preferred: Vec<String>,
+    /// Requests do not wait for another round when all servers have been tried in vain.
+    pub fail_fast: bool,
 }
 
 /// What the shell has to do.
@@ -60,6 +68,8 @@ pub enum Output<D, W> {
     WatchEnded(W),
     /// The session goes from one state to another.
     State(SessionState),
+    /// Ask this server whether it takes writes; then `probed`.
+    Probe(Host),
 }
 
 /// Where the session is.
@@ -137,6 +147,10 @@ pub struct Session<D, W> {
     taken: u64,
     last_sent: Instant,
     last_heard: Instant,
+    /// While connected to a server that takes no writes: when another one is asked, and how long after that the next one.
+    search: Option<(Instant, u64)>,
+    /// It is to go on at another server as soon as what was asked here is answered.
+    is_leaving: bool,
     outputs: VecDeque<Output<D, W>>,
 }
 
@@ -145,7 +159,7 @@ impl<D, W: Sink> Session<D, W> {
     #[must_use]
     pub fn new(settings: SessionSettings, hosts: Vec<Host>, now: Instant) -> Self {
         let mut session = Session {
-            hosts: HostList::new(hosts, settings.seed),
+            hosts: HostList::new(hosts, settings.preferred.clone(), settings.seed),
             random: Prng::new(settings.seed ^ 0x5e55),
             phase: Phase::Resting { until: now },
             rest_ms: REST_MS_MIN,
@@ -167,6 +181,8 @@ impl<D, W: Sink> Session<D, W> {
             taken: 0,
             last_sent: now,
             last_heard: now,
+            search: None,
+            is_leaving: false,
             outputs: VecDeque::new(),
             settings,
         };
@@ -235,7 +251,10 @@ impl<D, W: Sink> Session<D, W> {
         let phase = match &self.phase {
             Phase::Ended(_) => return None,
             Phase::Resting { until } | Phase::Connecting { until } | Phase::Greeting { until } => *until,
-            Phase::Attached { .. } => self.silence_ends().min(self.ping_due()),
+            Phase::Attached { .. } => {
+                let due = self.silence_ends().min(self.ping_due());
+                self.search.map_or(due, |(at, _)| due.min(at))
+            }
         };
         let oldest = self.oldest_request().map(|since| since.plus_ms(self.settings.request_timeout_ms));
         Some(oldest.map_or(phase, |at| at.min(phase)))
@@ -250,7 +269,7 @@ impl<D, W: Sink> Session<D, W> {
                 self.outputs.push_back(Output::Done(request.done, Err(why)));
                 self.outputs.extend(request.sink.map(Output::WatchEnded));
             }
-            Phase::Attached { .. } => self.send(request),
+            Phase::Attached { .. } if !self.is_leaving => self.send(request),
             // Nothing to say goodbye to: the session, if there is one, is left to its timeout.
             _ if request.op.code == OpCode::CloseSession => {
                 self.end_with(Error::Closed);
@@ -269,6 +288,34 @@ impl<D, W: Sink> Session<D, W> {
         self.credentials.push(Credential { scheme, auth, done: Some(done) });
         if matches!(self.phase, Phase::Attached { .. }) {
             self.send_credential(self.credentials.len() - 1);
+        }
+    }
+
+    /// From now on these are the servers. If this client belongs to another one of them, it goes there when what it has asked here is answered.
+    pub fn set_hosts(&mut self, now: Instant, hosts: Vec<Host>) {
+        if self.hosts.update(hosts) {
+            self.leave(now);
+        }
+    }
+
+    /// What a server has said that was to be asked.
+    pub fn probed(&mut self, now: Instant, host: Host, takes_writes: bool) {
+        if self.search.is_some() && takes_writes {
+            self.hosts.go_first(host);
+            self.leave(now);
+        }
+    }
+
+    fn leave(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Attached { .. }) {
+            self.is_leaving = true;
+            self.leave_if_answered(now);
+        }
+    }
+
+    fn leave_if_answered(&mut self, now: Instant) {
+        if self.is_leaving && self.sent.is_empty() && matches!(self.phase, Phase::Attached { .. }) {
+            self.lose_connection(now);
         }
     }
 
@@ -326,7 +373,10 @@ impl<D, W: Sink> Session<D, W> {
             return; // the rest belongs to a connection that is gone
         }
         match outcome {
-            Ok(()) => self.keep_input(input, at),
+            Ok(()) => {
+                self.keep_input(input, at);
+                self.leave_if_answered(now);
+            }
             Err(why) => self.distrust(now, why),
         }
     }
@@ -344,6 +394,7 @@ impl<D, W: Sink> Session<D, W> {
             }
             _ => {}
         }
+        self.look_for_writes(now);
         self.end_overdue(now);
     }
 
@@ -385,8 +436,20 @@ impl<D, W: Sink> Session<D, W> {
         }
     }
 
+    /// Asks the other servers in turn, at growing intervals.
+    fn look_for_writes(&mut self, now: Instant) {
+        let Some((_, pause)) = self.search.filter(|(at, _)| *at <= now && !self.is_leaving) else { return };
+        self.search = Some((now.plus_ms(pause), (pause * 2).min(SEARCH_MS_MAX)));
+        self.outputs.extend(self.hosts.another().map(Output::Probe));
+    }
+
     fn connect(&mut self, now: Instant) {
         if self.hosts.round_is_over() && !matches!(self.phase, Phase::Resting { .. }) {
+            if self.settings.fail_fast {
+                for request in std::mem::take(&mut self.waiting) {
+                    self.fail(request, Error::NotSent);
+                }
+            }
             self.rest(now);
             return;
         }
@@ -406,6 +469,8 @@ impl<D, W: Sink> Session<D, W> {
         let was = std::mem::replace(&mut self.phase, Phase::Connecting { until: now });
         self.outputs.push_back(Output::Disconnect);
         let taken = self.taken;
+        let is_leaving = std::mem::take(&mut self.is_leaving);
+        self.search = None;
         self.forget_connection();
         let mut again = VecDeque::new();
         while let Some(Sent { ends_at, request, .. }) = self.sent.pop_front() {
@@ -424,7 +489,7 @@ impl<D, W: Sink> Session<D, W> {
         self.waiting = again;
         if let Phase::Attached { since } = was {
             self.outputs.push_back(Output::State(SessionState::Suspended));
-            if now.since_ms(since) < SHORT_LIVED_MS {
+            if now.since_ms(since) < SHORT_LIVED_MS && !is_leaving {
                 self.rest(now);
                 return;
             }
@@ -498,146 +563,6 @@ impl<D, W: Sink> Session<D, W> {
         body.put_buffer(Some(&self.credentials[number].auth));
         self.frame(Xid::AUTH, OpCode::Auth, &body);
         self.credentials_sent.push_back(number);
-    }
-
-    /// Works through the whole frames of `input` from `at` on.
-    fn frames(&mut self, now: Instant, input: &[u8], at: &mut usize) -> Result<(), DecodeError> {
-        while let Some(head) = input[*at..].first_chunk::<4>() {
-            let length = i32::from_be_bytes(*head);
-            let bytes =
-                usize::try_from(length).ok().filter(|n| *n <= self.settings.reply_bytes_max).ok_or(DecodeError::BadLength(length))?;
-            let Some(payload) = input.get(*at + 4..*at + 4 + bytes) else { break };
-            *at += 4 + bytes;
-            match self.phase {
-                Phase::Greeting { .. } => self.greeted(now, payload)?,
-                Phase::Attached { .. } => self.answered(payload)?,
-                _ => return Ok(()),
-            }
-        }
-        Ok(())
-    }
-
-    fn keep_input(&mut self, mut input: Vec<u8>, at: usize) {
-        if at == input.len() {
-            input.clear();
-            self.input_start = 0;
-        } else if at > input.len() / 2 {
-            input.drain(..at);
-            self.input_start = 0;
-        } else {
-            self.input_start = at;
-        }
-        self.input = input;
-    }
-
-    fn greeted(&mut self, now: Instant, payload: &[u8]) -> Result<(), DecodeError> {
-        let response = ConnectResponse::decode(payload)?;
-        if response.timeout_ms <= 0 {
-            self.end_with(Error::SessionExpired);
-            return Ok(());
-        }
-        self.id = response.session;
-        self.password = response.password;
-        self.negotiated_ms = u64::from(response.timeout_ms.unsigned_abs());
-        self.hosts.succeeded();
-        self.rest_ms = REST_MS_MIN;
-        self.phase = Phase::Attached { since: now };
-        let read_only = response.read_only == Some(true);
-        self.is_lasting |= !read_only;
-        self.outputs.push_back(Output::State(if read_only { SessionState::ConnectedReadOnly } else { SessionState::Connected }));
-        for number in 0..self.credentials.len() {
-            self.send_credential(number);
-        }
-        for (op, body) in self.watches.set_again(self.last_zxid) {
-            self.frame(Xid::SET_WATCHES, op, &body);
-        }
-        for request in std::mem::take(&mut self.waiting) {
-            self.send(request);
-        }
-        Ok(())
-    }
-
-    fn answered(&mut self, payload: &[u8]) -> Result<(), DecodeError> {
-        let mut r = Reader::new(payload);
-        let header = ReplyHeader::read(&mut r)?;
-        match header.xid {
-            Xid::NOTIFICATION => return self.notified(&header, &mut r),
-            Xid::PING | Xid::SET_WATCHES => {}
-            Xid::AUTH => self.authenticated(header.err),
-            xid => return self.completed(xid, &header, &mut r),
-        }
-        self.seen(header.zxid);
-        Ok(())
-    }
-
-    fn seen(&mut self, zxid: i64) {
-        self.last_zxid = self.last_zxid.max(zxid);
-    }
-
-    fn authenticated(&mut self, err: i32) {
-        if err != 0 {
-            self.end_with(Error::AuthFailed);
-        } else if let Some(number) = self.credentials_sent.pop_front() {
-            self.outputs.extend(self.credentials[number].done.take().map(|done| Output::Done(done, Ok(Reply::Nothing))));
-        }
-    }
-
-    fn notified(&mut self, header: &ReplyHeader, r: &mut Reader<'_>) -> Result<(), DecodeError> {
-        let (kind, _state, path) = (r.i32()?, r.i32()?, r.string()?);
-        let kind = EventType::from_i32(kind).ok_or(DecodeError::BadValue("event", i64::from(kind)))?;
-        self.seen(header.zxid);
-        let event = WatchedEvent { kind, path: event_path(path, &self.settings.chroot), zxid: (header.zxid > 0).then_some(header.zxid) };
-        self.outputs.push_back(Output::Notified(event.clone()));
-        for (sink, is_last) in self.watches.fire(kind, path) {
-            self.outputs.push_back(Output::Event(sink.clone(), event.clone()));
-            self.outputs.extend(is_last.then_some(Output::WatchEnded(sink)));
-        }
-        Ok(())
-    }
-
-    fn completed(&mut self, xid: Xid, header: &ReplyHeader, r: &mut Reader<'_>) -> Result<(), DecodeError> {
-        let front = self.sent.front().ok_or(DecodeError::BadValue("xid, nothing was asked", i64::from(xid.0)))?;
-        if front.xid != xid {
-            return Err(DecodeError::BadValue("xid, out of order", i64::from(xid.0)));
-        }
-        let op = &front.request.op;
-        let result = match header.err {
-            0 => Ok((op.decode)(r, self.settings.chroot.len())?),
-            err => Err(refused(err)),
-        };
-        let Some(Sent { request, .. }) = self.sent.pop_front() else { return Ok(()) };
-        self.seen(header.zxid);
-        self.watch_of(&request, &result);
-        if request.op.code == OpCode::CloseSession {
-            self.outputs.push_back(Output::Done(request.done, result));
-            self.end_with(Error::Closed);
-            return Ok(());
-        }
-        let expired = matches!(result, Err(Error::SessionExpired));
-        let absent = matches!(result, Err(Error::Refused(ErrorCode::NoNode)));
-        let result = if absent && request.op.code == OpCode::Exists { Ok(Reply::Stat(None)) } else { result };
-        if result.is_err() {
-            self.outputs.extend(request.sink.map(Output::WatchEnded));
-        }
-        self.outputs.push_back(Output::Done(request.done, result));
-        if expired {
-            self.end_with(Error::SessionExpired);
-        }
-        Ok(())
-    }
-
-    /// The watch that goes with an answer is set before the next frame is looked at: its event may be there already.
-    fn watch_of(&mut self, request: &Request<D, W>, result: &Result<Reply, Error>) {
-        if let (Some((which, path)), Ok(_)) = (&request.op.unwatch, result) {
-            self.outputs.extend(self.watches.remove(path, *which).into_iter().map(Output::WatchEnded));
-        }
-        let (Some((kind, path)), Some(sink)) = (&request.op.watch, &request.sink) else { return };
-        let kind = match result {
-            Ok(_) => *kind,
-            Err(Error::Refused(ErrorCode::NoNode)) if request.op.code == OpCode::Exists => WatchKind::Exist,
-            Err(_) => return,
-        };
-        self.watches.add(kind, path.clone(), sink.clone());
     }
 }
 

@@ -1,9 +1,12 @@
 use super::*;
+use crate::base::Reader;
 use crate::base::{Stat, Zxid};
 use crate::client::CreateMode;
-use crate::client::op::Ops;
+use crate::client::op::{Ops, event_path};
+use crate::proto::connect::ConnectResponse;
 use crate::proto::event::write_notification;
 use crate::proto::response::ReplyFrame;
+use crate::proto::{ErrorCode, EventType};
 
 type Done = &'static str;
 
@@ -37,6 +40,8 @@ impl Desk {
             reply_bytes_max: 1 << 20,
             chroot: String::new(),
             seed: 3,
+            preferred: Vec::new(),
+            fail_fast: false,
         };
         let hosts = (0..servers).map(|n| Host { name: format!("h{n}"), port: 1 }).collect();
         let mut desk = Desk { session: Session::new(settings, hosts, Instant(0)), now: Instant(0), sent: Vec::new(), told: Vec::new() };
@@ -63,6 +68,7 @@ impl Desk {
                 Output::Event(to, event) => format!("{} sees {:?} {}", to.0, event.kind, event.path),
                 Output::WatchEnded(to) => format!("{} is over", to.0),
                 Output::State(state) => format!("{state:?}"),
+                Output::Probe(host) => format!("ask {}", host.name),
             });
         }
     }
@@ -93,9 +99,13 @@ impl Desk {
     }
 
     fn welcome(&mut self, session: i64) {
+        self.welcome_to(session, false);
+    }
+
+    fn welcome_to(&mut self, session: i64, read_only: bool) {
         let mut answer = Vec::new();
         let response =
-            ConnectResponse { timeout_ms: TIMEOUT_MS as i32, session: SessionId(session), password: [7; 16], read_only: Some(false) };
+            ConnectResponse { timeout_ms: TIMEOUT_MS as i32, session: SessionId(session), password: [7; 16], read_only: Some(read_only) };
         response.write_frame(&mut answer);
         self.session.received(self.now, &answer);
         self.flush();
@@ -140,6 +150,15 @@ impl Desk {
         self.pass(2 * SHORT_LIVED_MS);
         self.session.disconnected(self.now);
     }
+}
+
+fn host(name: &str) -> Host {
+    Host { name: name.to_owned(), port: 1 }
+}
+
+fn some_data(body: &mut Vec<u8>) {
+    body.put_buffer(Some(b"x"));
+    Stat::default().write(body);
 }
 
 fn get(path: &str, watch: bool) -> Op {
@@ -326,5 +345,54 @@ fn the_chroot_is_in_front_of_what_is_sent_and_not_of_what_comes_back() {
     assert!(ops.get("/a/", false).is_err());
     for (server, client) in [("/app/a", "/a"), ("/app", "/"), ("/apple", "/apple"), ("/zookeeper/config", "/zookeeper/config")] {
         assert_eq!(event_path(server, "/app"), client);
+    }
+}
+
+#[test]
+fn who_is_at_a_server_that_takes_no_writes_looks_for_one_that_does_and_goes_there_between_requests() {
+    let mut desk = Desk::new(2);
+    let here = desk.told()[0].replace("connect ", "");
+    let other = if here == "h0" { "h1" } else { "h0" };
+    desk.connect();
+    desk.welcome_to(0, true);
+    assert_eq!(desk.told(), ["ConnectedReadOnly"]);
+    for pause in [SEARCH_MS_MIN, 2 * SEARCH_MS_MIN] {
+        desk.pass(pause - 1);
+        assert_eq!(desk.told(), [""; 0]);
+        desk.pass(1);
+        assert_eq!(desk.told(), [format!("ask {other}")]);
+        desk.session.probed(desk.now, host(other), false);
+    }
+    desk.submit(get("/a", false), "first", None);
+    desk.session.probed(desk.now, host(other), true);
+    desk.submit(get("/b", false), "second", None);
+    assert_eq!((desk.told().len(), desk.requests().len()), (0, 1), "what was asked is waited for, the rest is kept");
+    desk.answer(1, 5, 0, some_data);
+    let told = desk.told();
+    assert!(told[0].starts_with("first: Data"), "{told:?}");
+    assert_eq!(told[1..], ["disconnect".to_owned(), "Suspended".into(), format!("connect {other}")]);
+    desk.attach(1);
+    assert_eq!(desk.told(), ["Connected"]);
+    desk.pass(10 * SEARCH_MS_MIN);
+    assert_eq!(desk.told(), [""; 0], "and is content");
+}
+
+#[test]
+fn a_server_that_has_left_the_list_is_left() {
+    let mut desk = Desk::attached();
+    desk.session.set_hosts(desk.now, vec![host("h9")]);
+    assert_eq!(desk.told(), ["disconnect", "Suspended", "connect h9"]);
+}
+
+#[test]
+fn who_is_in_a_hurry_does_not_wait_for_another_round_over_the_servers() {
+    for (fail_fast, told) in [(true, vec!["get: NotSent"]), (false, vec![])] {
+        let mut desk = Desk::new(2);
+        desk.session.settings.fail_fast = fail_fast;
+        desk.submit(get("/a", false), "get", None);
+        desk.session.connect_failed(desk.now);
+        desk.told();
+        desk.session.connect_failed(desk.now);
+        assert_eq!(desk.told(), told);
     }
 }

@@ -22,14 +22,28 @@ pub struct WatchedEvent {
     pub zxid: Option<i64>,
 }
 
+/// Unread news that a queue keeps. One more, and the oldest is dropped (states, notices), or the watch ends (events).
+const UNREAD_MAX: usize = 10_000;
+
+/// What a full queue does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum WhenFull {
+    /// Whoever missed one event does not know what there is: what is kept can still be read, then it is over.
+    End,
+    /// What is newer makes up for it.
+    DropOldest,
+}
+
 #[derive(Debug)]
 struct Queue<T> {
     items: VecDeque<T>,
+    when_full: WhenFull,
+    dropped: u64,
     ended: bool,
     waiter: Option<Waker>,
 }
 
-/// The side that fills a queue. Unread news are kept: their number is bounded by what the server sends.
+/// The side that fills a queue.
 #[derive(Debug)]
 pub(super) struct Feed<T>(Weak<Mutex<Queue<T>>>);
 
@@ -41,7 +55,7 @@ impl<T> Clone for Feed<T> {
 
 impl<T> Feed<T> {
     pub(super) fn put(&self, item: T) {
-        self.change(|queue| queue.items.push_back(item));
+        self.change(|queue| queue.put(item));
     }
 
     pub(super) fn end(&self) {
@@ -61,9 +75,26 @@ impl<T> Feed<T> {
     }
 }
 
+impl<T> Queue<T> {
+    fn put(&mut self, item: T) {
+        if self.ended {
+            return;
+        }
+        if self.items.len() == UNREAD_MAX {
+            self.dropped += 1;
+            if self.when_full == WhenFull::End {
+                self.ended = true;
+                return;
+            }
+            self.items.pop_front();
+        }
+        self.items.push_back(item);
+    }
+}
+
 impl<T> Sink for Feed<T> {
     fn is_wanted(&self) -> bool {
-        self.0.strong_count() > 0
+        self.0.upgrade().is_some_and(|queue| !lock(&queue).ended)
     }
 }
 
@@ -71,9 +102,23 @@ impl<T> Sink for Feed<T> {
 pub(super) struct News<T>(Arc<Mutex<Queue<T>>>);
 
 impl<T> News<T> {
-    pub(super) fn new() -> (Feed<T>, Self) {
-        let queue = Arc::new(Mutex::new(Queue { items: VecDeque::new(), ended: false, waiter: None }));
+    /// A queue that ends when it is full.
+    pub(super) fn exact() -> (Feed<T>, Self) {
+        Self::new(WhenFull::End)
+    }
+
+    /// A queue that keeps the newest.
+    pub(super) fn newest() -> (Feed<T>, Self) {
+        Self::new(WhenFull::DropOldest)
+    }
+
+    fn new(when_full: WhenFull) -> (Feed<T>, Self) {
+        let queue = Arc::new(Mutex::new(Queue { items: VecDeque::new(), when_full, dropped: 0, ended: false, waiter: None }));
         (Feed(Arc::downgrade(&queue)), News(queue))
+    }
+
+    fn dropped(&self) -> u64 {
+        lock(&self.0).dropped
     }
 
     fn next(&self) -> Next<'_, T> {
@@ -109,6 +154,7 @@ impl<T> Future for Next<'_, T> {
 }
 
 /// What a watch tells. A watch that was set with a read fires once; one of `add_watch` goes on until it is removed. Dropping this ends the interest.
+/// It keeps 10,000 events that nobody has read; with one more it is over, and [`Watch::is_overrun`].
 #[derive(Debug)]
 pub struct Watch {
     pub(super) feed: Feed<WatchedEvent>,
@@ -119,6 +165,12 @@ impl Watch {
     /// The next event, as a future; `None` when the watch is over: fired once, removed, or its session has ended.
     pub fn event(&mut self) -> impl Future<Output = Option<WatchedEvent>> + '_ {
         self.news.next()
+    }
+
+    /// Has it ended because too much was left unread? Then events are missing: watch again, and read again.
+    #[must_use]
+    pub fn is_overrun(&self) -> bool {
+        self.news.dropped() > 0
     }
 
     /// Waits for it.
@@ -141,13 +193,19 @@ pub enum Notice {
     Event(WatchedEvent),
 }
 
-/// All that a client hears, from when this was asked for on, in its order.
+/// All that a client hears, from when this was asked for on, in its order. Of more than 10,000 that nobody has read the newest are kept.
 #[derive(Debug)]
 pub struct Notices {
     pub(super) news: News<Notice>,
 }
 
 impl Notices {
+    /// How many were dropped because nobody read them.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.news.dropped()
+    }
+
     /// The next one, as a future; `None` when the session is over and that has been told.
     pub fn next(&mut self) -> impl Future<Output = Option<Notice>> + '_ {
         self.news.next()
@@ -163,7 +221,7 @@ impl Notices {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StillQuiet;
 
-/// The states a session goes through, from when this was asked for on.
+/// The states a session goes through, from when this was asked for on. Of more than 10,000 that nobody has read the newest are kept.
 #[derive(Debug)]
 pub struct States {
     pub(super) news: News<SessionState>,
@@ -183,5 +241,29 @@ impl States {
     /// Waits so long. `Err`: nothing has changed yet.
     pub fn wait_for(&mut self, patience: Duration) -> Result<Option<SessionState>, StillQuiet> {
         self.news.wait_for(patience)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_of_events_ends_when_nobody_reads_and_one_of_states_keeps_the_newest() {
+        let (feed, mut exact) = (0..=UNREAD_MAX).fold(News::exact(), |(feed, news), n| {
+            feed.put(n);
+            (feed, news)
+        });
+        assert!(!feed.is_wanted());
+        let read: Vec<usize> = std::iter::from_fn(|| exact.wait()).collect();
+        assert_eq!((read.len(), read.last().copied(), exact.dropped()), (UNREAD_MAX, Some(UNREAD_MAX - 1), 1));
+
+        let (feed, newest) = News::newest();
+        (0..UNREAD_MAX + 3).for_each(|n| feed.put(n));
+        assert!(feed.is_wanted());
+        assert_eq!((newest.wait(), newest.dropped()), (Some(3), 3));
+        exact = newest;
+        feed.end();
+        assert_eq!(std::iter::from_fn(|| exact.wait()).last(), Some(UNREAD_MAX + 2));
     }
 }

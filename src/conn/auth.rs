@@ -24,11 +24,11 @@ pub fn initial(peer: IpAddr) -> Auth {
 
 /// Judges an auth packet: the identities gained, or `None` for a refusal.
 #[must_use]
-pub fn authenticate(scheme: Option<&str>, credential: &[u8], peer: IpAddr, rules: AuthRules<'_>) -> Option<Vec<AuthId>> {
+pub fn authenticate(scheme: Option<&str>, credential: Option<&[u8]>, peer: IpAddr, rules: AuthRules<'_>) -> Option<Vec<AuthId>> {
     match scheme {
         Some("ip") => Some(vec![ip_id(peer)]),
         Some("digest") if rules.digest_enabled => {
-            let id = digest_id(&String::from_utf8_lossy(credential));
+            let id = digest_id(&String::from_utf8_lossy(credential?));
             let mut ids = Vec::with_capacity(2);
             if rules.super_digest.is_some_and(|known| same_secret(known.as_bytes(), id.as_bytes())) {
                 ids.push(AuthId { scheme: "super".into(), id: String::new() });
@@ -75,7 +75,7 @@ mod tests {
     const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     fn gained(scheme: &str, credential: &[u8], super_digest: Option<&str>) -> Option<Vec<(String, String)>> {
-        authenticate(Some(scheme), credential, PEER, AuthRules { digest_enabled: true, super_digest })
+        authenticate(Some(scheme), Some(credential), PEER, AuthRules { digest_enabled: true, super_digest })
             .map(|ids| ids.into_iter().map(|i| (i.scheme, i.id)).collect())
     }
 
@@ -100,8 +100,11 @@ mod tests {
         for scheme in ["world", "auth", "super", "sasl", "x509", "", "DIGEST"] {
             assert_eq!(gained(scheme, b"a:b", None), None, "{scheme}");
         }
-        assert_eq!(authenticate(None, b"", PEER, AuthRules { digest_enabled: true, super_digest: None }), None);
-        assert_eq!(authenticate(Some("digest"), b"u:p", PEER, AuthRules { digest_enabled: false, super_digest: None }), None);
+        let rules = |digest_enabled| AuthRules { digest_enabled, super_digest: None };
+        assert_eq!(authenticate(None, Some(b""), PEER, rules(true)), None);
+        assert_eq!(authenticate(Some("digest"), Some(b"u:p"), PEER, rules(false)), None);
+        assert_eq!(authenticate(Some("digest"), None, PEER, rules(true)), None, "null is nobody's credential");
+        assert_eq!(authenticate(Some("ip"), None, PEER, rules(true)), Some(vec![ip_id(PEER)]));
     }
 
     #[test]

@@ -8,7 +8,7 @@ const WORDS: [&[u8; 4]; 18] = [
     b"conf", b"cons", b"crst", b"dirs", b"dump", b"envi", b"gtmk", b"ruok", b"stmk", b"srst", b"srvr", b"stat", b"wchc", b"wchp", b"wchs",
     b"mntr", b"isro", b"hash",
 ];
-/// What telnet sends when it is interrupted; asks for nothing but the end.
+/// What telnet sends when it is interrupted: a word as well.
 const TELNET_CLOSE: [u8; 4] = [0xff, 0xf4, 0xff, 0xfd];
 /// Argument of `stmk`: a trace mask.
 const STMK_ARGUMENT_BYTES: usize = 8;
@@ -30,10 +30,7 @@ pub enum First {
 pub fn first(input: &mut Input, frame_bytes_max: usize) -> First {
     let bytes = input.bytes();
     let Some(head) = bytes.first_chunk::<4>() else { return First::NeedMore };
-    if *head == TELNET_CLOSE {
-        return First::Close;
-    }
-    if WORDS.contains(&head) {
+    if WORDS.contains(&head) || *head == TELNET_CLOSE {
         let argument_bytes = if head == b"stmk" { STMK_ARGUMENT_BYTES } else { 0 };
         let Some(argument) = bytes[4..].get(..argument_bytes) else { return First::NeedMore };
         return First::FourLetter(*head, argument.to_vec());
@@ -93,6 +90,7 @@ mod tests {
         assert_eq!(examine(b"ru").0, First::NeedMore);
         assert_eq!(examine(b"ruok").0, First::FourLetter(*b"ruok", vec![]));
         assert_eq!(examine(b"srvr\n").0, First::FourLetter(*b"srvr", vec![]));
+        assert_eq!(examine(&TELNET_CLOSE).0, First::FourLetter(TELNET_CLOSE, vec![]));
         assert_eq!(examine(b"stmk\0\0\0").0, First::NeedMore);
         assert_eq!(examine(b"stmk\0\0\0\0\0\0\0\x05rest").0, First::FourLetter(*b"stmk", vec![0, 0, 0, 0, 0, 0, 0, 5]));
     }
@@ -101,7 +99,6 @@ mod tests {
     fn garbage_is_closed_without_an_answer() {
         assert_eq!(examine(b"xxxx").0, First::Close);
         assert_eq!(examine(b"RUOK").0, First::Close);
-        assert_eq!(examine(&TELNET_CLOSE).0, First::Close);
         assert_eq!(examine(&(-1i32).to_be_bytes()).0, First::Close);
         assert_eq!(examine(b"\0\0\0\x04\0\0\0\0").0, First::Close, "too short for its five fields");
     }

@@ -33,6 +33,8 @@ pub enum Phase {
     AwaitAttach {
         /// The request carried the read-only flag, so the response carries one too.
         has_read_only: bool,
+        /// When it asked for a new session, if it did.
+        opening: Option<Instant>,
     },
     /// Requests.
     Serving {
@@ -41,6 +43,8 @@ pub enum Phase {
         /// As negotiated.
         timeout_ms: i32,
     },
+    /// The connection that is on its way here from another shard, in whose place this one is.
+    Arriving,
     /// To be closed: nothing more is processed (L16).
     Closing,
 }
@@ -127,6 +131,12 @@ impl Connection {
         }
     }
 
+    /// The place of one that comes from another shard.
+    #[must_use]
+    pub fn arriving(peer: SocketAddr, now: Instant) -> Self {
+        Connection { phase: Phase::Arriving, ..Connection::new(peer, now) }
+    }
+
     /// The session it serves, if any.
     #[must_use]
     pub fn session(&self) -> Option<SessionId> {
@@ -177,12 +187,11 @@ impl ConnStats {
     pub fn reset(&mut self) {
         *self = ConnStats::new(self.established);
     }
-    /// A reply was queued.
+    /// The answer to an operation was queued.
     pub fn answered(&mut self, now: Instant, op: &'static str, cxid: i64, zxid: Zxid, latency_ms: u64) {
-        self.sent += 1;
         self.last_op = op;
         if cxid >= 0 {
-            self.last_cxid = cxid; // pings and auth packets have negative ones and leave it
+            self.last_cxid = cxid; // pings have negative ones and leave it
         }
         self.last_zxid = zxid.as_i64();
         self.last_response = now;

@@ -26,6 +26,9 @@ pub enum ToReplica {
     Connect { conn: ConnKey, accepted: Instant, request: ConnectRequest },
     /// The connection is gone; `heard` is when the session was last heard from.
     Detach { conn: ConnKey, session: SessionId, heard: Instant },
+    /// Everything `from` has asked for is answered, and another shard has a place for it: the session, last heard from at `heard`, is to be
+    /// `to`'s. Nothing comes of it when it is not `from`'s any more, which is then being told so.
+    Move { from: ConnKey, to: ConnKey, session: SessionId, heard: Instant },
     /// Answer to `Control::AskHeard`, as of the moment `at`: the message may have to wait.
     Heard { conn: ConnKey, session: SessionId, heard: Instant, at: Instant },
     /// Answer to `Control::AskAllHeard`: the sessions heard from since the last one, with their timeouts in ms.
@@ -39,7 +42,11 @@ impl ToReplica {
         match self {
             ToReplica::Request { frame, .. } => frame.len(),
             ToReplica::Connect { request, .. } => request.password.len(),
-            ToReplica::Failed { .. } | ToReplica::Detach { .. } | ToReplica::Heard { .. } | ToReplica::AllHeard { .. } => 0,
+            ToReplica::Failed { .. }
+            | ToReplica::Detach { .. }
+            | ToReplica::Move { .. }
+            | ToReplica::Heard { .. }
+            | ToReplica::AllHeard { .. } => 0,
         }
     }
 }
@@ -169,6 +176,9 @@ pub enum Control {
     Attached { conn: ConnKey, session: SessionId, timeout_ms: i32, password: Password, read_only: bool },
     /// The connect request is refused: answer with zeroes and close. (Session unknown, expired, or wrong password.)
     Refused { conn: ConnKey },
+    /// The session of connection `from` is that of `to`, in another shard, from this point of history on: its events are told by `from` before it
+    /// and by `to` after it.
+    Moved { from: ConnKey, to: ConnKey, session: SessionId },
     /// Close without a packet: the session was moved, expired or closed elsewhere.
     Cut { conn: ConnKey },
     /// When was this session last heard from? Answer with `ToReplica::Heard` after the sockets have been reaped (rule A17).

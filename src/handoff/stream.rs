@@ -70,6 +70,13 @@ impl<T> Default for Publisher<T> {
     }
 }
 
+impl<T> Clone for Subscriber<T> {
+    /// A second reader at the same position.
+    fn clone(&self) -> Self {
+        Subscriber { at: self.at.clone() }
+    }
+}
+
 impl<T> Subscriber<T> {
     /// The next item, if there is one; the position does not move.
     #[must_use]

@@ -179,7 +179,7 @@ fn multi_that_succeeds() {
 #[test]
 fn ping_auth_and_close_session_are_answered_by_a_header() {
     assert_request("00000008 fffffffe 0000000b", -2, OpCode::Ping, &Request::Ping);
-    let auth = Request::Auth { scheme: Some("digest"), auth: b"u:p" };
+    let auth = Request::Auth { scheme: Some("digest"), auth: Some(b"u:p") };
     assert_request("0000001d fffffffc 00000064 00000000 00000006 646967657374 00000003 753a70", -4, OpCode::Auth, &auth);
     assert_request("00000008 00000009 fffffff5", 9, OpCode::CloseSession, &Request::CloseSession);
     for (xid, zxid, frame) in [
@@ -191,6 +191,29 @@ fn ping_auth_and_close_session_are_answered_by_a_header() {
         write_header_only(&mut out, xid, zxid, ErrorCode::Ok);
         assert_eq!(out, hex(frame));
     }
+}
+
+/// Which request a part of a multi is, is decided by its flags; a TTL goes with the modes that have one.
+#[test]
+fn multi_parts_with_a_ttl_are_creates_without_it_unless_their_mode_has_one() {
+    let part = |flags: i32| {
+        let mut body = hex("00000015 00 ffffffff 00000002 2f61 00000000 00000001 0000001f 00000005 776f726c64 00000006 616e796f6e65");
+        body.put_i32(flags);
+        body.put_i64(5000);
+        body.extend(hex("ffffffff 01 ffffffff"));
+        match Request::decode(OpCode::Multi, &mut Reader::new(&body)) {
+            Ok(Request::Multi(parts)) => match parts[..] {
+                [Request::Create(CreateRequest { op, flags, ttl, .. })] => (op, flags, ttl),
+                _ => panic!("{parts:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    };
+    for flags in [0, 1, 2, 3, 7, -1] {
+        assert_eq!(part(flags), (OpCode::Create, flags, None), "a bad mode is for the tree to refuse, as the part's own error");
+    }
+    assert_eq!(part(4), (OpCode::CreateContainer, 4, None));
+    assert_eq!((part(5), part(6)), ((OpCode::CreateTtl, 5, Some(5000)), (OpCode::CreateTtl, 6, Some(5000))));
 }
 
 #[test]

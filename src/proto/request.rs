@@ -113,7 +113,7 @@ pub enum Request<'a> {
     },
     Auth {
         scheme: Option<&'a str>,
-        auth: &'a [u8],
+        auth: Option<&'a [u8]>,
     },
     Sasl {
         token: Option<&'a [u8]>,
@@ -184,7 +184,7 @@ impl<'a> Request<'a> {
             OpCode::DeleteContainer => Request::DeleteContainer { path: r.string()? },
             OpCode::Auth => {
                 let _type = r.i32()?;
-                Request::Auth { scheme: r.opt_string()?, auth: r.buffer()?.unwrap_or(&[]) }
+                Request::Auth { scheme: r.opt_string()?, auth: r.buffer()? }
             }
             OpCode::Sasl => Request::Sasl { token: r.buffer()? },
             OpCode::SetWatches | OpCode::SetWatches2 => Request::SetWatches(read_set_watches(op, r)?),
@@ -216,15 +216,17 @@ fn is_read_part(op: OpCode) -> bool {
 }
 
 /// ZooKeeper judges create flags of a multi while decoding, so a bad one fails the whole request (-5): a number that is no mode, and a TTL
-/// mode in a request without a TTL. A container mode makes a container, whatever the request's type.
-fn judge_multi_create(mut create: CreateRequest<'_>) -> Result<CreateRequest<'_>, DecodeError> {
-    match (create.flags, create.op) {
-        (0..=3, _) | (5 | 6, OpCode::CreateTtl) => {}
-        (4, OpCode::Create | OpCode::Create2) => create.op = OpCode::CreateContainer,
-        (4, _) => {}
-        (flags, _) => return Err(DecodeError::BadValue("create flags", i64::from(flags))),
-    }
-    Ok(create)
+/// mode in a request without a TTL. A container mode makes a container, whatever the request's type; a request with a TTL and any other
+/// flags is one to create, without the TTL.
+fn judge_multi_create(create: CreateRequest<'_>) -> Result<CreateRequest<'_>, DecodeError> {
+    let op = match (create.op, create.flags) {
+        (OpCode::CreateTtl, 5 | 6) => OpCode::CreateTtl,
+        (_, 4) => OpCode::CreateContainer,
+        (OpCode::CreateTtl, _) => OpCode::Create,
+        (op, 0..=3) => op,
+        (_, flags) => return Err(DecodeError::BadValue("create flags", i64::from(flags))),
+    };
+    Ok(CreateRequest { op, ttl: create.ttl.filter(|_| op == OpCode::CreateTtl), ..create })
 }
 
 fn read_multi<'a>(r: &mut Reader<'a>, allowed: fn(OpCode) -> bool) -> Result<Vec<Request<'a>>, DecodeError> {

@@ -1,10 +1,12 @@
-//! Accepting client sockets: one listener for the whole server, on shard 0's executor; connections are dealt to the shards in turn.
+//! Accepting client sockets: one listener for the whole server, on shard 0's executor; connections are dealt to the shards (`balance`).
 //!
 //! The listening socket is bound without SO_REUSEPORT, so a second server on the same port is an error and not a thief of half the
 //! connections. Limits per address and in all are checked here: a connection beyond one is accepted and closed without a byte, as
 //! ZooKeeper does.
 
-use crate::reactor::mesh::{Mesh, ToShard};
+use crate::balance::Placer;
+use crate::reactor::clock;
+use crate::reactor::mesh::{Mesh, ShardLoad, ToShard};
 use crate::reactor::peer_io::{Bind, ClientMoves, bind_in_time};
 use crate::reactor::way::Way;
 use foldhash::HashMap;
@@ -44,6 +46,16 @@ pub struct Accepted {
     pub place: Place,
 }
 
+/// A client socket on its way from one shard to another.
+pub struct MovedSocket {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// The client has sent all it ever will.
+    pub ended: bool,
+    /// Counted for the shard it goes to.
+    pub place: Place,
+}
+
 /// Limits on connections; 0 is unlimited.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AcceptLimits {
@@ -67,10 +79,21 @@ enum Next {
 pub struct Place {
     address: Arc<AtomicU32>,
     total: Arc<AtomicU32>,
+    /// Of the shard that has it.
+    load: Arc<ShardLoad>,
+}
+
+impl Place {
+    /// Another shard has it from now on.
+    pub fn move_to(&mut self, load: Arc<ShardLoad>) {
+        load.gain();
+        std::mem::replace(&mut self.load, load).lose();
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.load.lose();
         self.address.fetch_sub(1, Ordering::Relaxed);
         self.total.fetch_sub(1, Ordering::Relaxed);
     }
@@ -118,17 +141,16 @@ pub struct Acceptor {
     mesh: Arc<Mesh>,
     limits: AcceptLimits,
     keep_alive: bool,
-    deal: Deal,
+    placer: Placer,
     by_address: HashMap<IpAddr, Arc<AtomicU32>>,
     total: Arc<AtomicU32>,
     refused: u64,
 }
 
 impl Acceptor {
-    /// For a server whose shard 0 takes `replica_share_percent` of another shard's connections.
-    pub fn new(mesh: Arc<Mesh>, limits: AcceptLimits, keep_alive: bool, replica_share_percent: u32) -> Self {
-        let deal = Deal::new(mesh.shards.len(), replica_share_percent);
-        Acceptor { mesh, limits, keep_alive, deal, by_address: HashMap::default(), total: Arc::default(), refused: 0 }
+    /// Connections go where `placer` says.
+    pub fn new(mesh: Arc<Mesh>, limits: AcceptLimits, keep_alive: bool, placer: Placer) -> Self {
+        Acceptor { mesh, limits, keep_alive, placer, by_address: HashMap::default(), total: Arc::default(), refused: 0 }
     }
 
     /// Accepts until the task is dropped, where the configuration has this server's clients.
@@ -167,12 +189,13 @@ impl Acceptor {
     /// Accepts what is waiting.
     fn accept_some(&mut self, listener: &OwnedFd) -> io::Result<Next> {
         for _ in 0..ACCEPTS_PER_TURN {
-            if self.mesh.is_busy(self.deal.peek()) {
+            let shard = self.placer.choose(clock::now().as_ms(), &self.mesh.loads_now());
+            if self.mesh.is_busy(shard) {
                 return Ok(Next::ShardBusy);
             }
             match rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((socket, Some(peer))) => match SocketAddr::try_from(peer) {
-                    Ok(peer) => self.admit(socket, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
+                    Ok(peer) => self.admit(shard, socket, SocketAddr::new(peer.ip().to_canonical(), peer.port())),
                     Err(_) => drop(socket),
                 },
                 Ok((socket, None)) => drop(socket),
@@ -184,8 +207,8 @@ impl Acceptor {
         Ok(Next::More)
     }
 
-    fn admit(&mut self, socket: OwnedFd, peer: SocketAddr) {
-        let Some(place) = self.place(peer.ip()) else {
+    fn admit(&mut self, shard: usize, socket: OwnedFd, peer: SocketAddr) {
+        let Some(place) = self.place(shard, peer.ip()) else {
             self.refused += 1;
             if self.refused.is_power_of_two() {
                 tracing::warn!("too many connections from {} (or in all): {} refused so far", peer.ip(), self.refused);
@@ -198,13 +221,13 @@ impl Acceptor {
         if self.keep_alive {
             let _ = rustix::net::sockopt::set_socket_keepalive(socket.as_fd(), true);
         }
-        let shard = self.deal.next();
+        self.placer.placed(shard);
         if self.mesh.tell(shard, ToShard::Accepted(Accepted { socket, peer, place })).is_err() {
             tracing::warn!("shard {shard} has too many new connections waiting; closed the one from {peer}");
         }
     }
 
-    fn place(&mut self, address: IpAddr) -> Option<Place> {
+    fn place(&mut self, shard: usize, address: IpAddr) -> Option<Place> {
         if self.by_address.len() >= ADDRESSES_REMEMBERED {
             self.by_address.retain(|_, count| count.load(Ordering::Relaxed) > 0);
         }
@@ -215,7 +238,9 @@ impl Acceptor {
         }
         count.fetch_add(1, Ordering::Relaxed);
         self.total.fetch_add(1, Ordering::Relaxed);
-        Some(Place { address: count.clone(), total: self.total.clone() })
+        let load = self.mesh.loads[shard].clone();
+        load.gain();
+        Some(Place { address: count.clone(), total: self.total.clone(), load })
     }
 }
 
@@ -230,59 +255,10 @@ async fn until<T>(work: impl Future<Output = io::Result<()>>, other: impl Future
     .await
 }
 
-/// Weighted round robin: shard 0, which also runs the replica, takes a share of a full turn.
-struct Deal {
-    shards: usize,
-    next: usize,
-    share_percent: u32,
-    credit: u32,
-}
-
-impl Deal {
-    fn new(shards: usize, share_percent: u32) -> Self {
-        // Shard 0 comes first, whatever its share; with none it never comes.
-        let share_percent = if shards == 1 { 100 } else { share_percent.min(100) };
-        Deal { shards, next: usize::from(share_percent == 0), share_percent, credit: 0 }
-    }
-
-    /// Whose turn it is.
-    fn peek(&self) -> usize {
-        self.next
-    }
-
-    fn next(&mut self) -> usize {
-        let shard = self.next;
-        self.next = (shard + 1) % self.shards;
-        if self.next == 0 {
-            self.credit += self.share_percent;
-            match self.credit.checked_sub(100) {
-                Some(left) => self.credit = left,
-                None => self.next = 1,
-            }
-        }
-        shard
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn dealt(shards: usize, percent: u32, n: usize) -> Vec<usize> {
-        let mut deal = Deal::new(shards, percent);
-        let mut counts = vec![0; shards];
-        (0..n).for_each(|_| counts[deal.next()] += 1);
-        counts
-    }
-
-    #[test]
-    fn connections_are_dealt_in_turn_with_a_share_for_the_replica_core() {
-        assert_eq!(dealt(1, 0, 7), [7]);
-        assert_eq!(dealt(2, 100, 10), [5, 5]);
-        assert_eq!(dealt(4, 50, 70), [10, 20, 20, 20]);
-        assert_eq!(dealt(3, 0, 10), [0, 5, 5]);
-        assert_eq!(Deal::new(4, 100).next(), 0);
-    }
+    use crate::balance::{Placement, Shares};
 
     #[test]
     fn a_taken_port_is_an_error() {
@@ -295,14 +271,22 @@ mod tests {
     #[test]
     fn places_are_limited_per_address_and_in_all_and_given_back() {
         let limits = AcceptLimits { per_address: 2, total: 3 };
-        let mut acceptor = Acceptor::new(Arc::new(Mesh::new(1, 16)), limits, false, 100);
+        let mesh = Arc::new(Mesh::new(2, 16));
+        let placer = Placer::new(Placement::RoundRobin, Shares::new(2, 100));
+        let mut acceptor = Acceptor::new(mesh.clone(), limits, false, placer);
         let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
-        let first = acceptor.place(a).expect("free");
-        let _second = acceptor.place(a).expect("free");
-        assert!(acceptor.place(a).is_none(), "two per address");
-        let _third = acceptor.place(b).expect("free");
-        assert!(acceptor.place(b).is_none(), "three in all");
+        let first = acceptor.place(0, a).expect("free");
+        let _second = acceptor.place(0, a).expect("free");
+        assert!(acceptor.place(0, a).is_none(), "two per address");
+        let _third = acceptor.place(1, b).expect("free");
+        assert!(acceptor.place(1, b).is_none(), "three in all");
         drop(first);
-        assert!(acceptor.place(b).is_some());
+        let mut moved = acceptor.place(1, b).expect("free");
+        let connections = || mesh.loads_now().iter().map(|load| load.connections).collect::<Vec<_>>();
+        assert_eq!(connections(), [1, 2]);
+        moved.move_to(mesh.loads[0].clone());
+        assert_eq!(connections(), [2, 1]);
+        drop(moved);
+        assert_eq!(connections(), [1, 1]);
     }
 }

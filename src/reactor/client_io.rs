@@ -8,20 +8,22 @@
 //! 4. A socket is in the table, and its connection known to the shard, from `accept` until `closed`; nothing else holds it.
 //! 5. Readiness is reported once: whoever stops reading a socket that may hold more asks for it again when it wants to go on.
 
-use crate::base::{ConnId, Instant, ShardId};
+use crate::base::{ConnId, ConnKey, Instant, ShardId};
 use crate::handoff::{Bell, Inbox, ToReplica};
-use crate::reactor::accept::{Accepted, Place};
+use crate::reactor::accept::{Accepted, MovedSocket, Place};
 use crate::reactor::clock::{self, Alarm};
 use crate::reactor::mesh::{Mesh, Report, ToShard};
 use crate::reactor::readiness::{READY_MAX, Readiness, Ready};
+use crate::reactor::tasks::Tasks;
 use crate::reactor::way::Way;
 use crate::reactor::words::Admin;
-use crate::shard::{Close, Detail, Shard, ShardReport};
+use crate::shard::{Close, Departed, Detail, Handover, Shard, ShardReport};
 use foldhash::HashMap;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use std::cell::RefCell;
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -47,6 +49,8 @@ pub struct ShardLoop {
     readiness: Rc<Readiness>,
     alarm: Alarm,
     admin: Arc<Admin>,
+    /// Those that gather the answers to four-letter words, and those that wait until other shards have room for an order.
+    tasks: Rc<Tasks>,
 }
 
 struct State {
@@ -69,7 +73,7 @@ struct ClientSocket {
     full: bool,
     /// Close when everything is sent.
     finishing: bool,
-    _place: Place,
+    place: Place,
 }
 
 impl ShardLoop {
@@ -81,7 +85,7 @@ impl ShardLoop {
         let readiness = Rc::new(Readiness::of_this_executor().unwrap_or_else(|e| no_sockets(&e)));
         let state = State { shard, sockets: HashMap::default(), readiness: readiness.clone(), words: Vec::new() };
         let alarm = Alarm::of_this_executor();
-        Rc::new(ShardLoop { id, state: RefCell::new(state), mesh, inbox, bell, to_replica, readiness, alarm, admin })
+        Rc::new(ShardLoop { id, state: RefCell::new(state), mesh, inbox, bell, to_replica, readiness, alarm, admin, tasks: Rc::default() })
     }
 
     /// Serves until told to stop. `accepting` is the task that accepts sockets, on shard 0.
@@ -96,6 +100,11 @@ impl ShardLoop {
             for message in messages.drain(..) {
                 match message {
                     ToShard::Accepted(accepted) => self.accept(accepted),
+                    ToShard::GiveAway { to, connections } => self.turn(|state, _| state.shard.give_away(to, connections as usize)),
+                    ToShard::Reserve { conn, peer } => self.reserve(conn, peer),
+                    ToShard::Reserved { conn, to } => self.turn(|state, now| state.shard.reserved(now, conn, to)),
+                    ToShard::Release(at) => self.turn(|state, now| state.shard.release(now, at)),
+                    ToShard::Arrive { at, departed, socket } => self.turn(|state, now| Self::arrive(state, now, at, departed, socket)),
                     ToShard::Report(to, detail) => self.report(&to, detail),
                     ToShard::ResetConnectionStats => self.state.borrow_mut().shard.reset_connection_stats(),
                     ToShard::ResetServerStats => self.state.borrow_mut().shard.reset_stats(),
@@ -109,6 +118,7 @@ impl ShardLoop {
                         self.stop().await;
                         sockets.cancel().await;
                         timers.cancel().await;
+                        self.tasks.stop().await;
                         return;
                     }
                 }
@@ -147,11 +157,13 @@ impl ShardLoop {
             state.shard.replica_has_room(now);
             Self::carry_out(&mut state, now);
         }
+        self.hand_over(&mut state);
         // After all that can push: sending makes room for requests that waited for it, and finds connections that are gone.
         if state.shard.take_kick() {
             self.to_replica.kick();
         }
         self.alarm.set(state.shard.poll_timeout());
+        self.mesh.loads[usize::from(self.id.0)].set_work(state.shard.work());
         if state.shard.has_work() {
             // The main task goes on with it, behind everybody who is ready now.
             self.bell.ring();
@@ -160,7 +172,7 @@ impl ShardLoop {
             let words = std::mem::take(&mut state.words);
             drop(state);
             for (conn, word, argument) in words {
-                glommio::spawn_local(self.clone().answer(conn, word, argument)).detach();
+                self.tasks.run(self.clone().answer(conn, word, argument));
             }
         }
     }
@@ -247,9 +259,64 @@ impl ShardLoop {
                 tracing::warn!("a connection is closed because its socket cannot be waited for: {e}");
                 return state.shard.closed(now, conn);
             }
-            let socket = ClientSocket { fd: socket, paused: false, ended: false, full: false, finishing: false, _place: place };
+            let socket = ClientSocket { fd: socket, paused: false, ended: false, full: false, finishing: false, place };
             state.sockets.insert(conn, socket);
         });
+    }
+
+    // ---- connections that move between shards ----
+
+    /// Tells other shards what this one has for them.
+    fn hand_over(&self, state: &mut State) {
+        while let Some(handover) = state.shard.poll_handover() {
+            match handover {
+                Handover::Reserve { conn, to, peer } => self.tell(to, ToShard::Reserve { conn: ConnKey { shard: self.id, conn }, peer }),
+                Handover::Release(to) => self.tell(to.shard, ToShard::Release(to.conn)),
+                Handover::Depart { conn, to, departed } => {
+                    let Some(ClientSocket { fd, ended, mut place, .. }) = state.sockets.remove(&conn) else { continue };
+                    if let Err(e) = state.readiness.remove(&fd) {
+                        tracing::debug!("a socket that goes to another shard was not waited for: {e}");
+                    }
+                    place.move_to(self.mesh.loads[usize::from(to.shard.0)].clone());
+                    let socket = MovedSocket { socket: fd, ended, place };
+                    self.tell(to.shard, ToShard::Arrive { at: to.conn, departed, socket });
+                }
+            }
+        }
+    }
+
+    /// Orders another shard, at once or when it has room.
+    fn tell(&self, shard: ShardId, order: ToShard) {
+        let shard = usize::from(shard.0);
+        let Err(mut order) = self.mesh.tell(shard, order) else { return };
+        let mesh = self.mesh.clone();
+        self.tasks.run(async move {
+            while let Err(back) = mesh.tell(shard, order) {
+                order = back;
+                glommio::timer::sleep(Duration::from_millis(1)).await;
+            }
+        });
+    }
+
+    fn reserve(self: &Rc<Self>, conn: ConnKey, peer: SocketAddr) {
+        let mut at = None;
+        self.turn(|state, now| at = Some(state.shard.reserve(now, peer)));
+        if let Some(at) = at {
+            self.tell(conn.shard, ToShard::Reserved { conn: conn.conn, to: ConnKey { shard: self.id, conn: at } });
+        }
+    }
+
+    fn arrive(state: &mut State, now: Instant, at: ConnId, departed: Box<Departed>, moved: MovedSocket) {
+        if !state.shard.arrive(at, departed) {
+            return; // its socket closes here
+        }
+        let MovedSocket { socket, ended, place } = moved;
+        if let Err(e) = state.readiness.add(&socket, at) {
+            tracing::warn!("a connection is closed because its socket cannot be waited for: {e}");
+            return state.shard.release(now, at);
+        }
+        // What is in its socket is looked at when the shard serves it.
+        state.sockets.insert(at, ClientSocket { fd: socket, paused: true, ended, full: false, finishing: false, place });
     }
 
     /// Serves the sockets that are ready, some at a time, for as long as the task lives.

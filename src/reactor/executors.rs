@@ -1,12 +1,13 @@
 //! Executors: how many, on which cores, and starting them so that one that cannot start is an error and not a missing core.
 
+use crate::balance;
 use crate::base::ShardId;
 use crate::handoff::{Batch, Publisher};
 use crate::reactor::accept::{AcceptLimits, Acceptor};
 use crate::reactor::client_io::ShardLoop;
 use crate::reactor::disk_io::{Disk, LogFiles, Snapshots};
 use crate::reactor::executor::{Executor, NotBegun, Nudges};
-use crate::reactor::mesh::Mesh;
+use crate::reactor::mesh::{Mesh, ToShard};
 use crate::reactor::peer_io::{PeerIo, PeerParts};
 use crate::reactor::replica_loop::ReplicaLoop;
 use crate::reactor::words::Admin;
@@ -136,6 +137,10 @@ pub struct Parts {
     pub keep_alive: bool,
     /// Connections of shard 0, in percent of another's.
     pub replica_share_percent: u32,
+    /// Which shard a new one goes to.
+    pub placement: balance::Placement,
+    /// How often it is looked whether some should go to other shards.
+    pub rebalance_every: Option<Duration>,
     /// A flush that takes this long is worth a warning.
     pub fsync_warning: Duration,
 }
@@ -162,7 +167,11 @@ impl Executors {
             })?;
         }
         let Some((_, shard)) = shard_parts.pop() else { return Ok(executors) };
-        let mut acceptor = Acceptor::new(mesh.clone(), parts.limits, parts.keep_alive, parts.replica_share_percent);
+        let shares = balance::Shares::new(shards, parts.replica_share_percent);
+        let placer = balance::Placer::new(parts.placement, shares.clone());
+        let balancer = balance::Balancer::new(parts.placement, shares);
+        let rebalance_every = parts.rebalance_every.filter(|_| plan.cores.len() > 1);
+        let mut acceptor = Acceptor::new(mesh.clone(), parts.limits, parts.keep_alive, placer);
         let fsync_warning = parts.fsync_warning;
         executors.start_one(plan, 0, move || async move {
             let queue = glommio::executor().create_task_queue(Shares::Static(REPLICA_SHARES), Latency::NotImportant, "replica");
@@ -178,7 +187,11 @@ impl Executors {
                     super::fatal(&format!("cannot accept connections any more: {e}"));
                 }
             });
+            let rebalancing = rebalance_every.map(|every| glommio::spawn_local(rebalance(balancer, mesh.clone(), every)));
             ShardLoop::new(ShardId(0), shard, mesh, admin).run(Some(accepting)).await;
+            if let Some(rebalancing) = rebalancing {
+                rebalancing.cancel().await;
+            }
             replica.await;
         })?;
         Ok(executors)
@@ -213,6 +226,18 @@ impl Executors {
             }
         }
         result
+    }
+}
+
+/// Has shards that have too much give connections away, for as long as the task lives.
+async fn rebalance(mut balancer: balance::Balancer, mesh: Arc<Mesh>, every: Duration) {
+    loop {
+        glommio::timer::sleep(every).await;
+        if let Some(balance::GiveAway { from, to, connections }) = balancer.look(&mesh.loads_now()) {
+            tracing::debug!("shard {from} gives {connections} connections to shard {to}");
+            // Without room for the order there is enough under way.
+            let _ = mesh.tell(from, ToShard::GiveAway { to: ShardId(to as u16), connections });
+        }
     }
 }
 

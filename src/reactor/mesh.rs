@@ -2,21 +2,23 @@
 //!
 //! Waking costs a system call only when the owner is parked (`handoff::Inbox`, `handoff::Bell`).
 
+use crate::balance::Load;
 use crate::base::limits::SHARD_QUEUE_BYTES_MAX;
-use crate::base::{ShardId, Zxid};
+use crate::base::{ConnId, ConnKey, ShardId, Zxid};
 use crate::disk::LogFile;
 use crate::handoff::bell::FILTER_BITS;
 use crate::handoff::message::SHARDS_MAX;
 use crate::handoff::{Bell, Inbox, ToReplica};
 use crate::metrics::ReplicaMetrics;
-use crate::reactor::accept::Accepted;
+use crate::reactor::accept::{Accepted, MovedSocket};
 use crate::reactor::disk_io::FlushJob;
 use crate::replica::ReplicaReport;
-use crate::shard::{Detail, ShardReport};
+use crate::shard::{Departed, Detail, ShardReport};
 use crate::storage::log::FileId;
 use crate::tree::{Tree, TreeReader};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Sockets, reports and orders waiting for one shard; a full inbox refuses new sockets.
 const SHARD_INBOX_LEN: usize = 1024;
@@ -27,6 +29,20 @@ const CONTROL_INBOX_LEN: usize = 1024;
 pub enum ToShard {
     /// A new client socket.
     Accepted(Accepted),
+    /// Give so many connections to another shard.
+    #[allow(missing_docs)]
+    GiveAway { to: ShardId, connections: u32 },
+    /// A connection of another shard wants a place here; answer with `Reserved`.
+    #[allow(missing_docs)]
+    Reserve { conn: ConnKey, peer: SocketAddr },
+    /// This connection has a place in another shard.
+    #[allow(missing_docs)]
+    Reserved { conn: ConnId, to: ConnKey },
+    /// The place is not needed.
+    Release(ConnId),
+    /// A connection of another shard comes to its place.
+    #[allow(missing_docs)]
+    Arrive { at: ConnId, departed: Box<Departed>, socket: MovedSocket },
     /// Answer with this shard's report.
     Report(Arc<Inbox<Report>>, Detail),
     /// `crst`.
@@ -93,6 +109,34 @@ pub enum Report {
     Replica(Box<(ReplicaReport, ReplicaMetrics)>),
 }
 
+/// What a shard has to do, for whoever places and moves connections. Written by few, now and then; nothing is ordered by it.
+#[derive(Default)]
+pub struct ShardLoad {
+    connections: AtomicU32,
+    work: AtomicU64,
+}
+
+impl ShardLoad {
+    /// A connection came.
+    pub fn gain(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection went.
+    pub fn lose(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// What the shard has done so far.
+    pub fn set_work(&self, work: u64) {
+        self.work.store(work, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Load {
+        Load { connections: self.connections.load(Ordering::Relaxed), work: self.work.load(Ordering::Relaxed) }
+    }
+}
+
 /// The inboxes and doorbells of one server. Shared by all its executors.
 pub struct Mesh {
     /// By shard: what else than the stream it has to look at. Ring its bell after a push (`tell`).
@@ -101,6 +145,8 @@ pub struct Mesh {
     pub bells: Vec<Arc<Bell>>,
     /// From each shard to the replica.
     pub to_replica: Vec<Arc<Inbox<ToReplica>>>,
+    /// By shard: what it has to do.
+    pub loads: Vec<Arc<ShardLoad>>,
     /// By shard: it found its queue to the replica full.
     room_wanted: Vec<AtomicBool>,
     /// To the replica's task.
@@ -115,6 +161,7 @@ impl Mesh {
             shards: (0..shards).map(|_| Arc::new(Inbox::new(SHARD_INBOX_LEN))).collect(),
             bells: (0..shards).map(|_| Arc::new(Bell::new(0, FILTER_BITS))).collect(),
             to_replica: (0..shards).map(|_| Arc::new(Inbox::weighing(shard_queue_len, SHARD_QUEUE_BYTES_MAX, ToReplica::weight))).collect(),
+            loads: (0..shards).map(|_| Arc::default()).collect(),
             room_wanted: (0..shards).map(|_| AtomicBool::new(false)).collect(),
             control: Arc::new(Inbox::new(CONTROL_INBOX_LEN)),
         }
@@ -125,6 +172,11 @@ impl Mesh {
         self.shards[shard].push(order)?;
         self.bells[shard].ring();
         Ok(())
+    }
+
+    /// What all shards have to do now.
+    pub fn loads_now(&self) -> Vec<Load> {
+        self.loads.iter().map(|load| load.now()).collect()
     }
 
     /// True when a shard's inbox is half full: new work can wait, orders and reports cannot.
@@ -161,7 +213,6 @@ mod tests {
     use super::*;
     use std::future::Future;
     use std::pin::pin;
-    use std::sync::atomic::AtomicU64;
     use std::task::{Context, Poll, Wake, Waker};
 
     #[derive(Default)]

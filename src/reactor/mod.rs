@@ -17,6 +17,7 @@ pub mod peer_io;
 pub mod readiness;
 pub mod replica_loop;
 mod stages;
+mod tasks;
 pub mod way;
 pub mod words;
 

@@ -59,6 +59,11 @@ impl Readiness {
         Ok(epoll::modify(self.epoll.get_ref(), socket, EventData::new_u64(conn.0), INTEREST)?)
     }
 
+    /// Takes a socket out of the set that stays open. What was taken before may still name it.
+    pub fn remove(&self, socket: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(self.epoll.get_ref(), socket)?)
+    }
+
     /// Appends the sockets that are ready, longest first, at most `READY_MAX`.
     pub fn take(&self, ready: &mut Vec<Ready>) -> io::Result<()> {
         let mut events = [MaybeUninit::uninit(); READY_MAX];

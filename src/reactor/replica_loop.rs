@@ -226,6 +226,7 @@ impl ReplicaLoop {
                 }
                 ToReplicaTask::ResetServerStats => {
                     state.metrics = ReplicaMetrics::default();
+                    state.replica.reset_stats();
                     continue;
                 }
                 ToReplicaTask::SegmentTaken(file, segment) => {

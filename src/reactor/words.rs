@@ -38,6 +38,7 @@ impl Admin {
             facts: self.facts.clone(),
             serving: true,
             now: clock::wall(),
+            clock: clock::now(),
             uptime_ms: clock::now().since_ms(self.serving_since),
             trace_mask: self.trace_mask.load(Ordering::Relaxed),
             ..AdminView::default()

@@ -2,7 +2,7 @@
 
 use super::line::{Line, Names, Place, Purpose};
 use super::shown::Shown;
-use super::wait::{Stop, Until, is_transient};
+use super::wait::{Either, Stop, Until, is_transient};
 use super::{Error, Sessions, Token};
 use crate::client::{self, ErrorCode, SessionState, States, Transaction, ZooClient, lock};
 use std::convert::Infallible;
@@ -186,6 +186,8 @@ impl Candidacy {
 /// Shows what a place at the head of the line means, from change to change, until it means nothing any more.
 fn lead(place: &Place, states: &mut States, until: &Until, mut show: impl FnMut(Role)) -> Result<Infallible, Error> {
     let (client, path, token) = (place.client(), place.path(), place.token());
+    // What happened while it was in line.
+    while let Ok(Some(_)) = states.wait_for(Duration::ZERO) {}
     loop {
         match client.state() {
             SessionState::Connected => {}
@@ -212,8 +214,10 @@ fn lead(place: &Place, states: &mut States, until: &Until, mut show: impl FnMut(
             continue;
         }
         show(Role::Leader(token));
-        // Whichever it is, everything is looked at again.
-        until.hear_either(gone.event(), states.change())?;
+        // Whichever it is, everything is looked at again; what is over by then is shown nevertheless.
+        if let Either::Other(Some(SessionState::Suspended)) = until.hear_either(gone.event(), states.change())? {
+            show(Role::Suspended(token));
+        }
     }
 }
 

@@ -24,11 +24,19 @@ pub(super) enum Purpose {
     Write,
     Read,
     Latch,
+    Member,
 }
 
 /// What stands before the number, and whether it stands for somebody who wants to be alone.
-const LABELS: [(&str, bool); 6] =
-    [("lock-", true), ("__lock__", true), ("latch-", true), ("__WRIT__", true), ("__READ__", false), ("__rlock__", false)];
+const LABELS: [(&str, bool); 7] = [
+    ("lock-", true),
+    ("__lock__", true),
+    ("latch-", true),
+    ("member-", true),
+    ("__WRIT__", true),
+    ("__READ__", false),
+    ("__rlock__", false),
+];
 /// Digits of a number, at least.
 const DIGITS: usize = 10;
 
@@ -39,6 +47,7 @@ impl Names {
             (Names::Curator, Purpose::Write) => format!("_c_{guid}-__WRIT__"),
             (Names::Curator, Purpose::Read) => format!("_c_{guid}-__READ__"),
             (_, Purpose::Latch) => format!("_c_{guid}-latch-"),
+            (_, Purpose::Member) => format!("_c_{guid}-member-"),
             (Names::Kazoo, Purpose::Lock | Purpose::Write) => format!("{}__lock__", guid.replace('-', "")),
             (Names::Kazoo, Purpose::Read) => format!("{}__rlock__", guid.replace('-', "")),
         }
@@ -47,8 +56,8 @@ impl Names {
 
 /// Somebody in the line, by the name of their node.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Contender<'a> {
-    name: &'a str,
+pub(super) struct Contender<'a> {
+    pub(super) name: &'a str,
     number: i32,
     is_exclusive: bool,
 }
@@ -70,7 +79,7 @@ impl<'a> Contender<'a> {
 }
 
 /// All contenders, first come first.
-fn in_order(names: &[String]) -> Vec<Contender<'_>> {
+pub(super) fn in_order(names: &[String]) -> Vec<Contender<'_>> {
     let mut line: Vec<_> = names.iter().filter_map(|name| Contender::parse(name)).collect();
     if let Some(any) = line.first().copied() {
         line.sort_by_key(|contender| any.distance_to(contender));
@@ -126,10 +135,11 @@ impl Line {
     pub(super) fn join(&self, purpose: Purpose, until: &Until) -> Result<(Place, Option<Vec<String>>), Error> {
         let prefix = self.names.prefix(purpose, &new_guid()?);
         let (client, parent, mode) = (&self.client, self.path.as_str(), CreateMode::EphemeralSequential);
-        // kazoo makes sure of its parent once only, so that must not go.
-        let parents = if self.names == Names::Kazoo { CreateMode::Persistent } else { CreateMode::Container };
+        // kazoo makes sure of its parent once only, and barriers keep their members in it: such a parent must not go.
+        let stays = self.names == Names::Kazoo || purpose == Purpose::Member;
+        let parents = if stays { CreateMode::Persistent } else { CreateMode::Container };
         let (node, names) = Guarded { client, parent, prefix, data: &self.data, mode, parents }.create(until)?;
-        Ok((Place { client: self.client.clone(), parent: self.path.clone(), node, left: false }, names))
+        Ok((Place::new(client, parent, node), names))
     }
 
     /// The data of everybody in it, first come first.
@@ -152,19 +162,35 @@ impl Line {
 }
 
 impl Place {
+    pub(super) fn new(client: &ZooClient, parent: &str, node: OwnNode) -> Self {
+        Place { client: client.clone(), parent: parent.to_owned(), node, left: false }
+    }
+
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.node.name == name
+    }
+
+    pub(super) fn is_among(&self, names: &[String]) -> bool {
+        names.contains(&self.node.name)
+    }
+
+    pub(super) fn sibling(&self, name: &str) -> String {
+        child(&self.parent, name)
+    }
+
     pub(super) fn token(&self) -> Token {
         self.node.token
     }
 
     pub(super) fn path(&self) -> String {
-        child(&self.parent, &self.node.name)
+        self.sibling(&self.node.name)
     }
 
     pub(super) fn client(&self) -> &ZooClient {
         &self.client
     }
 
-    fn list(&self, until: &Until) -> Result<Vec<String>, Error> {
+    pub(super) fn list(&self, until: &Until) -> Result<Vec<String>, Error> {
         match until.insist(|| self.client.pipelined().children(&self.parent)) {
             Err(why) if why.code() == Some(ErrorCode::NoNode) => Err(Error::Lost),
             listed => Ok(listed?.0),
@@ -173,7 +199,7 @@ impl Place {
 
     /// Whoever is to be waited for: the last one in front that does not get along with us. When that one goes, nobody else looks.
     fn blocker<'a>(&self, names: &'a [String]) -> Result<Option<&'a str>, Error> {
-        if !names.contains(&self.node.name) {
+        if !self.is_among(names) {
             return Err(Error::Lost);
         }
         let Some(me) = Contender::parse(&self.node.name) else { return Err(Error::Lost) };
@@ -190,7 +216,7 @@ impl Place {
                 None => self.list(until)?,
             };
             let Some(blocker) = self.blocker(&listed)? else { return Ok(()) };
-            let path = child(&self.parent, blocker);
+            let path = self.sibling(blocker);
             // By get, not exists: where there is no node any more, no watch is left behind.
             let (found, mut watch) = self.client.pipelined().get_and_watch(&path);
             match until.answer(found) {

@@ -23,7 +23,9 @@
 //! # }
 //! ```
 
+mod barrier;
 mod cache;
+mod counter;
 mod election;
 mod group;
 mod guid;
@@ -33,11 +35,14 @@ mod once;
 mod persistent;
 mod queue;
 mod read_write;
+mod semaphore;
 mod sessions;
 mod shown;
 mod wait;
 
+pub use barrier::{Barrier, DoubleBarrier, Inside};
 pub use cache::{Cache, CachedNode, Change, Freshness, Snapshot};
+pub use counter::Counter;
 pub use election::{LeaderLatch, LeaderSelector, Leadership, Role, Then};
 pub use group::{Group, Member, Pick, Registration, Roster};
 pub use line::Names;
@@ -45,6 +50,7 @@ pub use mutex::{Held, Mutex};
 pub use persistent::{PersistentNode, Standing};
 pub use queue::{Taken, WorkQueue};
 pub use read_write::ReadWriteLock;
+pub use semaphore::Semaphore;
 pub use sessions::Sessions;
 
 use crate::client;

@@ -61,7 +61,7 @@ impl Mutex {
     }
 }
 
-/// A lock that is held. Dropping it releases it in the background; [`Held::release`] waits and tells.
+/// A lock or a lease that is held. Dropping it releases it in the background; [`Held::release`] waits and tells.
 #[must_use = "dropped, it is released"]
 #[derive(Debug)]
 pub struct Held(pub(super) Place);

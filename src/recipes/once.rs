@@ -3,42 +3,65 @@
 use super::Error;
 use super::guid::{Guarded, child, new_guid};
 use super::wait::{Until, is_ambiguous};
-use crate::client::{self, CreateMode, ErrorCode, Reply, Transaction, ZooClient};
+use crate::client::{self, CreateMode, ErrorCode, Transaction, ZooClient, lock};
+use std::sync::Mutex;
+
+/// Commits below one node, for all threads of a client, one after another.
+#[derive(Debug)]
+pub(super) struct Marks {
+    parent: String,
+    /// Made when it is needed.
+    mark: Mutex<Option<Mark>>,
+}
+
+impl Marks {
+    pub(super) fn below(parent: &str) -> Self {
+        Marks { parent: parent.to_owned(), mark: Mutex::new(None) }
+    }
+
+    /// Has what is added to a transaction carried out, waiting as long as the session lives. What is refused has not happened.
+    pub(super) fn commit<'a>(&self, client: &'a ZooClient, add: impl Fn(Transaction<'a>) -> Transaction<'a>) -> Result<(), Error> {
+        let mut slot = lock(&self.mark);
+        let mut mark = match slot.take() {
+            Some(mark) => mark,
+            None => Mark::new(client, &self.parent, &Until::done())?,
+        };
+        let ended = mark.commit(client, add);
+        // One that somebody has deleted is made anew for the next.
+        if ended != Err(Error::Lost) {
+            *slot = Some(mark);
+        }
+        ended
+    }
+}
 
 /// A node that goes with the session, and its version.
 #[derive(Debug)]
-pub(super) struct Mark {
+struct Mark {
     path: String,
     version: i32,
 }
 
 impl Mark {
-    /// A new one below `parent`, where nobody else's business is disturbed by it.
-    pub(super) fn new(client: &ZooClient, parent: &str, until: &Until) -> Result<Self, Error> {
+    fn new(client: &ZooClient, parent: &str, until: &Until) -> Result<Self, Error> {
         let prefix = format!("_m_{}", new_guid()?);
         let made =
             Guarded { client, parent, prefix, data: b"", mode: CreateMode::Ephemeral, parents: CreateMode::Persistent }.create(until)?;
         Ok(Mark { path: child(parent, &made.0.name), version: 0 })
     }
 
-    /// Has it carried out, waiting as long as the session lives. The answers of what was added, or none where they are lost. What is refused has not happened.
-    pub(super) fn commit<'a>(
-        &mut self,
-        client: &'a ZooClient,
-        add: impl Fn(Transaction<'a>) -> Transaction<'a>,
-    ) -> Result<Option<Vec<Reply>>, Error> {
+    fn commit<'a>(&mut self, client: &'a ZooClient, add: impl Fn(Transaction<'a>) -> Transaction<'a>) -> Result<(), Error> {
         let until = Until::done();
         loop {
             let sent = add(client.transaction().set_version(&self.path, b"", self.version)).send();
             match until.answer(sent) {
-                Ok(mut replies) => {
+                Ok(_) => {
                     self.version += 1;
-                    replies.remove(0);
-                    return Ok(Some(replies));
+                    return Ok(());
                 }
                 Err(Error::Client(why)) if is_ambiguous(&why) => {
                     if self.has_moved(client, &until)? {
-                        return Ok(None);
+                        return Ok(());
                     }
                 }
                 Err(Error::Client(why)) if why.may_be_repeated() => until.pause_after(&why)?,

@@ -1,13 +1,12 @@
 //! Items for one consumer each, which has to say when it is done with one.
 
 use super::guid::{child, delete, ensure, new_guid};
-use super::once::{Mark, refused_part};
+use super::once::{Marks, refused_part};
 use super::wait::{Until, in_the_background, is_ambiguous};
 use super::{Error, Token};
 use crate::base::Stat;
-use crate::client::{CreateMode, ErrorCode, Reply, Transaction, ZooClient, lock};
+use crate::client::{CreateMode, ErrorCode, Reply, Transaction, ZooClient};
 use std::collections::BTreeSet;
-use std::sync::Mutex;
 use std::time::Duration;
 
 /// What items have that are put without one.
@@ -30,8 +29,7 @@ pub struct WorkQueue {
     client: ZooClient,
     entries: String,
     taken: String,
-    producers: String,
-    mark: Mutex<Option<Mark>>,
+    producers: Marks,
 }
 
 impl WorkQueue {
@@ -41,7 +39,7 @@ impl WorkQueue {
         for part in [&entries, &taken, &producers] {
             ensure(client, part, CreateMode::Persistent, &Until::done())?;
         }
-        Ok(WorkQueue { client: client.clone(), entries, taken, producers, mark: Mutex::new(None) })
+        Ok(WorkQueue { client: client.clone(), entries, taken, producers: Marks::below(&producers) })
     }
 
     /// Puts an item at the end.
@@ -57,15 +55,10 @@ impl WorkQueue {
     /// Puts all of them or none.
     pub fn put_all(&self, priority: u16, items: &[&[u8]]) -> Result<(), Error> {
         let path = format!("{}/entry-{:03}-", self.entries, priority.min(PRIORITY_MAX));
-        let mut mark = lock(&self.mark);
-        let mark = match &mut *mark {
-            Some(mark) => mark,
-            none => none.insert(Mark::new(&self.client, &self.producers, &Until::done())?),
-        };
         let add = |transaction| {
             items.iter().fold(transaction, |t: Transaction<'_>, item| t.create(&path, item, CreateMode::PersistentSequential))
         };
-        mark.commit(&self.client, add).map(drop)
+        self.producers.commit(&self.client, add)
     }
 
     /// Takes the first item, waiting for one as long as it takes.

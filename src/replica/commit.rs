@@ -27,7 +27,7 @@ pub(super) struct Groups {
     open: Batch,
     /// Transactions in them.
     outstanding: usize,
-    /// Those with a reply: of clients of this server.
+    /// Replies in them: what clients of this server wait for.
     own_outstanding: usize,
     /// Last zxid of the last batch handed out.
     released: Zxid,
@@ -62,7 +62,7 @@ impl Groups {
         self.outstanding
     }
 
-    /// Those of them that clients of this server wait for.
+    /// What clients of this server wait for, a sync too.
     pub(super) fn own_outstanding(&self) -> usize {
         self.own_outstanding
     }
@@ -136,6 +136,7 @@ impl Groups {
     /// Adds an answer without a transaction.
     pub(super) fn answer(&mut self, reply: Reply) {
         self.open.shards.insert(reply.conn.shard);
+        self.own_outstanding += 1;
         self.open.entries.push(Entry::Answer(reply));
     }
 
@@ -163,6 +164,12 @@ impl Groups {
     pub(super) fn control(&mut self, conn: ConnKey, control: Control) {
         self.open.shards.insert(conn.shard);
         self.open.entries.push(Entry::Control(control));
+    }
+
+    /// Adds a control for the shards of two connections.
+    pub(super) fn control_both(&mut self, one: ConnKey, other: ConnKey, control: Control) {
+        self.open.shards.insert(other.shard);
+        self.control(one, control);
     }
 
     /// The reply whose frame was appended to `bytes` since `start`.
@@ -233,9 +240,13 @@ impl Groups {
         self.released = batch.last_zxid;
         let (mut txns, mut own) = (0, 0);
         for entry in &batch.entries {
-            if let Entry::Txn { reply, .. } = entry {
-                txns += 1;
-                own += usize::from(reply.is_some());
+            match entry {
+                Entry::Txn { reply, .. } => {
+                    txns += 1;
+                    own += usize::from(reply.is_some());
+                }
+                Entry::Answer(_) => own += 1,
+                Entry::Ephemerals { .. } | Entry::Control(_) => {}
             }
         }
         self.outstanding -= txns;

@@ -48,8 +48,10 @@ struct Session {
     holder: Option<Holder>,
     timeout_ms: i32,
     closing: bool,
-    /// Its bucket.
+    /// When it is due.
     due: Instant,
+    /// The bucket it is looked at in, then or before; it moves on when that is over, so that a sign of life costs no place in another one.
+    bucket: Option<Instant>,
     /// Its end is in the list of what is due, and it was not heard from since.
     overdue: bool,
 }
@@ -73,7 +75,7 @@ pub(super) enum Due {
 pub(super) struct Sessions {
     tick_ms: u64,
     by_id: HashMap<SessionId, Session, FixedState>,
-    /// A session is in the bucket it says, and perhaps in others it has left.
+    /// A session is in the bucket it says, and perhaps in a later one it has left.
     buckets: BTreeMap<Instant, Vec<SessionId>>,
     due: VecDeque<Due>,
     /// Closing sessions by the zxid of their end.
@@ -96,7 +98,7 @@ impl Sessions {
 
     /// A new or recovered session, nobody connected yet.
     pub(super) fn open(&mut self, session: SessionId, timeout_ms: i32, now: Instant) {
-        let entry = Session { holder: None, timeout_ms, closing: false, due: Instant(0), overdue: false };
+        let entry = Session { holder: None, timeout_ms, closing: false, due: Instant(0), bucket: None, overdue: false };
         self.by_id.insert(session, entry);
         self.touch(session, now);
     }
@@ -181,6 +183,17 @@ impl Sessions {
         }
     }
 
+    /// The session's connection goes to another shard. False when it is not the owner, or the session is being closed.
+    pub(super) fn move_owner(&mut self, session: SessionId, from: ConnKey, to: ConnKey, heard: Instant) -> bool {
+        let Some(s) = self.by_id.get_mut(&session).filter(|s| !s.closing) else { return false };
+        match &mut s.holder {
+            Some(Holder::Here(owner)) if owner.conn == from => owner.conn = to,
+            _ => return false,
+        }
+        self.touch(session, heard);
+        true
+    }
+
     /// The owner's shard has answered, at the time `answered`. What it did not know then decides nothing: an answer that had to wait for a
     /// slow disk is followed by another question.
     pub(super) fn heard(&mut self, session: SessionId, conn: ConnKey, heard: Instant, answered: Instant) {
@@ -234,9 +247,14 @@ impl Sessions {
         while let Some(bucket) = self.buckets.first_entry().filter(|b| *b.key() <= now) {
             let (at, sessions) = bucket.remove_entry();
             for session in sessions {
-                let Some(s) = self.by_id.get(&session).filter(|s| s.due == at && !s.closing) else { continue };
-                if due_after(self.afresh, s.timeout_ms, self.tick_ms) > at {
-                    self.touch(session, self.afresh);
+                let Some(s) = self.by_id.get_mut(&session).filter(|s| s.bucket == Some(at) && !s.closing) else { continue };
+                s.bucket = None;
+                if s.overdue {
+                    continue;
+                }
+                let due = s.due.max(due_after(self.afresh, s.timeout_ms, self.tick_ms));
+                if due > at {
+                    self.put_into_bucket(session, due);
                     continue;
                 }
                 match s.owner() {
@@ -297,11 +315,17 @@ impl Sessions {
         let Some(s) = self.by_id.get_mut(&session) else { return at };
         let due = due_after(at.max(self.afresh), s.timeout_ms, self.tick_ms);
         s.overdue = false;
-        if s.due != due {
-            s.due = due;
+        self.put_into_bucket(session, due);
+        due
+    }
+
+    fn put_into_bucket(&mut self, session: SessionId, due: Instant) {
+        let Some(s) = self.by_id.get_mut(&session) else { return };
+        s.due = due;
+        if s.bucket.is_none_or(|bucket| due < bucket) {
+            s.bucket = Some(due);
             self.buckets.entry(due).or_default().push(session);
         }
-        due
     }
 }
 
@@ -388,6 +412,37 @@ mod tests {
         assert_eq!(sessions.next_expired(), None, "one with a longer timeout has all of it");
         sessions.tick(at(40_000));
         assert_eq!(sessions.next_expired(), Some(Due::Expire(SessionId(9))));
+    }
+
+    #[test]
+    fn a_session_that_waits_for_its_end_among_many_is_not_asked_about_again() {
+        let mut sessions = attached();
+        sessions.tick(at(5000));
+        assert_eq!(sessions.next_expired(), Some(Due::Ask(S, conn(1))));
+        sessions.heard(S, conn(1), at(500), at(5020));
+        sessions.tick(at(5030));
+        assert_eq!((sessions.next_expired(), sessions.next_expired()), (Some(Due::Expire(S)), None));
+    }
+
+    #[test]
+    fn however_often_a_session_is_heard_from_it_stands_in_one_bucket_and_is_due_in_time() {
+        const HOUR_MS: i32 = 3_600_000;
+        let mut sessions = Sessions::new(TICK, 1);
+        sessions.open(S, HOUR_MS, at(100));
+        sessions.attach(S, Holder::Through(LinkId(2)), HOUR_MS, at(100));
+        for ms in (500..7_200_500).step_by(500) {
+            sessions.heard_elsewhere(S, HOUR_MS, at(ms));
+            sessions.tick(at(ms));
+            assert_eq!((sessions.next_expired(), sessions.buckets.values().map(Vec::len).sum::<usize>()), (None, 1), "{ms}");
+        }
+        sessions.heard_elsewhere(S, 4000, at(7_200_500));
+        sessions.tick(at(7_204_999));
+        assert_eq!(sessions.next_expired(), None);
+        sessions.tick(at(7_205_000));
+        assert_eq!(sessions.next_expired(), Some(Due::Expire(S)), "a shorter time counts at once");
+        sessions.heard_elsewhere(S, 4000, at(7_205_100));
+        sessions.tick(at(20_000_000));
+        assert_eq!(sessions.next_expired(), Some(Due::Expire(S)));
     }
 
     #[test]

@@ -61,6 +61,7 @@ impl Replica {
             ToReplica::Failed { conn, session, xid, err, auth } => self.failed(wall, conn, session, xid, err, &auth),
             ToReplica::Connect { conn, accepted, request } => self.connect(now, wall, Owner { conn, accepted }, &request),
             ToReplica::Detach { conn, session, heard } => self.table_of(session).detach(session, conn, heard),
+            ToReplica::Move { from, to, session, heard } => self.move_session(from, to, session, heard),
             ToReplica::Heard { conn, session, heard, at } => self.table_of(session).heard(session, conn, heard, at),
             ToReplica::AllHeard { .. } => {}
         }
@@ -159,6 +160,14 @@ impl Replica {
         }
         self.tree.set_session_timeout(request.session, timeout_ms);
         self.attach(now, owner, request.session, timeout_ms);
+    }
+
+    /// The owner is another one from the point of history on that both shards are told of.
+    pub(super) fn move_session(&mut self, from: ConnKey, to: ConnKey, session: SessionId, heard: Instant) {
+        let moved = self.table_of(session).move_owner(session, from, to, heard);
+        if moved || self.member.as_mut().is_some_and(|member| member.learner.move_owner(session, from, to)) {
+            self.groups.control_both(from, to, Control::Moved { from, to, session });
+        }
     }
 
     /// The newest of two connections keeps their session, the other one is cut; false when that is `owner`.

@@ -198,6 +198,12 @@ impl Learner {
         held
     }
 
+    /// The session's connection goes to another shard; false when it is not the owner.
+    pub(super) fn move_owner(&mut self, session: SessionId, from: ConnKey, to: ConnKey) -> bool {
+        let attached = self.attached.get_mut(&session).filter(|attached| attached.owner.conn == from);
+        attached.map(|attached| attached.owner.conn = to).is_some()
+    }
+
     /// The connection serves the session no more; its sign of life still counts.
     fn detach(&mut self, session: SessionId, conn: ConnKey) {
         if self.owns(session, conn)
@@ -227,6 +233,7 @@ impl Replica {
                 learner.detach(session, conn);
                 self.local.detach(session, conn, heard);
             }
+            ToReplica::Move { from, to, session, heard } => self.move_session(from, to, session, heard),
             ToReplica::Heard { conn, session, heard, at } => self.local.heard(session, conn, heard, at),
             ToReplica::AllHeard { sessions } => {
                 let Learner { attached, touched, .. } = learner;

@@ -38,6 +38,7 @@ pub(super) struct Member {
     /// A digest has not matched once in this run.
     has_differed: bool,
     pub(super) proposal_bytes: Option<ProposalBytes>,
+    pub(super) role_since: Instant,
     /// The time of the last input.
     now: Instant,
     /// The same by the clock on the wall.
@@ -93,6 +94,7 @@ impl Member {
             digests: Digests::Compared(Zxid::ZERO),
             has_differed: false,
             proposal_bytes: None,
+            role_since: now,
             now,
             wall,
         }
@@ -242,6 +244,7 @@ impl Replica {
             }
         }
         member.role = role;
+        (member.role_since, member.proposal_bytes) = (now, None);
         self.groups.expect_clients();
         if matches!(role, Role::Leading { .. }) {
             self.open_sessions(now);

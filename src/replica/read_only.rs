@@ -97,6 +97,8 @@ impl Replica {
             }
             ToReplica::Detach { conn, session, heard } => self.local.detach(session, conn, heard),
             ToReplica::Heard { conn, session, heard, at } => self.local.heard(session, conn, heard, at),
+            // Such a connection stays in its shard.
+            ToReplica::Move { .. } => {}
             ToReplica::Request { .. } | ToReplica::Failed { .. } | ToReplica::AllHeard { .. } => {}
         }
     }

@@ -73,8 +73,10 @@ pub struct MemberReport {
     pub feeds_observers: bool,
     /// Leader, or a follower that feeds observers: who learns from it.
     pub learners: LearnerCounts,
-    /// Leader: bytes of the proposals of this run.
+    /// Leader: bytes of the proposals it has made as such.
     pub proposal_bytes: Option<ProposalBytes>,
+    /// When it took the role that it has, or had.
+    pub role_since: Instant,
 }
 
 /// Sizes of proposals.
@@ -165,6 +167,13 @@ impl Replica {
         }
     }
 
+    /// `srst`: what is counted here and not by the shell.
+    pub fn reset_stats(&mut self) {
+        if let Some(member) = &mut self.member {
+            member.proposal_bytes = None;
+        }
+    }
+
     /// A learner knows them all, but not when they expire.
     fn known_sessions(&self, now: Instant) -> Vec<(SessionId, i32, u64)> {
         if self.decides() { self.sessions.report(now) } else { self.tree.sessions().map(|(id, timeout_ms)| (id, timeout_ms, 0)).collect() }
@@ -192,6 +201,7 @@ impl Replica {
             observer_master: member.zab.observer_master(),
             feeds_observers: member.zab.feeds_observers(),
             proposal_bytes: member.proposal_bytes,
+            role_since: member.role_since,
         })
     }
 }

@@ -19,6 +19,7 @@ use crate::reactor::clock;
 use crate::reactor::disk_io::{Disk, RunningSnapshot, Snapshots, on_segment_event};
 use crate::reactor::executors::{CorePlan, ExecutorError, Executors, Parts, prepare_process};
 use crate::reactor::mesh::Mesh;
+use crate::reactor::peer_io::Cuts;
 use crate::reactor::words::Admin;
 use crate::record::epochs::{Epochs, StoredEpoch};
 use crate::replica::Replica;
@@ -112,7 +113,7 @@ impl StartError {
 pub fn run(config: ServerConfig) -> Result<(), StartError> {
     raise_descriptor_limit();
     report_lost_pages().map_err(|error| StartError::System { what: "cannot handle SIGBUS", error })?;
-    let server = Running::start(config)?;
+    let server = Running::start(&config, Ports::bind(&config)?)?;
     stop_on_signals(server.stopper()).map_err(|error| StartError::System { what: "cannot handle signals", error })?;
     server.wait()?;
     tracing::info!("stopped");
@@ -147,11 +148,13 @@ pub(super) struct Ports {
     pub(super) client: TcpListener,
     /// Of a member of an ensemble.
     pub(super) members: Option<member::Ports>,
+    /// Who is out of a member's reach, where that can be ordered.
+    pub(super) cuts: Option<Arc<Cuts>>,
 }
 
 impl Ports {
     /// As configured; port 0 lets the kernel choose.
-    fn bind(config: &ServerConfig) -> Result<Self, StartError> {
+    pub(super) fn bind(config: &ServerConfig) -> Result<Self, StartError> {
         let client = accept::listen(config.net.listen, config.net.backlog);
         let client = client.map_err(|error| StartError::Listen { address: config.net.listen, error })?;
         Self::with_client(client, config)
@@ -159,7 +162,7 @@ impl Ports {
 
     /// The same with a client port that is bound.
     pub(super) fn with_client(client: TcpListener, config: &ServerConfig) -> Result<Self, StartError> {
-        Ok(Ports { client, members: config.ensemble.as_ref().map(member::bind_ports).transpose()? })
+        Ok(Ports { client, members: config.ensemble.as_ref().map(member::bind_ports).transpose()?, cuts: None })
     }
 }
 
@@ -167,34 +170,23 @@ impl Ports {
 const LAST_WORK: Duration = Duration::from_secs(10);
 
 impl Running {
-    /// Starts one, when its cores and ports are to be had.
-    pub(super) fn start(config: ServerConfig) -> Result<Self, StartError> {
+    /// Starts one.
+    pub(super) fn start(config: &ServerConfig, ports: Ports) -> Result<Self, StartError> {
         let plan = CorePlan::new(config.cores.shards, config.cores.pin)?;
-        let ports = Ports::bind(&config)?;
-        Self::start_planned(config, &plan, ports)
-    }
-
-    /// The same on ports that are bound.
-    pub(super) fn start_on(config: ServerConfig, ports: Ports) -> Result<Self, StartError> {
-        let plan = CorePlan::new(config.cores.shards, config.cores.pin)?;
-        Self::start_planned(config, &plan, ports)
-    }
-
-    fn start_planned(config: ServerConfig, plan: &CorePlan, ports: Ports) -> Result<Self, StartError> {
         prepare_process();
         let address = ports.client.local_addr().map_err(|error| StartError::Listen { address: config.net.listen, error })?;
         let mesh = Arc::new(Mesh::new(plan.cores.len(), SHARD_QUEUE_LEN));
-        let mut recovered = recovery::recover(&config.storage, &config.tree(seed()), purpose(&config))?;
+        let mut recovered = recovery::recover(&config.storage, &config.tree(seed()), purpose(config))?;
         recovered.notes.iter().for_each(|note| tracing::warn!("{note}"));
         let files = SnapshotFiles::new(&config.storage, config.znodes.digest_enabled);
         let last_zxid = recovered.last_zxid;
         let locks = Arc::new(std::mem::take(&mut recovered.locks));
-        let parts = assemble(&config, recovered, &files, &mesh, Place { ports, address, locks: &locks })?;
+        let parts = assemble(config, recovered, &files, &mesh, Place { ports, address, locks: &locks })?;
         let snapshot = parts.snapshots.running();
-        let executors = Executors::start(plan, parts)?;
+        let executors = Executors::start(&plan, parts)?;
         let purge = config.storage.purge.map(|purge| Purge::start(files, purge)).transpose();
         let purge = purge.map_err(|error| StartError::System { what: "cannot start purging", error })?;
-        announce(&config, address, plan, last_zxid);
+        announce(config, address, &plan, last_zxid);
         Ok(Running { address, stopper: Stopper::new(mesh), executors: Some(executors), snapshot, purge, locks })
     }
 
@@ -289,8 +281,9 @@ fn assemble(
         (Some(zab), Some(stored)) => Replica::member(settings, tree, zab, stored, now, wall),
         _ => Replica::new(settings, tree, now, wall),
     };
-    let Ports { client: listener, members } = place.ports;
-    let peers = members.and_then(|ports| member::peer_parts(config, ports, files, config.tree(seed()), place.locks));
+    let Ports { client: listener, members, cuts } = place.ports;
+    let surroundings = member::Surroundings { locks: place.locks, cuts };
+    let peers = members.and_then(|ports| member::peer_parts(config, ports, files, config.tree(seed()), surroundings));
     let files = files.clone();
     let snapshots = Snapshots::new(Arc::new(move |image, background| files.write_in_background(image, background)), mesh.control.clone());
     let limit = |max: Option<usize>| max.map_or(0, |n| u32::try_from(n).unwrap_or(u32::MAX));
@@ -307,6 +300,8 @@ fn assemble(
         listener,
         limits: AcceptLimits { per_address: limit(config.net.max_client_cnxns), total: limit(config.net.max_cnxns) },
         keep_alive: config.net.tcp_keep_alive,
+        placement: config.cores.placement,
+        rebalance_every: config.cores.rebalance_ms.map(Duration::from_millis),
         replica_share_percent: config.cores.replica_share_percent.map_or(automatic_share, u32::from),
         fsync_warning: Duration::from_millis(config.storage.fsync_warning_ms),
     })

@@ -9,9 +9,11 @@ use super::config::ServerConfig;
 use super::shutdown::Stopper;
 use crate::conn::auth::digest_id;
 use crate::reactor::accept;
+use crate::reactor::peer_io::Cuts;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -43,6 +45,8 @@ pub struct ZooServer {
     running: Option<Running>,
     config: ServerConfig,
     host: String,
+    /// Which other members it cannot reach.
+    cuts: Option<Arc<Cuts>>,
     /// Removed with it.
     _home: Option<TempDir>,
 }
@@ -64,15 +68,23 @@ impl ZooServer {
     }
 
     fn start_in(mut config: ServerConfig, home: Option<TempDir>) -> Result<Self, StartError> {
-        let running = if config.net.listen.port() == 0 {
+        let ports = if config.net.listen.port() == 0 {
             let client = free_port(config.net.listen.ip(), config.net.backlog);
             let client = client.map_err(|error| StartError::Listen { address: config.net.listen, error })?;
-            Running::start_on(config.clone(), Ports::with_client(client, &config)?)?
+            Ports::with_client(client, &config)?
         } else {
-            Running::start(config.clone())?
+            Ports::bind(&config)?
         };
+        let running = Running::start(&config, ports)?;
         config.net.listen = running.address();
-        Ok(ZooServer { running: Some(running), host: connect_string(config.net.listen), config, _home: home })
+        Ok(ZooServer { running: Some(running), host: connect_string(config.net.listen), config, cuts: None, _home: home })
+    }
+
+    /// A member of an ensemble, on ports that are bound.
+    pub(super) fn start_member(config: ServerConfig, ports: Ports) -> Result<Self, StartError> {
+        let cuts = ports.cuts.clone();
+        let running = Running::start(&config, ports)?;
+        Ok(ZooServer { running: Some(running), host: connect_string(config.net.listen), config, cuts, _home: None })
     }
 
     /// What a client connects with: `127.0.0.1:PORT`.
@@ -138,7 +150,8 @@ impl ZooServer {
     /// Starts it again on the same port and data; stops it before, if it runs.
     pub fn restart(&mut self) -> Result<(), StartError> {
         self.stop()?;
-        self.running = Some(Running::start(self.config.clone())?);
+        let ports = Ports { cuts: self.cuts.clone(), ..Ports::bind(&self.config)? };
+        self.running = Some(Running::start(&self.config, ports)?);
         Ok(())
     }
 }
@@ -217,6 +230,13 @@ impl ServerBuilder {
     /// Who authenticates with scheme `digest` as `super` with this password may do everything (`DigestAuthenticationProvider.superDigest`).
     pub fn super_password(self, password: &str) -> Self {
         self.set("DigestAuthenticationProvider.superDigest", digest_id(&format!("super:{password}")))
+    }
+
+    /// All that `other` sets, too.
+    pub(super) fn append(mut self, other: &Self) -> Self {
+        self.settings.extend_from_slice(&other.settings);
+        self.data_dir = other.data_dir.clone().or(self.data_dir);
+        self
     }
 
     /// Starts it.

@@ -11,7 +11,7 @@ use super::snapshots::SnapshotFiles;
 use crate::base::Zxid;
 use crate::disk::DirLock;
 use crate::reactor::accept;
-use crate::reactor::peer_io::{Bind, ConfigFiles, History, ImageStream, LogParts, PeerParts, resolve_blocking};
+use crate::reactor::peer_io::{Bind, ConfigFiles, Cuts, History, ImageStream, LogParts, PeerIoConfig, PeerParts, resolve_blocking};
 use crate::tree::{Tree, TreeConfig};
 use crate::zab::{Membership, Stored};
 use std::io;
@@ -24,9 +24,15 @@ const BIND_PAUSE: Duration = Duration::from_secs(1);
 
 /// Listening sockets for the other servers.
 pub(super) struct Ports {
-    election: Vec<TcpListener>,
-    quorum: Vec<TcpListener>,
-    observers: Vec<TcpListener>,
+    pub(super) election: Vec<TcpListener>,
+    pub(super) quorum: Vec<TcpListener>,
+    pub(super) observers: Vec<TcpListener>,
+}
+
+/// What a member has of the process it runs in.
+pub(super) struct Surroundings<'a> {
+    pub(super) locks: &'a Arc<Vec<DirLock>>,
+    pub(super) cuts: Option<Arc<Cuts>>,
 }
 
 /// Binds both ports of every address of this server's line.
@@ -98,15 +104,15 @@ pub(super) fn peer_parts(
     ports: Ports,
     files: &SnapshotFiles,
     tree: TreeConfig,
-    locks: &Arc<Vec<DirLock>>,
+    surroundings: Surroundings<'_>,
 ) -> Option<PeerParts> {
-    let history = Arc::new(Directory { files: files.clone(), config: config.clone(), tree, _locks: locks.clone() });
+    let history = Arc::new(Directory { files: files.clone(), config: config.clone(), tree, _locks: surroundings.locks.clone() });
     let on_all = config.ensemble.as_ref()?.listen_on_all;
     let bind: Bind = Arc::new(move |host, port| bind_once(on_all, host, port));
     let bind_clients: Bind = Arc::new(move |host, port| bind_once(false, host, port));
     let configs = config_files(config).map(|files| Arc::new(files) as Arc<dyn ConfigFiles>);
     Some(PeerParts {
-        config: config.peer_io()?,
+        config: PeerIoConfig { cuts: surroundings.cuts, ..config.peer_io()? },
         election: ports.election,
         quorum: ports.quorum,
         observers: ports.observers,

@@ -3,6 +3,7 @@
 pub mod bootstrap;
 pub mod config;
 mod embedded;
+mod embedded_ensemble;
 pub mod epochs;
 mod log_feed;
 mod member;
@@ -14,4 +15,5 @@ pub use crate::reactor::on_fatal;
 pub use bootstrap::{StartError, run};
 pub use config::ServerConfig;
 pub use embedded::{ServerBuilder, ZooServer};
+pub use embedded_ensemble::{EnsembleBuilder, Mode, ZooEnsemble};
 pub use shutdown::Stopper;

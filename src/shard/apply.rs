@@ -5,12 +5,12 @@ use super::route::Answered;
 use super::watch::{ClientSlot, Table};
 use super::{Close, Shard};
 use crate::base::{AclList, ConnId, ConnKey, Instant, Perms, Zxid, path};
-use crate::conn::{Phase, Turn, Waiting};
+use crate::conn::{self, Phase, Turn, Waiting};
 use crate::handoff::{Batch, Control, Entry, Event, Reply, ToReplica};
-use crate::proto::EventType;
 use crate::proto::connect::ConnectResponse;
 use crate::proto::event::{fired_by, write_notification};
 use crate::proto::response::ReplyFrame;
+use crate::proto::{ErrorCode, EventType, OpCode};
 use crate::tree::permits;
 use imbl::OrdSet;
 
@@ -57,6 +57,11 @@ impl Cursor {
     /// The turn ended within a batch.
     pub(super) fn is_within(&self) -> bool {
         self.entry > 0 || self.step != Step::Begin
+    }
+
+    /// The entry behind the one at hand.
+    pub(super) fn next(&self) -> usize {
+        self.entry + 1
     }
 
     fn next_entry(&mut self) {
@@ -198,7 +203,7 @@ impl Shard {
 
     /// One packet for each of these connections that may read the node (its watch is spent all the same), as far as the turn goes. How many
     /// are dealt with.
-    fn notify(&mut self, now: Instant, zxid: Zxid, kind: EventType, at: &str, acl: &AclList, hits: &[ClientSlot]) -> usize {
+    pub(super) fn notify(&mut self, now: Instant, zxid: Zxid, kind: EventType, at: &str, acl: &AclList, hits: &[ClientSlot]) -> usize {
         let mut packet = std::mem::take(&mut self.packet);
         packet.clear();
         write_notification(&mut packet, fired_by(zxid), kind, at);
@@ -233,7 +238,11 @@ impl Shard {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.conn.output.writer().extend_from_slice(batch.frame(reply));
         let bytes = batch.frame(reply).len();
-        self.answered(now, id, Answered { op: write.op, xid: write.xid, zxid: self.at, received: write.received, bytes });
+        self.answered(
+            now,
+            id,
+            Answered { op: write.op, refused: reply.err != ErrorCode::Ok, xid: write.xid, zxid: self.at, received: write.received, bytes },
+        );
         if reply.close {
             self.silence(id, Some(Close::AfterOutput));
         }
@@ -253,7 +262,7 @@ impl Shard {
         self.reader.get_ephemerals(self.at, cells.iter().copied(), prefix, out);
         frame.finish(out);
         let bytes = out.len() - start;
-        self.answered(now, id, Answered { op: write.op, xid: write.xid, zxid: self.at, received: write.received, bytes });
+        self.answered(now, id, Answered { op: write.op, refused: false, xid: write.xid, zxid: self.at, received: write.received, bytes });
     }
 
     /// The request that is being answered by an entry of the stream, if its connection still wants to know.
@@ -322,6 +331,7 @@ impl Shard {
             }
             Control::AskAllHeard => self.tell_all_heard(now),
             Control::CutAll => self.cut_all(),
+            Control::Moved { from, to, session } => self.moved(now, *from, *to, *session),
         }
     }
 
@@ -329,16 +339,17 @@ impl Shard {
         let served = |phase: Phase| matches!(phase, Phase::Serving { .. } | Phase::AwaitAttach { .. });
         let all: Vec<ConnId> = self.clients.iter().filter(|c| served(c.conn.phase)).map(|c| c.id).collect();
         all.into_iter().for_each(|id| self.silence(id, Some(Close::Now)));
+        self.cut_arrivals();
     }
 
     fn attached(&mut self, now: Instant, conn: ConnKey, response: ConnectResponse) {
         let ConnectResponse { session, timeout_ms, .. } = response;
         let Some(id) = self.own(conn) else { return };
         let awaiting = self.clients.get_mut(id).and_then(|c| match c.conn.phase {
-            Phase::AwaitAttach { has_read_only } => Some((c, has_read_only)),
+            Phase::AwaitAttach { has_read_only, opening } => Some((c, has_read_only, opening)),
             _ => None,
         });
-        let Some((client, has_read_only)) = awaiting else {
+        let Some((client, has_read_only, opening)) = awaiting else {
             // It left while it was waiting; the session must not seem connected.
             self.tell(ToReplica::Detach { conn, session, heard: now });
             return;
@@ -349,8 +360,13 @@ impl Shard {
         let response = ConnectResponse { read_only: response.read_only.filter(|_| has_read_only), ..response };
         response.write_frame(client.conn.output.writer());
         client.conn.stats.sent += 1;
-        client.conn.stats.last_op = "SESS";
         self.totals.sent += 1;
+        if let Some(asked) = opening {
+            let latency_ms = now.since_ms(asked);
+            client.conn.stats.answered(now, conn::op_label(Some(OpCode::CreateSession)), 0, self.at, latency_ms);
+            self.totals.latency.record(latency_ms);
+            self.metrics.update_ms.record(latency_ms);
+        }
         self.make_ready(id);
         self.touched(now, id);
     }
@@ -358,7 +374,7 @@ impl Shard {
     fn refused(&mut self, conn: ConnKey) {
         let Some(id) = self.own(conn) else { return };
         let Some(client) = self.clients.get_mut(id) else { return };
-        if let Phase::AwaitAttach { has_read_only } = client.conn.phase {
+        if let Phase::AwaitAttach { has_read_only, .. } = client.conn.phase {
             ConnectResponse::refused(has_read_only.then_some(false)).write_frame(client.conn.output.writer());
             self.silence(id, Some(Close::AfterOutput));
         }
@@ -368,6 +384,7 @@ impl Shard {
     pub(super) fn touched(&mut self, now: Instant, id: ConnId) {
         self.note_stall(now, id);
         self.clients.update(id, &self.config);
+        self.go_on_leaving(now, id);
     }
 
     fn own(&self, conn: ConnKey) -> Option<ConnId> {

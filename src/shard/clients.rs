@@ -1,6 +1,7 @@
 //! The connections of a shard by number, and what the reactor has to be told about them.
 
 use super::listing::Piecewise;
+use super::moving::{Arrival, Leaving};
 use super::watch::ClientSlot;
 use super::{Close, PAUSED_ALIVE_MS_MAX, ShardConfig};
 use crate::base::limits::CONN_PENDING_BYTES_MAX;
@@ -25,6 +26,10 @@ pub(super) struct Client {
     pub(super) ready: bool,
     /// Its output is above the limit and being watched.
     pub(super) stalled: bool,
+    /// It is to go to another shard.
+    pub(super) leaving: Option<Leaving>,
+    /// It is a place for a connection that comes from another shard.
+    pub(super) arrival: Option<Box<Arrival>>,
     /// The long listing it is being sent.
     pub(super) listing: Option<Box<Piecewise>>,
     /// The reactor reads from it.
@@ -62,6 +67,7 @@ impl Client {
             && !self.conn.ended
             && !self.blocked
             && !self.must_wait
+            && !matches!(self.leaving, Some(Leaving::Draining(_) | Leaving::Told(_)))
             && order.len() < config.session_outstanding_max
             && order.bytes() < CONN_PENDING_BYTES_MAX
             && !self.is_clogged(config)
@@ -86,6 +92,11 @@ impl Client {
     /// Nor is it read while what it has sent waits for the shard's next turn.
     fn may_read(&self, config: &ShardConfig) -> bool {
         !self.ready && self.may_process(config)
+    }
+
+    /// The reactor is to be told when it may read from it.
+    pub(super) fn wait_to_read(&mut self) {
+        self.reading = false;
     }
 
     /// Was the reactor told not to read from it?
@@ -117,6 +128,8 @@ impl Clients {
             awaits_listings: false,
             ready: false,
             stalled: false,
+            leaving: None,
+            arrival: None,
             listing: None,
             reading: true,
             transmit: false,
@@ -128,13 +141,13 @@ impl Clients {
         id
     }
 
-    pub(super) fn remove(&mut self, id: ConnId) {
-        let Some(slot) = self.slot(id) else { return };
-        if let Some(client) = self.slots[slot as usize].take() {
-            self.waiting -= usize::from(client.waiting);
-            self.listings -= usize::from(client.listing.is_some());
-            self.free.push(slot);
-        }
+    pub(super) fn remove(&mut self, id: ConnId) -> Option<Box<Client>> {
+        let slot = self.slot(id)?;
+        let client = self.slots[slot as usize].take()?;
+        self.waiting -= usize::from(client.waiting);
+        self.listings -= usize::from(client.listing.is_some());
+        self.free.push(slot);
+        Some(client)
     }
 
     pub(super) fn slot(&self, id: ConnId) -> Option<ClientSlot> {

@@ -107,7 +107,7 @@ impl Shard {
             }
         } else if let Some(done) = self.clients.end_listing(id) {
             let (zxid, bytes) = (done.listing.zxid(), done.bytes.unwrap_or(0));
-            self.answered(now, id, Answered { op: done.op, xid: done.xid, zxid, received: done.received, bytes });
+            self.answered(now, id, Answered { op: done.op, refused: false, xid: done.xid, zxid, received: done.received, bytes });
             self.stop_waiting(id);
         }
         self.touched(now, id);

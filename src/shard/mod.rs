@@ -16,6 +16,7 @@
 mod apply;
 mod clients;
 mod listing;
+mod moving;
 mod path_index;
 mod read;
 mod report;
@@ -35,6 +36,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use watch::Watches;
 
+pub use moving::{Departed, Handover};
 pub use report::{ConnReport, Detail, ShardReport};
 
 /// Size of the buffer all connections receive into.
@@ -83,6 +85,8 @@ pub struct Shard {
     cursor: Cursor,
     /// What this turn has done so far.
     spent: usize,
+    /// What those before it have done.
+    work: u64,
     /// The tree's reader is registered and holds something.
     holding: bool,
     clients: Clients,
@@ -106,6 +110,10 @@ pub struct Shard {
     tree: u64,
     /// Connections whose sessions the replica takes for silent: their sockets are to be read before it is told so.
     reaps: VecDeque<ConnId>,
+    /// What is to be done with other shards.
+    handovers: VecDeque<Handover>,
+    /// Connections of other shards that are here and have not been served yet.
+    arrivals: VecDeque<ConnId>,
     stalls: Vec<Stall>,
     totals: Totals,
     metrics: ShardMetrics,
@@ -134,6 +142,9 @@ struct Totals {
     auth_failed: u64,
     connect_requests: u64,
     half_open_closed: u64,
+    /// Connections given to other shards, and got from them.
+    moved: u64,
+    arrived: u64,
 }
 
 /// What the reactor does with a connection after `poll_transmit`/`poll_close`.
@@ -176,6 +187,7 @@ impl Shard {
             goal: at,
             cursor: Cursor::default(),
             spent: 0,
+            work: 0,
             holding: false,
             clients: Clients::default(),
             watches,
@@ -189,6 +201,8 @@ impl Shard {
             all_told: Instant(0),
             tree: 0,
             reaps: VecDeque::new(),
+            handovers: VecDeque::new(),
+            arrivals: VecDeque::new(),
             stalls: Vec::new(),
             totals: Totals::default(),
             metrics: ShardMetrics::default(),
@@ -233,7 +247,7 @@ impl Shard {
         }
         client.conn.heard = now;
         self.totals.received_bytes += n as u64;
-        self.spent = 0;
+        self.begin_turn();
         match (self.catch_up(now), fresh) {
             (true, true) => self.process_fresh(now, conn, n),
             (true, false) => self.process(now, conn),
@@ -252,8 +266,9 @@ impl Shard {
     /// Loads `applied` and works through the stream up to it: events, replies, waiting reads (rules A2, A3, A4). Then some of what earlier
     /// turns have left.
     pub fn drain(&mut self, now: Instant) {
-        self.spent = 0;
+        self.begin_turn();
         if self.catch_up(now) {
+            self.settle(now);
             self.process_ready(now);
         }
         self.next_piece(now);
@@ -270,14 +285,14 @@ impl Shard {
     /// is consumed first; there are no clients to whom the change could show.
     pub fn replace_tree(&mut self, now: Instant, tree: u64, reader: TreeReader) {
         assert!(tree > self.tree, "trees come in order");
-        self.spent = 0;
+        self.begin_turn();
         while !self.catch_up(now) {
-            self.spent = 0;
+            self.begin_turn();
         }
         (self.reader, self.tree, self.at, self.goal, self.holding) = (reader, tree, Zxid::ZERO, Zxid::ZERO, false);
         // To its end: before it there is no zxid at which this reader could be held for a connection that waits (A5).
         while !self.catch_up(now) {
-            self.spent = 0;
+            self.begin_turn();
         }
         self.rest();
     }
@@ -289,6 +304,7 @@ impl Shard {
         self.at < self.goal
             || self.cursor.is_within()
             || !self.ready.is_empty()
+            || !self.arrivals.is_empty()
             || !self.listings.is_empty()
             || self.clients.has_transmits()
     }
@@ -422,9 +438,10 @@ impl Shard {
             if let Some(client) = self.clients.get_mut(conn) {
                 client.blocked = false;
                 self.make_ready(conn);
+                self.go_on_leaving(now, conn);
             }
         }
-        self.spent = 0;
+        self.begin_turn();
         if self.catch_up(now) {
             self.process_ready(now);
         }
@@ -439,6 +456,16 @@ impl Shard {
 
     fn key(&self, conn: ConnId) -> ConnKey {
         ConnKey { shard: self.id, conn }
+    }
+
+    fn begin_turn(&mut self) {
+        self.work += std::mem::take(&mut self.spent) as u64;
+    }
+
+    /// What this shard has done so far, in the units of a turn's cost.
+    #[must_use]
+    pub fn work(&self) -> u64 {
+        self.work + self.spent as u64
     }
 
     /// This turn has done its share: what is left waits for the next one.
@@ -484,6 +511,7 @@ impl Shard {
 
     /// The same without telling the replica, which knows already.
     fn silence(&mut self, conn: ConnId, how: Option<Close>) {
+        self.leaves_no_more(conn);
         if let Some(slot) = self.clients.slot(conn) {
             self.watches.drop_client(slot);
         }

@@ -44,10 +44,10 @@ impl Shard {
         let Connection { output, read_auth, read_only, .. } = &mut client.conn;
         let out = output.writer();
         let start = out.len();
-        if let Some(op) = OpCode::from_i32(header.op).filter(|op| *read_only && op.needs_quorum()) {
+        if *read_only && OpCode::from_i32(header.op).is_some_and(OpCode::needs_quorum) {
             write_header_only(out, header.xid, self.at.as_i64(), ErrorCode::NotReadOnly);
             let bytes = out.len() - start;
-            return self.answered(now, id, Answered { op, xid: header.xid, zxid: self.at, received, bytes });
+            return self.replied(id, bytes);
         }
         let op = OpCode::from_i32(header.op).filter(|op| op.class() != OpClass::Refused);
         let Some(op) = op else {
@@ -78,7 +78,9 @@ impl Shard {
         if let Some(listing) = listing {
             return self.begin_listing(id, Piecewise::new(listing, header.xid, op, received));
         }
-        self.answered(now, id, Answered { op, xid: header.xid, zxid: self.at, received, bytes });
+        // A write comes here only when it cannot be decoded.
+        let refused = op.class() == OpClass::Write;
+        self.answered(now, id, Answered { op, refused, xid: header.xid, zxid: self.at, received, bytes });
     }
 }
 

@@ -88,7 +88,7 @@ impl Shard {
     pub fn report(&self, now: Instant, wall: WallTime, detail: Detail) -> ShardReport {
         let mut report = self.numbers();
         if detail.connections {
-            report.connections = self.clients.iter().map(|c| conn_report(c, now, wall)).collect();
+            report.connections = self.clients.iter().filter(|c| c.arrival.is_none()).map(|c| conn_report(c, now, wall)).collect();
         }
         if detail.watches {
             let session_of = |slot: &u32| self.clients.at(*slot).and_then(|c| c.conn.session());
@@ -113,12 +113,13 @@ impl Shard {
                 ("response_bytes", self.totals.sent_bytes),
                 ("connection_request_count", self.totals.connect_requests),
                 ("sessionless_connections_expired", self.totals.half_open_closed),
+                ("zoo_connections_moved", self.totals.moved),
             ],
             reply_bytes: self.totals.reply_bytes,
             metrics: self.metrics.clone(),
             ..ShardReport::default()
         };
-        for client in self.clients.iter() {
+        for client in self.clients.iter().filter(|c| c.arrival.is_none()) {
             let local = client.conn.peer.ip().is_loopback();
             *if local { &mut report.local_connections } else { &mut report.remote_connections } += 1;
             report.queued += client.conn.order.len() as u64;

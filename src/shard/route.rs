@@ -2,7 +2,7 @@
 
 use super::{Close, Shard};
 use crate::base::limits::LISTING_BYTES_AHEAD;
-use crate::base::{ConnId, Instant, Reader, Writer, Xid, Zxid};
+use crate::base::{ConnId, Instant, Reader, SessionId, Writer, Xid, Zxid};
 use crate::conn::{self, First, FrameStatus, Input, Phase, Waiting, auth};
 use crate::handoff::ToReplica;
 use crate::proto::request::RequestHeader;
@@ -27,6 +27,8 @@ enum Fate {
 /// A reply as the statistics see it.
 pub(super) struct Answered {
     pub(super) op: OpCode,
+    /// A write that came to nothing: `cons` does not name it, as in ZooKeeper.
+    pub(super) refused: bool,
     pub(super) xid: Xid,
     pub(super) zxid: Zxid,
     pub(super) received: Instant,
@@ -89,7 +91,7 @@ impl Shard {
     }
 
     /// The connection's bytes are for a later turn; it is not read until then.
-    fn put_off(&mut self, id: ConnId) {
+    pub(super) fn put_off(&mut self, id: ConnId) {
         let Some(client) = self.clients.get_mut(id) else { return };
         if !std::mem::replace(&mut client.ready, true) {
             self.ready.push_back(id);
@@ -115,6 +117,7 @@ impl Shard {
     fn processed(&mut self, now: Instant, id: ConnId) {
         self.note_stall(now, id);
         self.clients.update(id, &self.config);
+        self.go_on_leaving(now, id);
     }
 
     fn first_bytes(&mut self, now: Instant, id: ConnId, input: &mut Input) -> bool {
@@ -133,12 +136,12 @@ impl Shard {
             // A client that has seen more than we have must find a server that has it too (P8).
             First::Connect(request) if request.last_zxid_seen > self.at.as_i64() => self.end(now, id, Some(Close::Now)),
             First::Connect(request) => {
-                let key = self.key(id);
+                let (key, is_new) = (self.key(id), request.session == SessionId::NONE);
                 self.totals.received += 1;
                 self.totals.connect_requests += 1;
                 let Some(client) = self.clients.get_mut(id) else { return false };
                 client.conn.stats.received += 1;
-                client.conn.phase = Phase::AwaitAttach { has_read_only: request.has_read_only };
+                client.conn.phase = Phase::AwaitAttach { has_read_only: request.has_read_only, opening: is_new.then_some(now) };
                 let accepted = client.conn.stats.established;
                 self.tell(ToReplica::Connect { conn: key, accepted, request });
             }
@@ -250,14 +253,14 @@ impl Shard {
                 out.put_buffer(None);
                 reply.finish(out);
                 let bytes = out.len() - start;
-                self.answered(now, id, Answered { op, xid: header.xid, zxid: Zxid::ZERO, received: now, bytes });
+                self.replied(id, bytes);
             }
             Err(_) => self.end(now, id, Some(Close::Now)),
         }
         Fate::Taken
     }
 
-    fn authenticate(&mut self, now: Instant, id: ConnId, xid: Xid, scheme: Option<&str>, credential: &[u8]) {
+    fn authenticate(&mut self, now: Instant, id: ConnId, xid: Xid, scheme: Option<&str>, credential: Option<&[u8]>) {
         let rules = auth::AuthRules { digest_enabled: self.config.digest_auth_enabled, super_digest: self.config.super_digest.as_deref() };
         let Some(client) = self.clients.get_mut(id) else { return };
         let peer: IpAddr = client.conn.peer.ip();
@@ -265,29 +268,37 @@ impl Shard {
         let err = if gained { ErrorCode::Ok } else { ErrorCode::AuthFailed };
         write_header_only(client.conn.output.writer(), xid, 0, err);
         self.totals.auth_failed += u64::from(!gained);
-        let bytes = 4 + REPLY_HEADER_BYTES;
-        self.answered(now, id, Answered { op: OpCode::Auth, xid, zxid: Zxid::ZERO, received: now, bytes });
+        self.replied(id, 4 + REPLY_HEADER_BYTES);
         if err != ErrorCode::Ok {
             self.end(now, id, Some(Close::AfterOutput));
         }
     }
 
-    /// Counts a reply.
+    /// Counts the answer to an operation.
     pub(super) fn answered(&mut self, now: Instant, id: ConnId, answered: Answered) {
-        let Answered { op, xid, zxid, received, bytes } = answered;
+        let Answered { op, refused, xid, zxid, received, bytes } = answered;
         let latency_ms = now.since_ms(received);
-        self.spent += 1 + bytes.min(LISTING_BYTES_AHEAD) / REPLY_BYTES_PER_COST;
-        self.totals.sent += 1;
+        self.replied(id, bytes);
         self.totals.latency.record(latency_ms);
         match op.class() {
             OpClass::Read => self.metrics.read_ms.record(latency_ms),
             OpClass::Write => self.metrics.update_ms.record(latency_ms),
             _ => {}
         }
+        if let Some(client) = self.clients.get_mut(id) {
+            let label = conn::op_label(Some(op).filter(|_| !refused));
+            client.conn.stats.answered(now, label, i64::from(xid.0), zxid, latency_ms);
+        }
+    }
+
+    /// Counts a reply; that to an identity, or to what a read-only server refuses, is no more than that.
+    pub(super) fn replied(&mut self, id: ConnId, bytes: usize) {
+        self.spent += 1 + bytes.min(LISTING_BYTES_AHEAD) / REPLY_BYTES_PER_COST;
+        self.totals.sent += 1;
         let (_, min, max) = self.totals.reply_bytes.unwrap_or((bytes, bytes, bytes));
         self.totals.reply_bytes = Some((bytes, min.min(bytes), max.max(bytes)));
         if let Some(client) = self.clients.get_mut(id) {
-            client.conn.stats.answered(now, conn::op_label(Some(op)), i64::from(xid.0), zxid, latency_ms);
+            client.conn.stats.sent += 1;
         }
     }
 }

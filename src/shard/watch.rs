@@ -34,6 +34,14 @@ pub enum Table {
     Child,
 }
 
+/// One registration of a connection.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Watched {
+    pub(super) path: Box<str>,
+    pub(super) table: Table,
+    pub(super) modes: Modes,
+}
+
 /// The connection's place in its shard; reused only after `drop_client`.
 pub type ClientSlot = u32;
 
@@ -181,6 +189,31 @@ impl Watches {
             }
             dedup_from(hits, first);
         }
+    }
+
+    /// What `fire` means for one connection: true when the event concerns it, whose standard watch it takes away.
+    pub fn fire_one(&mut self, table: Table, path: &str, client: ClientSlot) -> bool {
+        let hit = self.contains(table, path, client, Modes::ANY) || table == Table::Data && self.watches_above(path, client);
+        self.remove(table, path, client, Modes::STANDARD);
+        hit
+    }
+
+    fn watches_above(&self, path: &str, client: ClientSlot) -> bool {
+        let mut ancestors = std::iter::successors(path::parent(path), |p| path::parent(p)).take_while(|_| self.recursive_count > 0);
+        ancestors.any(|p| self.contains(Table::Data, p, client, Modes::RECURSIVE))
+    }
+
+    /// Forgets a connection, and gives what it has watched.
+    pub fn take_client(&mut self, client: ClientSlot) -> Vec<Watched> {
+        let mut slots = self.clients.get(client as usize).map_or_else(Vec::new, |entry| entry.paths.clone());
+        slots.sort_unstable();
+        slots.dedup();
+        let all = slots.into_iter().flat_map(|slot| [Table::Data, Table::Child].map(|table| (slot, table)));
+        let registered = |(slot, table)| (slot, table, self.modes(slot, table, client));
+        let watched = all.map(registered).filter(|(.., modes)| modes.0 != 0);
+        let watches = watched.map(|(slot, table, modes)| Watched::new(&self.paths[slot as usize].path, table, modes)).collect();
+        self.drop_client(client);
+        watches
     }
 
     /// Forgets a connection.

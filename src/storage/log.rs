@@ -112,6 +112,8 @@ pub struct LogConfig {
     pub mark: Option<Mark>,
 }
 
+/// What may come beside the largest transaction before a flush: the header of a new file, and transactions that the replica makes with it.
+const BESIDE_BYTES: usize = 4096;
 /// Room the next group gets because the one before it was as large.
 const GROUP_ROOM_MAX: usize = 64 << 10;
 
@@ -194,7 +196,7 @@ impl Log {
     /// An empty log whose last zxid is `last`; the first append opens a file.
     #[must_use]
     pub fn new(config: LogConfig, last: Zxid) -> Self {
-        let unsynced_limit = config.unsynced_bytes_max.max(2 * (config.payload_bytes_max + RECORD_OVERHEAD) as u64);
+        let unsynced_limit = config.unsynced_bytes_max.max(2 * (config.payload_bytes_max + RECORD_OVERHEAD + BESIDE_BYTES) as u64);
         Log {
             said: config.mark,
             config,

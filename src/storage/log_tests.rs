@@ -224,6 +224,21 @@ fn a_record_larger_than_a_segment_gets_a_larger_one() {
 }
 
 #[test]
+fn what_was_admitted_just_below_the_limit_fits_with_the_header_of_its_new_file_a22() {
+    let config = LogConfig { unsynced_bytes_max: 0, payload_bytes_max: 10_000, ..config() };
+    let largest = vec![1; config.payload_bytes_max];
+    let mut log = Log::new(config, Zxid(4));
+    let half = log.unsynced_limit() as usize / 2;
+    log.append(Zxid(5), &vec![1; half - FILE_HEADER_BYTES - RECORD_OVERHEAD]);
+    assert!(log.can_append());
+    log.roll();
+    log.append(Zxid(6), b"the session of who asks for the next");
+    log.append(Zxid(7), &largest);
+    settle(&mut log);
+    assert_eq!(log.durable_zxid(), Zxid(7));
+}
+
+#[test]
 fn admission_closes_at_the_unsynced_limit_and_opens_after_a_flush_a22() {
     let mut log = Log::new(LogConfig { segment_bytes: 64 << 20, unsynced_bytes_max: 8 << 20, ..config() }, Zxid(0));
     let payload = vec![1; 100_000];

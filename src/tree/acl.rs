@@ -299,20 +299,19 @@ fn is_ip_expression(text: &str) -> bool {
     ip_expression(text).is_some()
 }
 
-/// IPv4 as a dotted quad (leading zeros allowed, as in ZooKeeper) or IPv6 text; the bytes and how many there are.
+/// IPv4 as a dotted quad (leading zeros and plus signs allowed, as in ZooKeeper) or IPv6 in hexadecimal groups, without a zone or an IPv4 ending;
+/// the bytes and how many there are.
 fn ip_bytes(text: &str) -> Option<([u8; 16], usize)> {
+    if text.contains(':') {
+        let v6: Ipv6Addr = text.parse().ok().filter(|_| !text.contains('.'))?;
+        return Some((v6.octets(), 16));
+    }
     let mut bytes = [0u8; 16];
     let mut parts = text.split('.');
-    let quad = [parts.next()?, parts.next().unwrap_or(""), parts.next().unwrap_or(""), parts.next().unwrap_or("")];
-    if parts.next().is_none() && quad.iter().all(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit())) {
-        for (byte, part) in bytes.iter_mut().zip(quad) {
-            *byte = part.parse().ok()?;
-        }
-        return Some((bytes, 4));
+    for byte in &mut bytes[..4] {
+        *byte = parts.next()?.parse().ok()?;
     }
-    let text = text.split_once('%').map_or(text, |(address, _zone)| address);
-    let v6: Ipv6Addr = text.parse().ok()?;
-    Some((v6.octets(), 16))
+    parts.next().is_none().then_some((bytes, 4))
 }
 
 fn ip_matches(expression: &str, peer: &str) -> bool {
@@ -390,6 +389,13 @@ mod tests {
             ("ip", "1.2.3.4.5", false),
             ("ip", "::1/128", true),
             ("ip", "::1/129", false),
+            ("ip", "+1.002.3.4", true),
+            ("ip", "1.2.3.", false),
+            ("ip", "::", true),
+            ("ip", "1:2:3:4:5:6:7::", true),
+            ("ip", "1:2:3:4:5:6:7::8", false),
+            ("ip", "::ffff:1.2.3.4", false),
+            ("ip", "fe80::1%eth0", false),
             ("super", "x", false),
             ("x509", "CN=a", false),
             ("nosuch", "x", false),

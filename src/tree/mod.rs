@@ -322,6 +322,7 @@ impl Tree {
         let (mut effects, mut err) = (Effects::default(), ErrorCode::Ok);
         let stamp = Stamp::new(header, self.head);
         match txn {
+            Txn::Multi(parts) if op::multi::has_moved(parts) => err = ErrorCode::SessionMoved,
             Txn::Multi(parts) => self.apply_multi(&stamp, parts, &mut effects, Some(reply)),
             Txn::Error { code } => err = ErrorCode::from_i32(*code),
             txn => {
@@ -596,9 +597,9 @@ impl std::fmt::Debug for Tree {
     }
 }
 
-/// What the paths that getEphemerals gives must start with: null and blank stand for all.
+/// What the paths that getEphemerals gives must start with: null, blank and the root, with blanks around it or not, stand for all.
 pub fn ephemeral_prefix(asked: Option<&str>) -> &str {
-    asked.filter(|p| !p.trim().is_empty()).unwrap_or(ROOT)
+    asked.filter(|p| !matches!(p.trim(), "" | ROOT)).unwrap_or(ROOT)
 }
 
 /// For srvr, mntr.

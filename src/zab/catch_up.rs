@@ -37,8 +37,7 @@ impl Leader {
         if learner.step != Step::Reading {
             return;
         }
-        let (sent, end) = (learner.sent, pipeline.committed());
-        let first = sent == learner.promise.0;
+        let (sent, end, first) = (learner.sent, pipeline.committed(), learner.awaits_log());
         let part = match part {
             Ok(part) if first => sync::joined(sent, part),
             Ok(part) => Some(part),

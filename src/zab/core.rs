@@ -72,8 +72,10 @@ impl Core {
         let logged = stored.configuration.take();
         let local = Local::new(stored, config.planted);
         let nothing = (ConfigToken(0), ConfigToken(0));
+        let logged_version = logged.as_ref().map(|logged| logged.version);
         let newer = |proposed: &Membership| {
-            config.reconfig.enabled && proposed.version > config.membership.version && was_acknowledged(proposed, &local)
+            let is_newer = config.reconfig.enabled && proposed.version > config.membership.version;
+            is_newer && was_acknowledged(proposed, logged_version, &local)
         };
         let proposed = config.reconfig.proposed.iter().cloned().chain(logged).filter(newer).max_by_key(|proposed| proposed.version);
         let mut core = Core {
@@ -210,11 +212,13 @@ impl Core {
     }
 }
 
-/// One whose transaction is of the epoch of our history, and not in it, was never said to be here: its file was quicker than the log. It must
-/// not be asked for, or those who have it, and more history than we have, could never follow us.
-fn was_acknowledged(proposed: &Membership, local: &Local) -> bool {
+/// One whose transaction is of the epoch of our history or an older one, and not in that history, was never said to be here, or was taken back since: its
+/// file was quicker than the log, and may lie there for epochs. It must not be asked for, or those who have it, and more history than we have, could never
+/// follow us. `logged` is the newest of the history.
+fn was_acknowledged(proposed: &Membership, logged: Option<i64>, local: &Local) -> bool {
     let zxid = Zxid::from_i64(proposed.version);
-    zxid <= local.last() || zxid.counter() == 0 || zxid.epoch() != local.current_epoch()
+    let is_in_history = zxid <= local.last() && logged >= Some(proposed.version);
+    zxid.counter() == 0 || is_in_history || zxid > local.last() && zxid.epoch() > local.current_epoch()
 }
 
 /// The zxid in front of a configuration's own.

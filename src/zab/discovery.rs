@@ -9,6 +9,7 @@ use super::output::EpochFile;
 use super::pipeline::Pipeline;
 use super::planted::Bug;
 use super::progress::{Kind, Progress, Step};
+use super::quorum::Quorum;
 use super::vote::ZXID_UNKNOWN;
 use crate::base::Zxid;
 
@@ -94,7 +95,12 @@ impl Leader {
             && last != ZXID_UNKNOWN
             && (i64::from(epoch), last) > (i64::from(self.rank.0), self.rank.1)
         {
-            return Err("it has more history than we have");
+            // Whoever only is to vote cannot lead instead: it waits for what the others say of the rest of its history.
+            let may_lead = core.config.membership.is_voter(learner.peer) || learner.kind == Kind::Observer;
+            if may_lead || i64::from(epoch) != i64::from(self.rank.0) {
+                return Err("it has more history than we have");
+            }
+            learner.is_ahead = true;
         }
         learner.promise = (last, current_epoch);
         learner.step = Step::Promised;
@@ -107,22 +113,37 @@ impl Leader {
 
     /// Takes the epoch as that of our history, once a quorum has promised it.
     pub(super) fn adopt(&mut self, core: &mut Core) {
-        let me = core.me();
-        let counts = |id| {
-            id == me
-                || self.member(id).is_some_and(|l| {
-                    let tells_history = l.promise.1.is_some() && l.promise.0 != ZXID_UNKNOWN;
-                    // Wiped, it may have promised an epoch since, and stopped before it was brought up to date: nothing is what it has,
-                    // and nothing is what it may have had only where no ensemble has logged anything.
-                    let has_nothing = l.promise == (Zxid::ZERO, Some(0)) && !l.is_vouched && self.rank.1.epoch() > 0;
-                    let forgot = may_have_forgotten(core, l) || has_nothing && !core.config.planted.has(Bug::WipedServerCounts);
-                    l.step >= Step::Promised && tells_history && !forgot
-                })
-        };
+        let takes_ahead = self.learners.values().any(|l| l.is_ahead) && self.more_is_lost(core);
+        let counts = |id| id == core.me() || self.member(id).is_some_and(|l| self.tells_history(core, l) && (takes_ahead || !l.is_ahead));
         if core.quorum.reached(counts) {
             self.enter(core, Stage::Adopting);
             core.write_epoch(EpochFile::Current, self.epoch);
         }
+    }
+    /// It has promised, and said what it has: all that it ever had.
+    fn tells_history(&self, core: &Core, l: &Progress) -> bool {
+        let tells_history = l.promise.1.is_some() && l.promise.0 != ZXID_UNKNOWN;
+        // Wiped, it may have promised an epoch since, and stopped before it was brought up to date: nothing is what it has,
+        // and nothing is what it may have had only where no ensemble has logged anything.
+        let has_nothing = l.promise == (Zxid::ZERO, Some(0)) && !l.is_vouched && self.rank.1.epoch() > 0;
+        let forgot = may_have_forgotten(core, l) || has_nothing && !core.config.planted.has(Bug::WipedServerCounts);
+        l.step >= Step::Promised && tells_history && !forgot
+    }
+    /// Is it certain that nothing was committed of what those have beyond our history who are only to vote? They have the epoch of our history,
+    /// and so that history itself. Whoever lacks the rest of it has promised our epoch, and will not acknowledge it any more. Up to the change of members it
+    /// takes a quorum of those in force, behind it one of the new ones: and to get there, both.
+    fn more_is_lost(&self, core: &Core) -> bool {
+        let Some(proposed) = core.proposed() else { return false };
+        let (active, next) = (core.config.membership.quorum(), proposed.quorum());
+        let ends_below = |id, end| {
+            let of = |l: &Progress| self.tells_history(core, l) && !l.is_ahead && l.promise.0 < end;
+            if id == core.me() { self.rank.1 < end } else { self.member(id).is_some_and(of) }
+        };
+        let beyond = Zxid(self.rank.1.0.saturating_add(1));
+        let change = Zxid::from_i64(proposed.version);
+        let is_blocked = |quorum: &Quorum, end| !quorum.reached(|id| !ends_below(id, end));
+        let never_in_force = is_blocked(&active, change) || is_blocked(&next, change);
+        is_blocked(&active, beyond) && (never_in_force || is_blocked(&next, beyond))
     }
 }
 

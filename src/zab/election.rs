@@ -250,12 +250,17 @@ impl Election {
         }
     }
 
-    /// The vote for the own history; a server without a vote proposes nobody, observers not even a history.
+    /// The vote for the own history. A server that cannot be elected proposes nobody and no history: where it is needed because it is to vote, it
+    /// agrees with whoever the others elect, and what it has beyond that one's history is for the leader to judge.
     fn initial_vote(&self, history: History) -> Vote {
-        let leader = if self.membership.is_voter(self.me) { self.me } else { PeerId(NOBODY) };
-        let (zxid, peer_epoch) =
-            if self.is_observer { (Zxid::from_i64(NOBODY), NOBODY) } else { (history.last_logged, i64::from(history.current_epoch)) };
-        Vote { leader, zxid, peer_epoch, election_epoch: self.round }
+        let (me, election_epoch) = (self.me, self.round);
+        if self.membership.is_voter(me) && !self.is_observer {
+            return Vote { leader: me, zxid: history.last_logged, peer_epoch: i64::from(history.current_epoch), election_epoch };
+        }
+        let leader = if self.membership.is_voter(me) { me } else { PeerId(NOBODY) };
+        let is_unknown = history.last_logged == ZXID_UNKNOWN && !self.is_observer;
+        let zxid = if is_unknown { ZXID_UNKNOWN } else { Zxid::from_i64(NOBODY) };
+        Vote { leader, zxid, peer_epoch: NOBODY, election_epoch }
     }
 
     /// This server is not looking: it tells those that are what it knows. What is not looking is never answered, so no two servers can

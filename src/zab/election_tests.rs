@@ -401,7 +401,7 @@ fn a_member_of_type_participant_that_the_configuration_does_not_list_proposes_no
     let mut stranger = Election::new(&ZabConfig { is_observer: false, ..config(9, "server.1=a:1:2") });
     let mut out = Vec::new();
     stranger.begin(T0, history(5, 1), &mut out);
-    assert_eq!(out[0].1.vote, looking(NOBODY, 5, 1, 1).vote);
+    assert_eq!(out[0].1.vote, looking(NOBODY, 1 << 63, NOBODY, 1).vote);
     let heard = stranger.handle(T0, PeerId(1), &working(ServerState::Leading, 1, 1, 8), &mut out);
     assert_eq!(heard.map(|e| e.state), Some(ServerState::Following));
 }
@@ -506,6 +506,17 @@ fn while_a_configuration_is_proposed_both_elect() {
     one.begin(0, history(5, 1));
     one.hear(1, 4, &looking(4, 9, 1, 1));
     assert_eq!(one.election.vote(), Some(looking(4, 9, 1, 1).vote), "who is to vote may be voted for");
+}
+
+/// It has more, which nobody else may have, and is needed for the quorum of the new ones.
+#[test]
+fn who_is_only_to_vote_agrees_with_whoever_the_others_elect() {
+    let (mut four, _) = changing(4);
+    four.begin(0, history(9, 1));
+    four.hear(1, 1, &looking(2, 5, 1, 1));
+    assert_eq!(four.election.vote(), Some(looking(2, 5, 1, 1).vote));
+    four.hear(2, 2, &looking(2, 5, 1, 1));
+    assert_eq!(four.timeout(300).map(|e| e.state), Some(ServerState::Following));
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub struct Leader {
     next_tick: Instant,
     /// A voter has promised a newer epoch than ours and cannot come back to it.
     pub(super) superseded: bool,
-    /// Whom the log on the disk did not bring to its end: an image does, the next time (L1).
+    /// Whom the log on the disk did not bring to its end, or kept waiting for too long: an image does, the next time (L1).
     pub(super) needs_image: BTreeSet<PeerId>,
     /// A follower that feeds observers: nothing is decided here.
     pub(super) relays: bool,
@@ -188,6 +188,9 @@ impl Leader {
         if let Some(learner) = self.learners.remove(&link) {
             if let Some(pipeline) = &mut self.pipeline {
                 pipeline.forget(link);
+            }
+            if learner.awaits_log() {
+                self.needs_image.insert(learner.peer);
             }
             if learner.step == Step::Serving {
                 core.put(Output::LearnerGone(link));

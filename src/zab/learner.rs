@@ -455,7 +455,9 @@ impl Learner {
             core.local.append(zxid, payload.clone());
         }
         self.uncommitted.push_back(zxid);
-        if self.state != State::Syncing && !self.observes {
+        if self.state == State::Syncing {
+            core.local.trim_history(core.config.tail_count_min, core.config.tail_bytes_max);
+        } else if !self.observes {
             self.unacknowledged.push_back(zxid);
         }
         if let Some(membership) = proposed_in(&payload) {
@@ -688,5 +690,29 @@ fn name(packet: &Packet) -> &'static str {
         Packet::Diff { .. } => "DIFF",
         Packet::Trunc { .. } => "TRUNC",
         Packet::Snap { .. } => "SNAP",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zab::election::tests::config;
+    use crate::zab::{Stored, ZabConfig};
+
+    #[test]
+    fn of_a_long_history_that_comes_no_more_is_kept_in_memory_than_of_any_other_b6() {
+        let members = "server.1=a:1:2:participant\nserver.2=b:1:2:participant\nversion=0";
+        let settings = ZabConfig { tail_count_min: 5, tail_bytes_max: 1000, ..config(1, members) };
+        let mut core = Core::new(settings, Stored::default(), Instant(1_000_000_000));
+        let link = LinkId(1);
+        let mut learner = Learner::new(&mut core, PeerId(2), false, false, link, Vec::new());
+        (learner.state, learner.epoch) = (State::Syncing, 1);
+        for counter in 1..=1000 {
+            let zxid = Zxid::new(1, counter);
+            let payload = Payload::from(vec![0; 100]);
+            assert!(learner.packet(&mut core, link, Packet::Proposal { zxid, payload }).is_ok());
+            assert!(learner.packet(&mut core, link, Packet::Commit { zxid }).is_ok());
+        }
+        assert_eq!((core.local.tail.base(), core.local.tail.last()), (Zxid::new(1, 990), Zxid::new(1, 1000)));
     }
 }

@@ -118,6 +118,10 @@ impl Local {
     pub fn trim(&mut self, count_min: usize, bytes_max: usize) {
         self.tail.trim(count_min, bytes_max, self.committed);
     }
+    /// The same while a history comes that is committed as a whole, which may be larger than what is to be kept of it.
+    pub fn trim_history(&mut self, count_min: usize, bytes_max: usize) {
+        self.tail.trim(count_min, bytes_max, self.last);
+    }
 
     /// An epoch file is going to be written.
     pub fn write_epoch(&mut self, file: EpochFile, epoch: u32) -> EpochToken {

@@ -81,6 +81,8 @@ pub struct Progress {
     pub is_vouched: bool,
     /// Its promise: the end of its log, and the epoch of its history unless it had promised this epoch before.
     pub promise: (Zxid, Option<i32>),
+    /// It has more history than we have, of the same epoch, and cannot lead: it counts when that is known to be lost.
+    pub is_ahead: bool,
     /// It has everything up to here on stable storage.
     pub acked: Zxid,
     /// The last proposal sent.
@@ -110,6 +112,7 @@ impl Progress {
             accepted_epoch: 0,
             is_vouched: false,
             promise: (Zxid::ZERO, None),
+            is_ahead: false,
             acked: Zxid::ZERO,
             sent: Zxid::ZERO,
             overdue: AckWatch::default(),
@@ -130,6 +133,11 @@ impl Progress {
     /// Is it fed with proposals?
     pub fn is_fed(&self) -> bool {
         self.step >= Step::Syncing
+    }
+
+    /// Nothing of what it lacks has been found in the log on the disk yet.
+    pub fn awaits_log(&self) -> bool {
+        self.step == Step::Reading && self.sent == self.promise.0
     }
 
     /// A packet of about this size is on its way.

@@ -1,11 +1,11 @@
 //! A `ZooServer` as a program has it: made without a word, stopped, killed, started again, dropped; and nothing stays behind.
 
-use crate::support::{RawClient, temp_dir, wait_until};
+use crate::support::{PATIENCE, RawClient, temp_dir, wait_until};
 use crate::{alone, shared};
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zoo::client::{CreateMode, SessionState, ZooClient};
 use zoo::server::ZooServer;
 
@@ -15,10 +15,19 @@ const IDLE: Duration = Duration::from_secs(2);
 const IDLE_CPU_MAX: Duration = Duration::from_millis(40);
 
 /// This process's threads of servers: their names, and the processor time they have used.
-fn threads() -> Vec<(String, Duration)> {
+pub fn threads() -> Vec<(String, Duration)> {
     let tasks = fs::read_dir("/proc/self/task").expect("this process").filter_map(Result::ok);
     // One may end while it is looked at.
     tasks.filter_map(|task| thread(&task.path())).filter(|(name, _)| name.starts_with("zoo-")).collect()
+}
+
+/// Those that were waited for may be shown for a moment.
+pub fn until_no_thread_is_left() {
+    let began = Instant::now();
+    while !threads().is_empty() {
+        assert!(began.elapsed() < PATIENCE, "threads are left: {:?}", threads());
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 fn thread(dir: &Path) -> Option<(String, Duration)> {
@@ -155,7 +164,7 @@ fn a_killed_server_puts_nothing_in_order_and_a_stopped_one_does() {
 #[test]
 fn nothing_of_a_server_goes_on_after_it_was_stopped_or_killed() {
     let _alone = alone();
-    wait_until("servers of other tests are gone", || threads().is_empty());
+    until_no_thread_is_left();
     for kill in [false, true] {
         let mut server = ZooServer::builder().shards(3).set("autopurge.purgeInterval", 1).start().expect("starts");
         let mut client = RawClient::connect(server.address());
@@ -163,8 +172,7 @@ fn nothing_of_a_server_goes_on_after_it_was_stopped_or_killed() {
         assert!(threads().len() > 3, "{:?}", threads());
         if kill { server.kill() } else { server.stop() }.expect("ends");
         assert!(client.is_closed());
-        // Those that were waited for may be shown for a moment.
-        wait_until("no thread is left", || threads().is_empty());
+        until_no_thread_is_left();
     }
 }
 

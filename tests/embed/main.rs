@@ -4,6 +4,8 @@
 mod support;
 
 mod embedded;
+mod ensemble;
+mod moves;
 
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;

@@ -331,6 +331,9 @@ impl Cluster {
         let node = &mut self.nodes[n];
         let Some(world) = node.world.take() else { return };
         node.files.logs = world.left_by_crash(survives);
+        let logs = disk::records(&node.files.logs);
+        logged(&mut self.proposed, self.now, logs);
+        let node = &mut self.nodes[n];
         if self.bug == Some(FileBug::NameNotFlushed) && self.pace.prng.chance(1, 2) {
             node.files.logs.pop_last();
         }
@@ -350,6 +353,14 @@ impl Cluster {
             link.incoming.push_back((now, Item::Gone));
         }
         self.notifications.retain(|(_, (from, to, _))| *from != n && *to != n);
+    }
+
+    /// What servers have logged and told nobody: it may be committed by an image that holds it.
+    pub fn note_logs(&mut self) {
+        for n in self.up() {
+            let logs = self.world(n).left_by_crash(|_| 0);
+            logged(&mut self.proposed, self.now, disk::records(&logs));
+        }
     }
 
     /// Empties the disk of a server that is down.
@@ -850,6 +861,12 @@ impl Cluster {
             Some((_, Item::Image(bytes))) => self.work(n, Work::Receive(link, zxid, bytes)),
             _ => self.tell(n, zab::Input::SnapshotFailed("the link is gone".into())),
         }
+    }
+}
+
+fn logged(proposed: &mut BTreeMap<Zxid, Late<Payload>>, now: Instant, records: Vec<(Zxid, Vec<u8>)>) {
+    for (zxid, payload) in records {
+        proposed.entry(zxid).or_insert_with(|| (now, payload.into()));
     }
 }
 

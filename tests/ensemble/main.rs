@@ -674,6 +674,25 @@ fn what_waits_behind_a_sync_counts_as_outstanding_s2() {
 }
 
 #[test]
+fn syncs_that_wait_for_a_quorum_count_as_outstanding_s2() {
+    let mut setup = Setup::default();
+    setup.replica.global_outstanding_limit = 10;
+    let mut c = Cluster::started(setup, 3, 0);
+    let leader = c.leader().expect("one");
+    let client = c.connect(leader);
+    c.deaf.extend(c.followers());
+    for _ in 0..20 {
+        c.world(leader).request(client.index, OpCode::Sync, |b| b.put_string("/"));
+    }
+    c.settle();
+    assert!(!c.world(leader).replica.admits(), "others wait in their shards");
+    c.deaf.clear();
+    c.settle();
+    assert_eq!(errors(&c.world(leader).take(client.index)), [0; 20]);
+    assert!(c.world(leader).replica.admits());
+}
+
+#[test]
 fn an_observer_serves_without_a_vote_and_is_not_needed() {
     let mut c = Cluster::started(Setup::default(), 3, 1);
     let observer = 3;
@@ -834,6 +853,24 @@ fn a_member_that_stops_closes_its_log_and_the_others_go_on() {
     let other = c.followers()[0];
     let client = c.connect_again(other, &client.session);
     assert_eq!(get(&mut c, &client, "/a"), "1");
+}
+
+#[test]
+fn a_leader_that_stops_takes_up_nothing_that_others_send_and_waits_for_nobody() {
+    let mut c = three();
+    let leader = c.leader().expect("one");
+    let followers = c.followers();
+    let (own, theirs) = (c.connect(leader), c.connect(followers[0]));
+    c.world(leader).disk.is_stalled = true;
+    c.world(leader).create(own.index, "/a", "", 0);
+    c.settle();
+    c.world(leader).input(zoo::replica::Input::Stop);
+    c.world(followers[0]).create(theirs.index, "/b", "", 0);
+    c.settle();
+    followers.into_iter().for_each(|n| c.kill(n));
+    c.world(leader).disk.is_stalled = false;
+    c.settle();
+    assert!(c.world(leader).stopped, "what was forwarded to it would need a quorum");
 }
 
 #[test]

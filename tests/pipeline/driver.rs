@@ -617,6 +617,7 @@ fn copy(message: &ToReplica) -> ToReplica {
         }
         ToReplica::Connect { conn, accepted, request } => ToReplica::Connect { conn: *conn, accepted: *accepted, request: request.clone() },
         ToReplica::Detach { conn, session, heard } => ToReplica::Detach { conn: *conn, session: *session, heard: *heard },
+        ToReplica::Move { from, to, session, heard } => ToReplica::Move { from: *from, to: *to, session: *session, heard: *heard },
         ToReplica::Heard { conn, session, heard, at } => ToReplica::Heard { conn: *conn, session: *session, heard: *heard, at: *at },
         ToReplica::AllHeard { sessions } => ToReplica::AllHeard { sessions: sessions.clone() },
     }

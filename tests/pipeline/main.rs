@@ -291,6 +291,33 @@ fn reports_count_what_happened() {
 }
 
 #[test]
+fn a_connection_is_reported_by_its_last_operation() {
+    let mut w = World::new(Setup::default());
+    let (c, _) = w.connect(0);
+    let last = |w: &mut World| {
+        w.settle();
+        let report = w.shards[0].shard.report(w.now, w.wall(), Detail::ALL);
+        let conn = &report.connections[0];
+        (conn.last_op, conn.last_cxid, conn.last_zxid, report.latency_count)
+    };
+    assert_eq!(last(&mut w), ("SESS", 0, 1, 1), "opening a session is one");
+    w.create(c, "/a", "", 0);
+    assert_eq!(last(&mut w), ("CREA", 1, 2, 2));
+    w.create(c, "/a", "", 0);
+    assert_eq!(last(&mut w), ("NA", 2, 3, 3), "a write that failed is not named");
+    w.request_as(c, -4, OpCode::Auth as i32, |b| {
+        b.put_i32(0);
+        b.put_string("digest");
+        b.put_string("u:p");
+    });
+    assert_eq!(last(&mut w), ("NA", 2, 3, 3), "an identity is no operation");
+    w.get(c, "/none", false);
+    assert_eq!(last(&mut w), ("GETD", 3, 3, 4), "a read that failed is named");
+    w.request(c, OpCode::SetData, |_| ());
+    assert_eq!(last(&mut w), ("NA", 4, 3, 5), "nor is one that cannot be decoded");
+}
+
+#[test]
 fn when_the_counter_is_used_up_history_goes_on_in_the_next_epoch_b7() {
     let setup = Setup::default();
     let mut tree = Tree::new(setup.tree.clone());

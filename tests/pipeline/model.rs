@@ -98,6 +98,13 @@ impl Model {
                     *owner = None;
                 }
             }
+            ToReplica::Move { from, to, session, .. } => {
+                if let Some(owner) = self.owners.get_mut(session)
+                    && let Some((conn, _)) = owner.as_mut().filter(|(o, _)| o == from)
+                {
+                    *conn = *to;
+                }
+            }
             ToReplica::Heard { .. } | ToReplica::AllHeard { .. } => {}
             ToReplica::Failed { conn, session, xid, err, .. } => {
                 if self.owns(*session, *conn) {

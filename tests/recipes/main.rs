@@ -8,8 +8,11 @@ mod support;
 
 mod caches;
 mod elections;
+mod examples;
+mod gates;
 mod groups;
 mod locks;
+mod others;
 mod proxy;
 mod queues;
 mod trouble;
@@ -20,6 +23,7 @@ use std::time::Duration;
 use support::{RawClient, ServerProcess, temp_dir};
 use zoo::base::SessionId;
 use zoo::client::{Builder, ZooClient};
+use zoo::proto::OpCode;
 use zoo::recipes::Sessions;
 
 /// Longer than anything takes when it works.
@@ -35,7 +39,9 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let dir = temp_dir();
-        let server = ServerProcess::start(dir.path(), 1, &["tickTime=200", "maxSessionTimeout=60000", "maxClientCnxns=0"]);
+        // Empty containers stay, however long a test takes.
+        let settings = ["tickTime=200", "maxSessionTimeout=60000", "maxClientCnxns=0", "znode.container.checkIntervalMs=3600000"];
+        let server = ServerProcess::start(dir.path(), 1, &settings);
         let proxy = Proxy::to(server.address);
         Place { _dir: dir, server, proxy }
     }
@@ -66,9 +72,9 @@ fn builder(servers: &str) -> Builder {
     ZooClient::builder(servers).session_timeout(Duration::from_secs(20))
 }
 
-/// Ends a client's session behind its back.
+/// Ends a client's session behind its back, if the server serves.
 fn end_session(at: SocketAddr, client: &ZooClient) {
-    if let Ok(Some(thief)) = RawClient::try_attach(at, SessionId(client.session_id()), client.session_password(), 20_000) {
-        thief.close();
+    if let Ok(Some(mut thief)) = RawClient::try_attach(at, SessionId(client.session_id()), client.session_password(), 20_000) {
+        let _ = thief.send(OpCode::CloseSession, &[]).and_then(|_| thief.reply());
     }
 }

@@ -65,9 +65,14 @@ pub fn during<T: Send>(workers: usize, seed: u64, work: impl Fn(&Trouble, usize)
                 })
             })
             .collect();
-        make(&mut cluster, &trouble, seed);
+        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| make(&mut cluster, &trouble, seed)));
+        // Also when it went wrong: nobody waits for it for ever.
         trouble.over.store(true, Ordering::Relaxed);
-        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        let results = threads.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+        if let Err(panic) = made {
+            std::panic::resume_unwind(panic);
+        }
+        results
     });
     let client = builder(&trouble.servers).connect().expect("a session");
     client.sync("/").expect("a quorum");

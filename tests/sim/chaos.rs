@@ -1,15 +1,17 @@
 //! Faults by dice: each run turns most of them off and some far up.
 
-use super::cluster::{Conditions, Event, World, membership};
+use super::cluster::{Conditions, Event, Server, World, membership};
 use std::collections::BTreeMap;
-use zoo::base::PeerId;
 use zoo::base::prng::Prng;
-use zoo::zab::Role;
+use zoo::base::{PeerId, Zxid};
+use zoo::zab::{Membership, Quorum, Role};
 
 const SECOND: u64 = 1_000_000_000;
 /// How long things go wrong, and how long they may take to become right again.
 const CHAOS_S: u64 = 40;
 const HEALING_S: u64 = 60;
+/// How long a healthy disk takes to read a part of a log.
+const READ_MS_WELL: u64 = 20;
 
 /// What may go wrong in a run: how often in a hundred steps.
 #[derive(Clone, Debug)]
@@ -69,9 +71,12 @@ impl Chaos {
         let mut prng = Prng::new(seed ^ 0xC4A0_5EED);
         let mut logs = Prng::new(seed ^ 0x1065_5EED);
         let mut sometimes = |one_in: u64, max: u64| if prng.chance(1, one_in) { 1 + prng.below(max) } else { 0 };
+        let delay_ms = 1 + sometimes(2, 30) + sometimes(6, 150);
+        let flush_ms = 1 + sometimes(2, 10) + sometimes(5, 400);
         let conditions = Conditions {
-            delay_ms: 1 + sometimes(2, 30) + sometimes(6, 150),
-            flush_ms: 1 + sometimes(2, 10) + sometimes(5, 400),
+            delay_ms,
+            flush_ms,
+            read_ms: flush_ms,
             tail_count_min: 2 + sometimes(2, 40) as usize,
             tail_bytes_max: sometimes(2, 2_000) as usize,
             recent_max: 1 + sometimes(2, 60) as usize,
@@ -148,8 +153,12 @@ pub fn run(seed: u64, chaos: &Chaos, prints: bool) -> World {
     if chaos.reconfigure == 0 {
         converge(&mut world);
     } else if !becomes_whole(&mut world, &ids) {
-        // Members that are to vote may have more history than the old ones that lost what proposed them, and neither may lead without the
-        // other: as with ZooKeeper somebody has to decide. It is counted, and no promise is broken.
+        assert!(
+            only_the_operator_can_tell(&world),
+            "not everybody of {ids:?} is back, {:?} are in force: {}",
+            world.membership.voters().collect::<Vec<_>>(),
+            holdings(&world)
+        );
         world.count("changes that stay stuck");
     }
     world
@@ -232,10 +241,7 @@ fn heal_quorum(world: &mut World) {
     if !world.membership.quorum().reached(|id| rest.contains(&id)) {
         return;
     }
-    world.network.blocked.clear();
-    world.conditions.image_failures = 0;
-    world.conditions.flush_failures = 0;
-    world.conditions.learner_bytes_max = 1 << 20;
+    mend(world);
     let quorum = world.membership.quorum();
     let mut well: Vec<PeerId> = Vec::new();
     while !quorum.reached(|id| well.contains(&id)) {
@@ -256,12 +262,17 @@ fn heal_quorum(world: &mut World) {
     converge_these(world, &well);
     world.count("quorums healed alone");
 }
+/// Ways, links and disks are well. Small parts of a long log are read in less than a flush takes: initLimit is enough for what a learner lacks.
+fn mend(world: &mut World) {
+    world.network.blocked.clear();
+    let conditions = &mut world.conditions;
+    (conditions.image_failures, conditions.flush_failures) = (0, 0);
+    conditions.learner_bytes_max = 1 << 20;
+    conditions.read_ms = conditions.read_ms.min(READ_MS_WELL);
+}
 /// Nothing goes wrong any more.
 pub fn heal(world: &mut World) {
-    world.network.blocked.clear();
-    world.conditions.image_failures = 0;
-    world.conditions.flush_failures = 0;
-    world.conditions.learner_bytes_max = 1 << 20;
+    mend(world);
     for id in world.ids() {
         world.start(id);
     }
@@ -274,6 +285,24 @@ pub fn converge(world: &mut World) {
 }
 fn converge_these(world: &mut World, ids: &[PeerId]) {
     assert!(becomes_whole(world, ids), "not everybody of {ids:?} is back: {:?}", roles(world));
+}
+/// The only end without a way out: who is needed because it is to vote has more than any of those in force, and its new members may be in force and have
+/// committed that without them: a quorum in force has the change, and so may a quorum of the new ones. Whoever is in force has to give it up or to find it by
+/// hand; as with ZooKeeper somebody has to decide (`docs/membership.md`).
+fn only_the_operator_can_tell(world: &World) -> bool {
+    let platter = |id: PeerId| &world.servers[&id].platter;
+    let rank = |id: PeerId| (platter(id).current_epoch, platter(id).last());
+    let Some(best) = world.membership.voters().max_by_key(|id| (rank(*id), *id)) else { return false };
+    let Some(change) = platter(best).stored(1).configuration.filter(|next| next.version > world.membership.version) else { return false };
+    let (quorum, next) = (world.membership.quorum(), change.quorum());
+    let is_blocked = |quorum: &Quorum, end: Zxid| !quorum.reached(|id| platter(id).last() >= end);
+    let is_ahead = |id: PeerId| !world.membership.is_voter(id) && rank(id) > rank(best);
+    let is_needed = !next.reached(|id| !is_ahead(id));
+    let proposed = Zxid::from_i64(change.version);
+    let may_be_in_force = !is_blocked(&quorum, proposed) && !is_blocked(&next, proposed);
+    let beyond = Zxid(rank(best).1.0 + 1);
+    let is_of_later_epoch = change.voters().any(|id| is_ahead(id) && rank(id).0 > rank(best).0);
+    is_needed && (is_of_later_epoch || may_be_in_force && !is_blocked(&next, beyond))
 }
 /// Whether they serve again in time.
 fn becomes_whole(world: &mut World, ids: &[PeerId]) -> bool {
@@ -301,6 +330,24 @@ fn is_whole(world: &mut World, ids: &[PeerId]) -> bool {
             is_served && r.zab.current_epoch() == last.epoch()
         })
     })
+}
+/// What every server has, one a line.
+fn holdings(world: &World) -> String {
+    let of = |(id, server): (&PeerId, &Server)| {
+        let p = &server.platter;
+        let show = |m: &Option<Membership>| {
+            m.as_ref()
+                .map_or("none".into(), |m| format!("{} {:?}", Zxid::from_i64(m.version), m.voters().map(|id| id.0).collect::<Vec<_>>()))
+        };
+        let configurations = [show(&p.active), show(&p.proposed), show(&p.stored(1).configuration)];
+        format!(
+            "\n  {id:?}: epochs {} {}, up to {}, active, proposed, logged {configurations:?}",
+            p.accepted_epoch,
+            p.current_epoch,
+            p.last()
+        )
+    };
+    world.servers.iter().map(of).collect()
 }
 fn roles(world: &mut World) -> Vec<(PeerId, Option<Role>)> {
     world.ids().into_iter().map(|id| (id, world.running(id).map(|r| r.role))).collect()

@@ -2,7 +2,7 @@
 
 use super::script::{Script, ack, follower_info, info, request, stored, z};
 use zoo::base::{PeerId, SessionId, Zxid};
-use zoo::zab::{Input, LearnerInfo, LinkId, Membership, Packet, Role, ServerState, Stored};
+use zoo::zab::{Input, LearnerInfo, LinkId, Membership, Packet, Reconfig, Role, ServerState, Stored};
 
 pub const ALL: &[super::Named] = crate::named![
     epochs_are_on_disk_before_they_are_told_and_a_quorum_has_the_history_before_service_a24,
@@ -31,7 +31,10 @@ pub const ALL: &[super::Named] = crate::named![
     leading_without_a_quorum_ends_after_init_limit,
     a_single_voter_elects_itself_and_works_alone,
     a_configuration_that_only_the_log_knows_of_needs_its_own_quorum_l2,
+    a_configuration_whose_file_was_quicker_than_the_log_counts_in_no_later_epoch,
+    what_only_those_have_who_are_to_vote_is_cut_where_it_cannot_be_committed_p3,
     an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own,
+    who_did_not_wait_until_the_log_was_looked_through_gets_an_image,
 ];
 
 /// Server 3, whose log is 1:1 to 1:3 in epoch 1.
@@ -471,15 +474,64 @@ fn a_single_voter_elects_itself_and_works_alone() {
     assert_eq!(s.zab.leader(), Some(PeerId(5)));
 }
 
+fn voters(ids: &[i64], version: Zxid) -> Membership {
+    let lines: String = ids.iter().map(|id| format!("server.{id}=h{id}:1:2:participant\n")).collect();
+    Membership::parse(&format!("{lines}version={:x}", version.as_i64())).expect("valid")
+}
+
+/// Its transaction was lost in epoch 3, and the history went on without it: whoever is in it need not be asked (P15).
+fn a_configuration_whose_file_was_quicker_than_the_log_counts_in_no_later_epoch() {
+    for (version, last, leads) in [
+        (z(3, 7), z(3, 6), true),
+        (z(3, 7), z(4, 9), true),
+        (z(5, 0), z(4, 9), false), // no transaction: it comes with an epoch
+    ] {
+        let reconfig = Reconfig { enabled: true, proposed: Some(voters(&[6], version)), ..Reconfig::default() };
+        let mut s = Script::with(5, voters(&[5], z(1, 1)), reconfig, stored(4, 4, &[last]));
+        s.run(500);
+        assert_eq!(is_leading(&s), leads, "{version} proposed, history up to {last}");
+    }
+}
+
+/// Server 5 ends at 3:3, and 3:2 has proposed other members; server 6, which is one of those only, ends at 3:5. It cannot lead, and without it nobody can.
+fn what_only_those_have_who_are_to_vote_is_cut_where_it_cannot_be_committed_p3() {
+    let two: &[i64] = &[5, 7];
+    for (active, next, ends, epoch, takes) in [
+        (&[5][..], &[5, 6][..], None, 3, true), // a quorum of the new ones is not without us
+        (&[5], &[6], None, 3, false),           // who may have gone on alone
+        (&[5], &[5, 6], None, 4, false),        // the rest may be in the place of ours
+        (two, &[6], Some(z(3, 1)), 3, true),    // never in force: server 7 has not heard of it
+        (two, &[6], Some(z(3, 2)), 3, false),
+    ] {
+        let history = Stored { configuration: Some(voters(next, z(3, 2))), ..stored(3, 3, &[z(3, 1), z(3, 2), z(3, 3)]) };
+        let mut s = Script::of(5, voters(active, z(1, 1)), history);
+        let others: Vec<(i64, u64, Zxid, i32)> = [(7, 107, ends, 3), (6, 106, Some(z(3, 5)), epoch)]
+            .into_iter()
+            .filter_map(|(id, link, end, epoch)| end.map(|end| (id, link, end, epoch)))
+            .collect();
+        for (id, ..) in &others {
+            s.hear(*id, ServerState::Looking, 5, z(3, 3), 3);
+        }
+        s.run(250);
+        for (id, link, ..) in &others {
+            accept(&mut s, *link);
+            s.packet(*link, follower_info(*id, 4));
+        }
+        s.said();
+        for (_, link, end, epoch) in &others {
+            s.packet(*link, ack_epoch(*end, Some(*epoch)));
+        }
+        let said = s.said();
+        assert_eq!(said.contains(&"write Current 5".to_string()), takes, "{active:?} {next:?} {ends:?}: {said:?}");
+        assert_eq!(said.contains(&"106 TRUNC 3:3".to_string()), takes, "{active:?} {next:?} {ends:?}: {said:?}");
+    }
+}
+
 /// The file of what is proposed may be missing: the power may have failed between the two, or the file may not be written at all.
 fn a_configuration_that_only_the_log_knows_of_needs_its_own_quorum_l2() {
-    let of = |members: &[i64], version: Zxid| {
-        let lines: String = members.iter().map(|id| format!("server.{id}=h{id}:1:2:participant\n")).collect();
-        Membership::parse(&format!("{lines}version={:x}", version.as_i64())).expect("valid")
-    };
-    for (logged, leads) in [(None, true), (Some(of(&[5, 6, 7], z(3, 2))), false), (Some(of(&[5, 6, 7], Zxid::ZERO)), true)] {
+    for (logged, leads) in [(None, true), (Some(voters(&[5, 6, 7], z(3, 2))), false), (Some(voters(&[5, 6, 7], Zxid::ZERO)), true)] {
         let history = Stored { configuration: logged.clone(), ..stored(3, 3, &[z(3, 1), z(3, 2)]) };
-        let mut s = Script::of(5, of(&[5], z(1, 1)), history);
+        let mut s = Script::of(5, voters(&[5], z(1, 1)), history);
         s.run(500);
         assert_eq!(is_leading(&s), leads, "{logged:?}");
     }
@@ -503,4 +555,26 @@ fn an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own() {
     s.give(Input::SnapshotSent(LinkId(201)));
     assert!(!wait(&mut s, 14_500));
     assert!(wait(&mut s, 1_500));
+}
+
+/// A long log takes longer to look through than a learner has patience, and would take as long every time.
+fn who_did_not_wait_until_the_log_was_looked_through_gets_an_image() {
+    let mut s = leading();
+    let comes = |s: &mut Script, link, what: &str| {
+        accept(s, link);
+        s.packet(link, follower_info(1, 1)).packet(link, ack_epoch(z(1, 0), Some(0)));
+        let said = s.said();
+        assert!(said.contains(&format!("{link} {what}")), "{said:?}");
+    };
+    comes(&mut s, 101, "read log 1:0 to 1:3");
+    s.give(Input::Disconnected(LinkId(101)));
+    s.give(Input::LogRead(LinkId(101), Ok(Vec::new())));
+    comes(&mut s, 201, "image 1:3");
+    s.give(Input::Disconnected(LinkId(201)));
+    comes(&mut s, 301, "read log 1:0 to 1:3");
+    for _ in 0..32 {
+        s.run(500).answer_pings(&[102]);
+    }
+    assert!(s.said().contains(&"301 close".to_string()));
+    comes(&mut s, 401, "image 1:3");
 }

@@ -10,7 +10,7 @@ cargo test --test sim [-- OPTION…] [NAME…]
   --hours H     … and at least so many simulated cluster-hours; no scripts
   --from S      the first of the seeds
   --seed S      this seed alone, with its trace
-  --members     whole servers as well; of their alarms those of P13 are not all explained yet
+  --members     whole servers as well, which takes several times as long
   --planted     every planted bug has to be found (needs the feature planted-bugs)
   --jobs N      threads; as many as there are cores otherwise";
 

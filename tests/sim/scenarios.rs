@@ -20,6 +20,7 @@ fn quiet(seed: u64, voters: i64) -> World {
     let conditions = Conditions {
         delay_ms: 2,
         flush_ms: 2,
+        read_ms: 2,
         tail_count_min: 10,
         tail_bytes_max: 0,
         recent_max: 10,

@@ -79,6 +79,10 @@ impl Script {
         Script::of(me, membership, stored)
     }
     pub fn of(me: i64, membership: Membership, stored: Stored) -> Script {
+        let reconfig = Reconfig { enabled: stored.configuration.is_some(), ..Reconfig::default() };
+        Script::with(me, membership, reconfig, stored)
+    }
+    pub fn with(me: i64, membership: Membership, reconfig: Reconfig, stored: Stored) -> Script {
         let is_observer = !membership.is_voter(PeerId(me));
         let config = ZabConfig {
             me: PeerId(me),
@@ -97,7 +101,7 @@ impl Script {
             observer_masters: false,
             seed: 1,
             planted: Default::default(),
-            reconfig: Reconfig { enabled: stored.configuration.is_some(), ..Reconfig::default() },
+            reconfig,
         };
         let now = Instant(1_000_000_000);
         let logged = stored.last_logged;

@@ -44,6 +44,7 @@ fn member(out: &mut Lines, view: &AdminView) {
     out.line("synced_observers", counts.synced_observers);
     out.line("synced_non_voting_followers", counts.synced_non_voting_followers);
     out.line("pending_syncs", counts.pending_syncs);
+    out.line("leader_uptime", view.clock.since_ms(member.role_since));
     let (bytes, text) = (member.proposal_bytes, |size: Option<usize>| size.map_or("-1".to_owned(), |n| n.to_string()));
     out.line("last_proposal_size", text(bytes.map(|b| b.last)));
     out.line("min_proposal_size", text(bytes.map(|b| b.min)));

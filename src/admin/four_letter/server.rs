@@ -65,19 +65,31 @@ pub(super) fn conf(view: &AdminView) -> String {
 fn member_conf(member: &MemberFacts, report: Option<&MemberReport>, is_read_only: bool) -> String {
     let id = PeerId(member.server_id);
     let own = report.and_then(|report| report.membership.members.get(&id));
-    let address = own.and_then(|own| own.addresses.first());
+    let addresses = || own.iter().flat_map(|own| &own.addresses);
+    let ports = |ports: String| if ports.is_empty() { "0".to_owned() } else { ports };
     let observes = report.is_some_and(|report| report.membership.is_observer(id));
     let lines = [
         format!("initLimit={}", member.init_limit),
         format!("syncLimit={}", member.sync_limit),
         "electionAlg=3".to_owned(),
-        format!("electionPort={}", address.map_or(0, |a| a.election_port)),
-        format!("quorumPort={}", address.map_or(0, |a| a.quorum_port)),
+        format!("electionPort={}", ports(joined(addresses().map(|a| a.election_port)))),
+        format!("quorumPort={}", ports(joined(addresses().map(|a| a.quorum_port)))),
         format!("peerType={}\n", u8::from(observes)),
     ];
     let text = report.map_or_else(String::new, |report| report.membership.to_text());
     let membership = if is_read_only { String::new() } else { format!("membership: \n{text}") };
     lines.join("\n") + &membership
+}
+
+/// The ports of a member with several addresses, each once.
+fn joined(ports: impl Iterator<Item = u16>) -> String {
+    let mut distinct: Vec<String> = Vec::new();
+    for port in ports.map(|port| port.to_string()) {
+        if !distinct.contains(&port) {
+            distinct.push(port);
+        }
+    }
+    distinct.join("|")
 }
 
 pub(super) fn dirs(view: &AdminView) -> String {

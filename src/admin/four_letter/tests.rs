@@ -3,7 +3,7 @@
 use super::*;
 use crate::admin::report::{DirectorySizes, MemberFacts, ServerFacts};
 use crate::admin::version;
-use crate::base::{SessionId, WallTime, Zxid};
+use crate::base::{Instant, SessionId, WallTime, Zxid};
 use crate::metrics::ReplicaMetrics;
 use crate::replica::report::{LearnerCounts, MemberReport, ProposalBytes, ReplicaReport, ServerState};
 use crate::shard::{ConnReport, ShardReport};
@@ -100,6 +100,7 @@ fn view() -> AdminView {
         },
         serving: true,
         now: WallTime(1_764_000_000_000),
+        clock: Instant(0).plus_ms(4_000),
         uptime_ms: 123_456,
         trace_mask: 306,
         replica,
@@ -327,6 +328,9 @@ fn only_exact_lower_case_words_are_words() {
     }
     assert_eq!(Word::from_bytes([0xff, 0xf4, 0xff, 0xfd]), Some(Word::TelnetClose));
     assert_eq!(answer([0xff, 0xf4, 0xff, 0xfd], b"", &view()), Answer::default());
+    let mut strict = view();
+    strict.facts.whitelist = Whitelist::default();
+    assert_eq!(said(&[0xff, 0xf4, 0xff, 0xfd], &strict), "telnet close is not executed because it is not in the whitelist.\n");
 }
 
 /// The same server as a member of an ensemble.
@@ -353,6 +357,7 @@ fn member(state: ServerState, is_serving: bool) -> AdminView {
         observer_master: None,
         feeds_observers: false,
         proposal_bytes: Some(ProposalBytes { last: 48, min: 32, max: 99 }),
+        role_since: Instant(0).plus_ms(500),
     });
     view
 }
@@ -419,6 +424,7 @@ fn mntr_of_a_leader_counts_its_learners() {
         "zk_learners\t3",
         "zk_synced_followers\t2",
         "zk_synced_observers\t1",
+        "zk_leader_uptime\t3500",
         "zk_last_proposal_size\t48",
     ] {
         assert!(leader.lines().any(|l| l == line), "{line}: {leader}");
@@ -433,6 +439,15 @@ fn conf_of_a_member_ends_with_its_membership() {
     let want = "\nserverId=3\ninitLimit=10\nsyncLimit=5\nelectionAlg=3\nelectionPort=3888\nquorumPort=2888\npeerType=0\nmembership: \n\
         server.3=a:2888:3888:participant\nversion=0";
     assert!(text.ends_with(want), "{text}");
+}
+
+#[test]
+fn conf_names_each_port_of_a_member_with_several_addresses_once() {
+    let mut several = member(ServerState::Following, true);
+    let membership = Membership::parse("server.3=a:2888:3888|b:2888:3889:participant\nversion=0").expect("valid");
+    several.replica.member.as_mut().expect("a member").membership = membership;
+    let text = said(b"conf", &several);
+    assert!(text.contains("\nelectionPort=3888|3889\nquorumPort=2888\n"), "{text}");
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn data_text(data: Option<&[u8]>, form: DataForm) -> String {
 }
 
 /// Text as a string, anything else in base64 under another name.
-pub(super) fn data_json(data: Option<&[u8]>) -> Value {
+pub(in crate::cli) fn data_json(data: Option<&[u8]>) -> Value {
     match data.map(|bytes| (bytes, std::str::from_utf8(bytes))) {
         None => json!({ "data": null }),
         Some((_, Ok(text))) => json!({ "data": text }),

@@ -34,22 +34,15 @@ fn with_stat(text: String, name: &str, stat: Option<&Stat>) -> Answer {
     Answer::Text(text + &below, value)
 }
 
-/// Version and client addresses of a configuration's servers.
+/// Version and client addresses of a configuration's servers, as they stand there.
 fn connect_string(config: &str) -> String {
     let entries = || config.lines().filter_map(|line| line.split_once('=')).map(|(key, value)| (key.trim(), value.trim()));
     let version = entries().find(|(key, _)| *key == "version").map_or("", |(_, value)| value);
     let servers = entries().filter(|(key, _)| key.starts_with("server."));
-    let addresses: Vec<String> = servers.filter_map(|(_, value)| client_address(value)).collect();
+    // A port alone stands for every interface.
+    let address = |client: &str| if client.contains(':') { client.replace(['[', ']'], "") } else { format!("0.0.0.0:{client}") };
+    let addresses: Vec<String> = servers.filter_map(|(_, value)| value.split_once(';')).map(|(_, client)| address(client)).collect();
     format!("{version} {}", addresses.join(","))
-}
-
-/// The part behind `;` of a server's line; without a host it is that of the server itself.
-fn client_address(value: &str) -> Option<String> {
-    let (server, client) = value.split_once(';')?;
-    Some(match client.rsplit_once(':') {
-        Some((host, port)) => format!("{}:{port}", host.trim_start_matches('[').trim_end_matches(']')),
-        None => format!("{}:{client}", server.split(':').next().unwrap_or("")),
-    })
 }
 
 pub(super) fn reconfig(shell: &mut Shell, args: &Args) -> Result<Answer, Failure> {
@@ -95,7 +88,7 @@ mod tests {
     #[test]
     fn a_connect_string_has_the_servers_client_addresses() {
         let config = "server.1=a:1:2:participant;0.0.0.0:2181\nserver.2=b:1:2:observer;2182\nserver.3=c:1:2\nversion=100000000";
-        assert_eq!(connect_string(config), "100000000 0.0.0.0:2181,b:2182");
+        assert_eq!(connect_string(config), "100000000 0.0.0.0:2181,0.0.0.0:2182");
     }
 
     #[test]

@@ -17,8 +17,10 @@ mod watches;
 use super::{EXIT_FAILURE, EXIT_USAGE, Format, fail};
 use crate::client::{Error, SessionState, ZooClient};
 use answer::Answer;
+pub(super) use answer::data_json;
 use failure::Failure;
 use screen::Screen;
+pub(super) use screen::{event_json, event_name};
 use std::io::{BufRead, IsTerminal};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -159,7 +161,7 @@ impl Shell {
             server.clone_into(&mut self.server);
         }
         let Settings { timeout, read_only, waits, .. } = self.settings;
-        let builder = ZooClient::builder(&self.server).session_timeout(timeout).read_only(read_only);
+        let builder = ZooClient::builder(&self.server).session_timeout(timeout).read_only(read_only).fail_fast(true);
         let client = if waits { builder.connect() } else { builder.start() }.map_err(|why| Failure::of(&why))?;
         if !self.is_one_shot {
             let (mut notices, screen) = (client.notices(), self.screen.clone());

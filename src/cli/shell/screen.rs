@@ -111,7 +111,7 @@ impl Screen {
 }
 
 /// An event for programs.
-pub(super) fn event_json(state: &str, kind: &str, path: Option<&str>, zxid: Option<i64>) -> Value {
+pub(in crate::cli) fn event_json(state: &str, kind: &str, path: Option<&str>, zxid: Option<i64>) -> Value {
     json!({ "event": { "state": state, "type": kind, "path": path, "zxid": zxid.map(|zxid| format!("0x{zxid:x}")) } })
 }
 
@@ -128,7 +128,8 @@ fn state_name(state: SessionState) -> Option<&'static str> {
     })
 }
 
-fn event_name(kind: EventType) -> &'static str {
+/// Java's word for an event.
+pub(in crate::cli) fn event_name(kind: EventType) -> &'static str {
     match kind {
         EventType::NodeCreated => "NodeCreated",
         EventType::NodeDeleted => "NodeDeleted",

@@ -6,8 +6,9 @@
 //!    was lost with the old one is not missed; repeated ones are normal.
 //! 3. Only servers of the configuration are listened to (S7); every wait for a peer that is not established yet has a deadline.
 
+use super::cuts;
 use super::link::InputBuffer;
-use super::socket::{PeerSocket, accept_all, connect_to_any, within};
+use super::socket::{PeerSocket, accept_all, within};
 use super::{Events, Members, PeerIoConfig, spawn};
 use crate::base::PeerId;
 use crate::zab::election_link::{Incoming, Outgoing, incoming, outgoing};
@@ -202,8 +203,8 @@ impl ElectionIo {
             return;
         }
         let election = self.clone();
-        spawn(async move {
-            let connected = election.call(&peer).await;
+        self.events.tasks.run(async move {
+            let connected = election.call(to, &peer).await;
             peer.connecting.set(false);
             match connected {
                 Ok(socket) => match outgoing(election.config.me, to) {
@@ -212,15 +213,14 @@ impl ElectionIo {
                 },
                 Err(e) => tracing::debug!("cannot connect to the election port of server {}: {e}", to.0),
             }
-        })
-        .detach();
+        });
     }
 
     /// Connects and says who we are.
-    async fn call(&self, peer: &Peer) -> io::Result<PeerSocket> {
+    async fn call(&self, to: PeerId, peer: &Peer) -> io::Result<PeerSocket> {
         let config = &self.config;
         let addresses = peer.addresses.borrow().clone();
-        let socket = connect_to_any(&addresses, |a| a.election_port, config.connect_limit, config.tcp_keep_alive).await?;
+        let socket = cuts::call(config, to, &addresses, |a| a.election_port, config.connect_limit).await?;
         let mut first = Vec::new();
         hello::encode(&self.hello.borrow(), &mut first);
         // In one segment: a Java server reads the addresses with one call.
@@ -239,17 +239,15 @@ impl ElectionIo {
             peer.pending.replace(peer.last.borrow().clone());
         }
         let (election, sending) = (self.clone(), connection.clone());
-        spawn(async move {
+        self.events.tasks.run(async move {
             let result = election.send(id, &sending).await;
             election.lost(id, &sending, result);
-        })
-        .detach();
+        });
         let election = self.clone();
-        spawn(async move {
+        self.events.tasks.run(async move {
             let result = election.receive(id, &connection, input).await;
             election.lost(id, &connection, result);
-        })
-        .detach();
+        });
     }
 
     async fn send(&self, to: PeerId, connection: &Connection) -> io::Result<()> {
@@ -305,7 +303,10 @@ impl ElectionIo {
     }
 
     /// Closes all connections.
-    pub fn close_all(&self) {
+    pub async fn stop(&self) {
+        for SettingUp { task, .. } in self.setting_up.take() {
+            task.cancel().await;
+        }
         self.peers.borrow().values().for_each(|peer| peer.close());
     }
 }

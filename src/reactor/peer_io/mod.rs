@@ -6,6 +6,7 @@
 
 mod chatter;
 mod configs;
+mod cuts;
 mod election;
 mod epochs;
 mod link;
@@ -19,6 +20,7 @@ mod snapshot_out;
 mod socket;
 
 pub use configs::ConfigFiles;
+pub use cuts::Cuts;
 pub use epochs::write_epoch;
 pub use log_out::{LogAsk, LogParts};
 pub use ports::{Bind, ClientMoves, bind_in_time};
@@ -29,6 +31,7 @@ use crate::base::{PeerId, Zxid};
 use crate::handoff::Inbox;
 use crate::reactor::clock;
 use crate::reactor::mesh::ToReplicaTask;
+use crate::reactor::tasks::Tasks;
 use crate::tree::Image;
 use crate::zab::membership::Member;
 use crate::zab::wire::Hello;
@@ -85,6 +88,8 @@ pub struct PeerIoConfig {
     pub admits_strangers: bool,
     /// Where the epoch files are.
     pub epoch_dir: PathBuf,
+    /// Who is out of reach, where that can be ordered.
+    pub cuts: Option<Arc<Cuts>>,
 }
 
 /// What a member has besides what every server has; travels to the replica's executor.
@@ -115,6 +120,8 @@ pub struct Events {
     /// Links and their packets, in the order of each link.
     links: LocalQueue<Input>,
     chatter: Chatter,
+    /// What waits for other servers.
+    tasks: Rc<Tasks>,
 }
 
 impl Events {
@@ -285,8 +292,9 @@ impl PeerIo {
             task.cancel().await;
         }
         self.ports.stop().await;
-        self.election.close_all();
-        self.quorum.close_all();
+        self.election.stop().await;
+        self.quorum.stop().await;
+        self.events.tasks.stop().await;
     }
 }
 

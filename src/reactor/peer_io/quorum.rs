@@ -3,10 +3,11 @@
 //! The port is answered for as long as the server runs: who may stay is decided by the broadcast core, which may learn later than a learner
 //! that it leads. The end of a link is reported once, and not at all when the order to close it came from inside.
 
+use super::cuts::call;
 use super::link::{Link, LinkLimits};
 use super::log_out::{self, LogAsk};
 use super::snapshot_in::{History, Receiving};
-use super::socket::{PeerSocket, accept_all, connect_to_any};
+use super::socket::{PeerSocket, accept_all};
 use super::{Events, Members, PeerIoConfig, pipe, spawn};
 use crate::base::PeerId;
 use crate::zab::membership::MemberAddress;
@@ -78,8 +79,7 @@ impl QuorumIo {
             glommio::executor().yield_now().await;
             let config = &quorum.config;
             let addresses = quorum.members.borrow().get(&peer).map_or_else(Vec::new, |member| member.addresses.clone());
-            let connected = connect_to_any(&addresses, |a| port(config, a), config.learner_connect_limit, config.tcp_keep_alive).await;
-            match connected {
+            match call(config, peer, &addresses, |a| port(config, a), config.learner_connect_limit).await {
                 Ok(socket) => {
                     quorum.events.links.push(Input::Connected(id));
                     quorum.up(id, socket);
@@ -104,11 +104,10 @@ impl QuorumIo {
             _task.detach();
         }
         let quorum = self.clone();
-        spawn(async move {
+        self.events.tasks.run(async move {
             let result = link.read(&quorum.events).await;
             quorum.lost(&link, result.err());
-        })
-        .detach();
+        });
     }
 
     fn link(&self, id: LinkId) -> Option<Rc<Link>> {
@@ -138,7 +137,7 @@ impl QuorumIo {
     pub fn read_log(&self, id: LinkId, ask: LogAsk, history: Arc<dyn History>) {
         let Some(link) = self.link(id) else { return };
         let events = self.events.clone();
-        spawn(async move { log_out::read_part(&link, ask, history, &events).await }).detach();
+        self.events.tasks.run(async move { log_out::read_part(&link, ask, history, &events).await });
     }
 
     fn touch(&self, link: Rc<Link>) {
@@ -155,12 +154,11 @@ impl QuorumIo {
                 Ok(false) => {}
                 Ok(true) => {
                     let quorum = self.clone();
-                    spawn(async move {
+                    self.events.tasks.run(async move {
                         if let Err(e) = link.write(&quorum.events).await {
                             quorum.lost(&link, Some(e));
                         }
-                    })
-                    .detach();
+                    });
                 }
                 Err(e) => self.lost(&link, Some(e)),
             }
@@ -197,13 +195,13 @@ impl QuorumIo {
     }
 
     /// Closes all links without a report.
-    pub fn close_all(&self) {
-        let links = self.links.take();
-        links.into_values().for_each(|slot| {
-            if let Slot::Up(link) = slot {
-                link.close();
+    pub async fn stop(&self) {
+        for slot in self.links.take().into_values() {
+            match slot {
+                Slot::Up(link) => link.close(),
+                Slot::Connecting { _task } => drop(_task.cancel().await),
             }
-        });
+        }
     }
 
     fn lost(&self, link: &Rc<Link>, error: Option<io::Error>) {

@@ -13,6 +13,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::pin::pin;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ const ADDRESSES_MAX: usize = 8;
 
 /// A connection to another server.
 pub struct PeerSocket {
-    fd: PollableFd<OwnedFd>,
+    fd: PollableFd<Arc<OwnedFd>>,
     /// The other end.
     pub peer: SocketAddr,
 }
@@ -50,7 +51,7 @@ impl PeerSocket {
     fn new(fd: OwnedFd, peer: SocketAddr, keep_alive: bool) -> io::Result<Self> {
         sockopt::set_tcp_nodelay(&fd, true)?;
         sockopt::set_socket_keepalive(&fd, keep_alive)?;
-        Ok(PeerSocket { fd: PollableFd::new(fd).map_err(io::Error::other)?, peer })
+        Ok(PeerSocket { fd: PollableFd::new(Arc::new(fd)).map_err(io::Error::other)?, peer })
     }
 
     /// Receives what there is, at least a byte; 0 is the end.
@@ -90,6 +91,11 @@ impl PeerSocket {
     /// Returns when there is room to send, or an error to find.
     pub async fn writable(&self) -> io::Result<()> {
         self.fd.writable().await.map_err(io::Error::other)
+    }
+
+    /// The socket for whoever may want to end it, and is not to keep it open.
+    pub fn handle(&self) -> Weak<OwnedFd> {
+        Arc::downgrade(self.fd.get_ref())
     }
 
     /// Ends both directions: whoever waits on the socket finds out.

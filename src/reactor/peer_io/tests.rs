@@ -95,6 +95,7 @@ fn servers(count: i64, link_bytes_max: usize) -> Vec<Side> {
             client_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             admits_strangers: false,
             epoch_dir: epochs.path().to_owned(),
+            cuts: None,
         };
         let bind: super::Bind = Arc::new(|host, port| TcpListener::bind((host, port)));
         let (control, history) = (Arc::new(Inbox::new(16)), Arc::<Received>::default());
@@ -219,7 +220,7 @@ fn only_the_newest_message_waits_and_the_last_one_is_repeated_after_a_reconnect(
         let sides = servers(2, 1 << 20);
         (1..=20).for_each(|round| sides[0].say(2, round));
         sides[1].hears(1, 20).await;
-        sides[1].io.election.close_all();
+        sides[1].io.election.stop().await;
         sides[1].say(1, 21);
         sides[0].hears(2, 21).await;
         sides[1].hears(1, 20).await;

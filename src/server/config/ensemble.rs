@@ -3,7 +3,7 @@
 use super::dynamic;
 use super::error::ConfigError;
 use super::settings::{Setting, Settings, read_file};
-use super::values::{boolean, choice, number, yes_no};
+use super::values::{boolean, choice, number, raised, yes_no};
 use crate::admin::MemberFacts;
 use crate::base::{PeerId, limits};
 use crate::reactor::peer_io::PeerIoConfig;
@@ -24,6 +24,8 @@ const ELECTION_WAIT_MS: i64 = 200;
 const READ_ONLY_AFTER_MS_MIN: u64 = 2_000;
 /// Room in a packet for what is no transaction: the sessions in a ping.
 const PING_TABLE_BYTES: usize = 1 << 20;
+/// The highest number of a server whose sessions cannot be taken for a time to live.
+const EXTENDED_ID_MAX: i64 = 254;
 /// The file that says which member this is.
 const MYID_FILE: &str = "myid";
 
@@ -140,6 +142,7 @@ impl EnsembleConfig {
             client_listen,
             admits_strangers: self.reconfig.enabled,
             epoch_dir,
+            cuts: None,
         }
     }
 }
@@ -197,7 +200,10 @@ fn lines(settings: &Settings) -> Result<Vec<Setting>, ConfigError> {
         return Err(ConfigError::refused(line, "servers are listed in dynamicConfigFile and may not be listed here too"));
     }
     let path = Path::new(&file.value);
-    let mut lines: Vec<Setting> = read_file(path)?.into_iter().filter(|s| listed(&s)).collect();
+    let (mut lines, others): (Vec<Setting>, Vec<Setting>) = read_file(path)?.into_iter().partition(|s| listed(&s));
+    if let Some(other) = others.iter().find(|s| s.key != "version") {
+        return Err(ConfigError::refused(other, "a file of servers says nothing else".to_owned()));
+    }
     // The version of a dynamic file is the end of its name.
     let version = path.extension().and_then(|v| v.to_str()).filter(|v| i64::from_str_radix(v, 16).is_ok());
     lines.extend(version.map(|v| Setting { key: "version".to_owned(), value: v.to_owned(), origin: file.origin.clone() }));
@@ -217,8 +223,8 @@ pub(super) fn ensemble(
     let bind_retries = number(settings, "electionPortBindRetry", 3, 0..=INT_MAX)?;
     let (listen_on_all, tcp_keep_alive) = (boolean(settings, "quorumListenOnAllIPs", false)?, boolean(settings, "tcpKeepAlive", false)?);
     let multi_address = boolean(settings, "multiAddress.enabled", false)?;
-    let tail_count_min = number(settings, "commitLogCount", COMMIT_LOG_COUNT, COMMIT_LOG_COUNT..=INT_MAX)? as usize;
-    let observer_master_port = number(settings, "observerMasterPort", 0, 0..=i64::from(u16::MAX))?;
+    let tail_count_min = raised(settings, "commitLogCount", COMMIT_LOG_COUNT, COMMIT_LOG_COUNT, warnings)? as usize;
+    let observer_master_port = number(settings, "observerMasterPort", 0, -1..=i64::from(u16::MAX))?;
     let observer_master_port = u16::try_from(observer_master_port).ok().filter(|port| *port > 0);
     for key in ["syncEnabled", "observer.syncEnabled"] {
         if !boolean(settings, key, true)? {
@@ -242,6 +248,11 @@ pub(super) fn ensemble(
     };
     if let Some(setting) = settings.get("peerType").filter(|_| own.kind != kind) {
         warnings.push(format!("{}: peerType contradicts server.{}; the list of servers counts", setting.origin, me.0));
+    }
+    if boolean(settings, "extendedTypesEnabled", false)?
+        && let Some(setting) = settings.get("extendedTypesEnabled").filter(|_| me.0 > EXTENDED_ID_MAX)
+    {
+        return Err(ConfigError::refused(setting, format!("the sessions of server {} would look like times to live", me.0)));
     }
     let own = own.clone();
     let bind_retries = u32::try_from(bind_retries).ok().filter(|n| *n > 0);

@@ -95,6 +95,15 @@ fn what_a_member_needs_must_be_there() {
     assert!(refusal(&format!("{FOUR}syncLimit=5\n"), Some("1")).contains("initLimit is not set"));
 }
 
+/// A session's number begins with that of its server; one that begins with 255 would be an owner with another meaning.
+#[test]
+fn a_server_with_extended_types_has_a_number_up_to_254() {
+    for (id, types, is_taken) in [(254, true, true), (255, false, true), (255, true, false)] {
+        let lines = format!("server.1=a:1:2\nserver.{id}=b:1:2\n{LIMITS}extendedTypesEnabled={types}\n");
+        assert_eq!(load(&lines, Some(&id.to_string())).is_ok(), is_taken, "{id} {types}");
+    }
+}
+
 #[test]
 fn what_the_other_members_would_rely_on_is_refused_and_the_rest_is_said() {
     assert!(refusal(&format!("{FOUR}{LIMITS}sslQuorum=true\n"), Some("1")).contains("less secure"));

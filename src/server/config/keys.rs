@@ -31,6 +31,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("zoo.pin", Used),
     ("zoo.replicaShare", Used),
     ("zoo.placement", Used),
+    ("zoo.rebalanceInterval", Used),
     ("zoo.sessionPassword", Used),
     ("zoo.outBufferMax", Used),
     ("zoo.watchesPerSessionMax", Used),

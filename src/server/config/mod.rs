@@ -23,6 +23,7 @@ pub use ensemble::{EnsembleConfig, EnsembleTimes};
 pub use error::ConfigError;
 
 use crate::admin::{ServerFacts, Whitelist};
+use crate::balance::Placement;
 use crate::base::limits;
 use crate::disk::LogWriter;
 use crate::reactor::peer_io::PeerIoConfig;
@@ -86,13 +87,8 @@ pub struct CoresConfig {
     pub replica_share_percent: Option<u8>,
     /// `zoo.placement`: which shard a new connection goes to.
     pub placement: Placement,
-}
-
-/// Which shard a new connection goes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Placement {
-    /// Each in turn.
-    RoundRobin,
+    /// `zoo.rebalanceInterval`: how often connections may move to other shards; `None` is never.
+    pub rebalance_ms: Option<u64>,
 }
 
 /// Directories, log and snapshots.
@@ -252,7 +248,13 @@ impl ServerConfig {
                 sessionless_ms: limits::SESSIONLESS_MS_MAX,
                 tcp_keep_alive: false,
             },
-            cores: CoresConfig { shards: None, pin: None, replica_share_percent: None, placement: Placement::RoundRobin },
+            cores: CoresConfig {
+                shards: None,
+                pin: None,
+                replica_share_percent: None,
+                placement: Placement::RoundRobin,
+                rebalance_ms: None,
+            },
             storage: StorageConfig {
                 log_dir: data_dir.clone(),
                 data_dir,

@@ -4,7 +4,7 @@ use super::ensemble::{self, Listed};
 use super::error::{ConfigError, printable};
 use super::keys::{self, Kind};
 use super::settings::{Setting, Settings};
-use super::values::{auto_or_number, boolean, bytes, choice, decimal, number, number_of, yes_no};
+use super::values::{auto_or_number, boolean, bytes, choice, decimal, limit, number, number_of, raised, yes_no};
 use super::*;
 use crate::admin::four_letter::Word;
 use crate::zab::membership::Member;
@@ -19,6 +19,8 @@ const FILE_TICK_MS: i64 = 3_000;
 /// Port and directory of a server without a file.
 const DEVELOPMENT_PORT: u16 = 2181;
 const DEVELOPMENT_DATA_DIR: &str = "./zoo-data";
+/// Snapshots are never taken more often, as in ZooKeeper.
+const SNAP_COUNT_MIN: i64 = 2;
 /// Fewer snapshots are never kept, as in ZooKeeper.
 const SNAPSHOTS_RETAINED_MIN: i64 = 3;
 const SHARDS_MAX: i64 = 1024;
@@ -104,20 +106,20 @@ fn refuse_what_cannot_be_ignored(settings: &Settings) -> Result<(), ConfigError>
 }
 
 fn net(settings: &Settings, own: Option<&Member>) -> Result<NetConfig, ConfigError> {
-    let positive = |n: i64| usize::try_from(n).ok().filter(|n| *n > 0);
     number(settings, "secureClientPort", 0, 0..=65_535)?;
     let backlog = number(settings, "clientPortListenBacklog", -1, -1..=INT_MAX)?;
     Ok(NetConfig {
         listen: listen(settings, own)?,
         backlog: u32::try_from(backlog).ok(),
-        max_client_cnxns: positive(number(settings, "maxClientCnxns", 60, 0..=INT_MAX)?),
-        max_cnxns: positive(number(settings, "maxCnxns", 0, 0..=INT_MAX)?),
+        max_client_cnxns: limit(settings, "maxClientCnxns", 60)?.map(|n| n as usize),
+        max_cnxns: limit(settings, "maxCnxns", 0)?.map(|n| n as usize),
         sessionless_ms: number(settings, "nio.sessionlessCnxnTimeout", limits::SESSIONLESS_MS_MAX as i64, 1..=INT_MAX)?.unsigned_abs(),
         tcp_keep_alive: boolean(settings, "clientTcpKeepAlive", false)?,
     })
 }
 
-/// The client address: from the file's keys, else from its own server line, else (without a file) the loopback default.
+/// The client address: from its own server line, else from the file's keys, else (without a file) the loopback default. Keys beside a line that has
+/// one may say less than the line, and nothing else.
 fn listen(settings: &Settings, own: Option<&Member>) -> Result<SocketAddr, ConfigError> {
     let port_key = settings.get("clientPort");
     let address_key = settings.get("clientPortAddress").filter(|s| !s.value.is_empty());
@@ -138,13 +140,21 @@ fn listen(settings: &Settings, own: Option<&Member>) -> Result<SocketAddr, Confi
         }
         (None, None) => return Err(ConfigError::Incomplete("clientPort is not set: there would be nothing to serve".to_owned())),
     };
+    let all = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port);
+    let in_keys =
+        address_key.map(|setting| lookup(&setting.value, port).ok_or_else(|| ConfigError::value(setting, "an address of this machine")));
+    let Some((host, _)) = from_line else {
+        return in_keys.unwrap_or(Ok(if development { SocketAddr::from(([127, 0, 0, 1], port)) } else { all }));
+    };
     // A line without a host means all addresses, and is shown like this.
-    let host = from_line.map(|(host, _)| host.as_str()).filter(|h| !h.is_empty() && *h != "0.0.0.0");
-    match (address_key, host) {
-        (Some(setting), _) => lookup(&setting.value, port).ok_or_else(|| ConfigError::value(setting, "an address of this machine")),
-        (None, Some(host)) => lookup(host, port).ok_or_else(|| ConfigError::Incomplete(format!("cannot resolve client address {host:?}"))),
-        (None, None) if development => Ok(SocketAddr::from(([127, 0, 0, 1], port))),
-        (None, None) => Ok(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)),
+    let is_any = host.is_empty() || host == "0.0.0.0";
+    let unknown = || ConfigError::Incomplete(format!("cannot resolve client address {host:?}"));
+    let in_line = if is_any { all } else { lookup(host, port).ok_or_else(unknown)? };
+    match (address_key, in_keys.transpose()?) {
+        (Some(setting), Some(address)) if !address.ip().is_unspecified() && address != in_line => {
+            Err(ConfigError::refused(setting, format!("contradicts client address {host:?} of the server line")))
+        }
+        _ => Ok(in_line),
     }
 }
 
@@ -153,12 +163,16 @@ fn lookup(host: &str, port: u16) -> Option<SocketAddr> {
     (bare, port).to_socket_addrs().ok()?.next()
 }
 
+const PLACEMENTS: [(&str, Placement); 3] =
+    [("round-robin", Placement::RoundRobin), ("least-connections", Placement::LeastConnections), ("least-load", Placement::LeastLoad)];
+
 fn cores(settings: &Settings) -> Result<CoresConfig, ConfigError> {
     Ok(CoresConfig {
         shards: auto_or_number(settings, "zoo.shards", 1..=SHARDS_MAX)?.map(|n| n as u16),
         pin: choice(settings, "zoo.pin", None, &[("auto", None), ("yes", Some(true)), ("no", Some(false))])?,
         replica_share_percent: auto_or_number(settings, "zoo.replicaShare", 0..=100)?.map(|n| n as u8),
-        placement: choice(settings, "zoo.placement", Placement::RoundRobin, &[("round-robin", Placement::RoundRobin)])?,
+        placement: choice(settings, "zoo.placement", Placement::RoundRobin, &PLACEMENTS)?,
+        rebalance_ms: u64::try_from(number(settings, "zoo.rebalanceInterval", 0, 0..=INT_MAX)?).ok().filter(|ms| *ms > 0),
     })
 }
 
@@ -194,7 +208,7 @@ fn storage(settings: &Settings, warnings: &mut Vec<String>) -> Result<StorageCon
         )?,
         compression: choice(settings, "snapshot.compression.method", Compression::Checked, &compression)?,
         snapshot_has_zxid: boolean(settings, "serializeLastProcessedZxid.enabled", true)?,
-        snap_count: number(settings, "snapCount", 100_000, 2..=INT_MAX)?.unsigned_abs(),
+        snap_count: raised(settings, "snapCount", 100_000, SNAP_COUNT_MIN, warnings)?.unsigned_abs(),
         snap_log_bytes: kib(number(settings, "snapSizeLimitInKb", 4_194_304, -1..=KIB_MAX)?),
         purge: purge(settings, warnings)?,
         snapshot_size_factor: Some(decimal(settings, "snapshotSizeFactor", SNAPSHOT_SIZE_FACTOR)?).filter(|factor| *factor >= 0.0),
@@ -213,13 +227,9 @@ fn data_dir(settings: &Settings) -> Result<PathBuf, ConfigError> {
 }
 
 fn purge(settings: &Settings, warnings: &mut Vec<String>) -> Result<Option<PurgeConfig>, ConfigError> {
-    let interval_hours = number(settings, "autopurge.purgeInterval", 0, 0..=INT_MAX)?.unsigned_abs();
-    let retain = number(settings, "autopurge.snapRetainCount", SNAPSHOTS_RETAINED_MIN, 0..=INT_MAX)?;
-    if let Some(setting) = settings.get("autopurge.snapRetainCount").filter(|_| retain < SNAPSHOTS_RETAINED_MIN) {
-        warnings.push(format!("{}: autopurge.snapRetainCount is raised to {SNAPSHOTS_RETAINED_MIN}", setting.origin));
-    }
-    let retain_count = retain.max(SNAPSHOTS_RETAINED_MIN) as usize;
-    Ok((interval_hours > 0).then_some(PurgeConfig { retain_count, interval_hours }))
+    let interval = limit(settings, "autopurge.purgeInterval", 0)?;
+    let retain = raised(settings, "autopurge.snapRetainCount", SNAPSHOTS_RETAINED_MIN, SNAPSHOTS_RETAINED_MIN, warnings)?;
+    Ok(interval.map(|interval_hours| PurgeConfig { retain_count: retain as usize, interval_hours }))
 }
 
 /// `jute.maxbuffer` and the extra that decoding from disk allows.

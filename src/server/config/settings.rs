@@ -4,7 +4,7 @@ use super::error::ConfigError;
 use super::{keys, properties};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Environment variables whose `-D` options count, in order.
 const FLAG_VARIABLES: [&str; 2] = ["JVMFLAGS", "SERVER_JVMFLAGS"];
@@ -15,7 +15,7 @@ const FILE_BYTES_MAX: u64 = 4 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// A line of a file.
-    File(Rc<Path>, usize),
+    File(Arc<Path>, usize),
     /// An environment variable.
     Environment(&'static str),
     /// The command line.
@@ -105,7 +105,7 @@ pub fn read_file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
         return Err(unreadable(std::io::Error::other("larger than any configuration file")));
     }
     let bytes = std::fs::read(path).map_err(unreadable)?;
-    let shared: Rc<Path> = path.into();
+    let shared: Arc<Path> = path.into();
     let entries = properties::parse(&properties::decode(&bytes))
         .map_err(|bad| ConfigError::Escape { origin: Origin::File(shared.clone(), bad.line) })?;
     Ok(entries.into_iter().map(|p| setting(&p.key, &p.value, Origin::File(shared.clone(), p.line))).collect())

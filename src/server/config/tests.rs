@@ -92,7 +92,13 @@ fn supported_keys_arrive_where_they_belong() {
     assert_eq!(s.payload_bytes_max, 4 << 20);
     assert_eq!(
         config.cores,
-        CoresConfig { shards: Some(3), pin: Some(false), replica_share_percent: Some(25), placement: Placement::RoundRobin }
+        CoresConfig {
+            shards: Some(3),
+            pin: Some(false),
+            replica_share_percent: Some(25),
+            placement: Placement::RoundRobin,
+            rebalance_ms: None
+        }
     );
     let words = [Word::Ruok, Word::Mntr, Word::Isro, Word::Srvr];
     assert!(words.iter().all(|w| config.four_letter.whitelist.allows(*w)));
@@ -143,9 +149,7 @@ fn values_out_of_range_are_refused() {
         "tickTime=200000000",
         "clientPort=65536",
         "clientPort=-1",
-        "snapCount=1",
         "electionAlg=2",
-        "autopurge.purgeInterval=-1",
         "skipACL=true",
         "extendedTypesEnabled=yes",
         "snapshot.compression.method=zip",
@@ -160,7 +164,6 @@ fn values_out_of_range_are_refused() {
         "minSessionTimeout=-2",
         "initLimit=0",
         "electionPortBindRetry=x",
-        "commitLogCount=499",
         "server.-1=a:1:2",
         "server.1=nonsense",
         "clientPortAddress=no such host",
@@ -217,6 +220,17 @@ fn the_client_address_may_come_from_the_server_line_but_must_not_contradict_the_
     let (config, _) = load_file("dataDir=/d\nserver.1=localhost:1:2;2185", &[]).expect("valid");
     assert_eq!(config.net.listen, "[::]:2185".parse().expect("address"));
     assert!(refusal("server.1=localhost:1:2;2185").contains("contradicts"));
+    let with_address = |address: &str, line: &str| {
+        load_file(&format!("{MINIMAL}clientPortAddress={address}\nserver.1=localhost:1:2;{line}"), &[]).map(|(config, _)| config.net.listen)
+    };
+    for address in ["0.0.0.0", "::", "127.0.0.1"] {
+        let listen = with_address(address, "127.0.0.1:2181").expect("valid");
+        assert_eq!(listen, "127.0.0.1:2181".parse().expect("address"), "the line counts, whatever {address} would let in");
+    }
+    for line in ["2181", "127.0.0.2:2181"] {
+        let error = with_address("127.0.0.1", line).expect_err("two addresses").to_string();
+        assert!(error.contains("clientPortAddress") && error.contains("contradicts"), "{error}");
+    }
 }
 
 #[test]
@@ -226,6 +240,8 @@ fn a_dynamic_file_is_read_for_its_members() {
     assert_eq!(config.net.listen.port(), 2186);
     assert!(refusal(&format!("dynamicConfigFile={members}\nserver.1=a:1:2")).contains("may not be listed here"));
     assert!(refusal("dynamicConfigFile=/no/such/file").contains("cannot read"));
+    let (_dir, more) = file("server.1=a:1:2;2186\nclientPort=2186");
+    assert!(refusal(&format!("dynamicConfigFile={more}")).contains("clientPort"));
 }
 
 #[test]
@@ -243,13 +259,29 @@ fn unknown_and_unsupported_keys_are_warned_of_by_name() {
 
 #[test]
 fn doubtful_values_are_warned_of() {
-    let (_, warnings) = with("4lw.commands.whitelist=ruok,rouk\nautopurge.snapRetainCount=1\ndataLogDir=logs\nadmin.enableServer=true\n");
+    let (config, warnings) = with(
+        "4lw.commands.whitelist=ruok,rouk\nautopurge.snapRetainCount=-1\nautopurge.purgeInterval=1\ndataLogDir=logs\nadmin.enableServer=true\n\
+        snapCount=0\ncommitLogCount=499\n",
+    );
     let warned = |part: &str| warnings.iter().any(|w| w.contains(part));
     assert!(warned("there is no command \"rouk\""), "{warnings:?}");
     assert!(warned("autopurge.snapRetainCount is raised to 3"));
+    assert!(warned("snapCount is raised to 2"));
+    assert!(warned("commitLogCount is raised to 500"));
+    assert_eq!(config.storage.purge, Some(PurgeConfig { retain_count: 3, interval_hours: 1 }));
+    assert_eq!(config.storage.snap_count, 2);
     assert!(warned("dataLogDir is relative"));
     assert!(warned("admin.enableServer: the HTTP admin server is not supported yet"));
-    assert_eq!(warnings.len(), 4);
+    assert_eq!(warnings.len(), 6);
+}
+
+#[test]
+fn limits_that_are_not_positive_are_off() {
+    for n in [0, -1, -60] {
+        let (config, warnings) = with(&format!("maxClientCnxns={n}\nmaxCnxns={n}\nautopurge.purgeInterval={n}\n"));
+        assert_eq!((config.net.max_client_cnxns, config.net.max_cnxns, config.storage.purge), (None, None, None));
+        assert_eq!(warnings, [""; 0]);
+    }
 }
 
 /// Rule S9.

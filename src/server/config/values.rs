@@ -4,6 +4,9 @@ use super::error::ConfigError;
 use super::settings::{Setting, Settings};
 use std::ops::RangeInclusive;
 
+const INT_MIN: i64 = i32::MIN as i64;
+const INT_MAX: i64 = i32::MAX as i64;
+
 /// `true` or `false`, in any case.
 pub fn boolean(settings: &Settings, key: &str, default: bool) -> Result<bool, ConfigError> {
     choice(settings, key, default, &[("true", true), ("false", false)])
@@ -24,6 +27,21 @@ pub fn choice<T: Copy>(settings: &Settings, key: &str, default: T, words: &[(&st
 /// A whole number in a range; hexadecimal with `0x`, as Java's system properties allow.
 pub fn number(settings: &Settings, key: &str, default: i64, range: RangeInclusive<i64>) -> Result<i64, ConfigError> {
     settings.get(key).map_or(Ok(default), |setting| number_of(setting, range))
+}
+
+/// A whole number of which ZooKeeper takes a smaller one for the least there may be.
+pub fn raised(settings: &Settings, key: &str, default: i64, least: i64, warnings: &mut Vec<String>) -> Result<i64, ConfigError> {
+    let asked = number(settings, key, default, INT_MIN..=INT_MAX)?;
+    if let Some(setting) = settings.get(key).filter(|_| asked < least) {
+        warnings.push(format!("{}: {key} is raised to {least}", setting.origin));
+    }
+    Ok(asked.max(least))
+}
+
+/// A limit that is off when it is not positive.
+pub fn limit(settings: &Settings, key: &str, default: i64) -> Result<Option<u64>, ConfigError> {
+    let number = number(settings, key, default, INT_MIN..=INT_MAX)?;
+    Ok(u64::try_from(number).ok().filter(|n| *n > 0))
 }
 
 /// A decimal number.

@@ -6,7 +6,7 @@
 mod check;
 mod create;
 mod delete;
-mod multi;
+pub(super) mod multi;
 mod session;
 mod set_acl;
 mod set_data;

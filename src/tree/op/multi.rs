@@ -95,6 +95,11 @@ impl Tree {
     }
 }
 
+/// The session's requests go through another server by now. Java leaders say so in a part, and it is a matter of the whole connection.
+pub(in crate::tree) fn has_moved(parts: &[SubTxn<'_>]) -> bool {
+    parts.iter().any(|part| error_of(part) == ErrorCode::SessionMoved)
+}
+
 /// Encoded size of a failed part: type, length, code.
 const ERROR_PART_BYTES: usize = 12;
 

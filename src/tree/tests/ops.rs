@@ -1,6 +1,7 @@
 //! What each operation answers and in which order its checks run (semantics sections 3, 8, 9; protocol sections 5, 6).
 
 use super::*;
+use crate::record::txn::SubTxn;
 use ErrorCode::{
     BadArguments, BadVersion, InvalidAcl, NoAuth, NoChildrenForEphemerals, NoNode, NodeExists, NotEmpty, Ok as Fine, SessionExpired,
     Unimplemented,
@@ -522,4 +523,18 @@ fn skip_acl_lets_everyone_write() {
     let mut rig = Rig::with(TreeConfig { skip_acl: true, ..TreeConfig::default() });
     rig.request(&create_with(OpCode::Create, "/ro", None, READ_ONLY, 0, None));
     assert_eq!(rig.err(&set("/ro", b"x", -1)), Fine);
+}
+
+/// A Java leader judges a session part by part; what the last server of that session makes of it concerns its whole connection.
+#[test]
+fn a_multi_of_a_session_that_has_moved_is_refused_as_a_whole() {
+    let mut rig = Rig::new();
+    let codes = [ErrorCode::SessionMoved, ErrorCode::RuntimeInconsistency].map(|err| err.code().to_be_bytes());
+    let parts = codes.iter().map(|code| SubTxn { kind: TxnType::Error as i32, body: code }).collect();
+    let kind = TxnType::Multi as i32;
+    let header = TxnHeader { session: rig.session, cxid: Xid(9), zxid: Zxid(rig.zxid + 1), time: WallTime(1), kind };
+    let mut reply = Vec::new();
+    let done = rig.tree.apply_answering(&header, &Txn::Multi(parts), &mut reply);
+    assert_eq!((done.err, reply, done.effects), (ErrorCode::SessionMoved, vec![], Effects::default()));
+    assert_eq!(rig.tree.head_zxid(), header.zxid, "it has its place in history all the same");
 }

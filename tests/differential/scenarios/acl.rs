@@ -95,6 +95,14 @@ pub fn fix_up(c: &mut Context<'_>) {
         &[(31, "ip", "::1/64")],
         &[(31, "ip", "::1/129")],
         &[(31, "ip", "10.0.0.1")],
+        &[(31, "ip", "+10.000.0.1/+8")],
+        &[(31, "ip", "1.2.3.")],
+        &[(31, "ip", "::")],
+        &[(31, "ip", "1:2:3:4:5:6:7::")],
+        &[(31, "ip", "1:2:3:4:5:6:7::8")],
+        &[(31, "ip", "::ffff:127.0.0.1")],
+        &[(31, "ip", "::1%lo")],
+        &[(31, "ip", "[::1]")],
         &[(0, "world", "anyone")],
     ];
     for round in 0..2 {
@@ -135,6 +143,8 @@ pub fn identities(c: &mut Context<'_>) {
         let bad = p.connect();
         p.last_call(bad, &auth(scheme, b"x"));
     }
+    let null = p.connect();
+    p.last_call(null, &raw(AUTH, &[&[0; 4][..], &[0, 0, 0, 6], b"digest", &[0xff; 4]].concat()));
     let s = p.connect();
     p.call(s, &sasl(Some(b"")));
     p.call(s, &sasl(Some(b"token")));

@@ -115,9 +115,12 @@ pub fn decoding(c: &mut Context<'_>) {
             p.call(a, &multi(&[create_as(op, &format!("/md/{op}-{flags}-"), b"d", OPEN, flags)]));
         }
     }
-    for flags in [TTL, TTL_SEQUENTIAL] {
-        p.call(a, &multi(&[create_ttl(&format!("/md/t-{flags}-"), b"d", flags, 1_000_000)]));
+    for flags in [-1, 0, 1, 2, 3, CONTAINER, TTL, TTL_SEQUENTIAL, 7] {
+        for ttl in [1_000_000, 0, -1] {
+            p.call(a, &multi(&[create_ttl(&format!("/md/t{flags},{ttl}-"), b"d", flags, ttl), ok()]));
+        }
     }
+    p.call(a, &get_ephemerals(Some(" / ")));
     let whole = multi(&[create("/md/y", b"abc", PERSISTENT), ok(), delete("/md/y", -1)]).body;
     for cut in [0, 1, 4, 5, 8, 9, 10, 20, 40, whole.len() - 9, whole.len() - 5, whole.len() - 1] {
         p.call(a, &raw(MULTI, &whole[..cut]));

@@ -234,5 +234,9 @@ pub fn not_allowed(c: &mut Context<'_>) {
     ] {
         p.word(word, str::to_owned);
     }
+    let interrupted = p.ports().map(|port| ask_bytes(port, &[0xff, 0xf4, 0xff, 0xfd]).unwrap_or_default());
+    if interrupted[0] != interrupted[1] {
+        p.report("telnet's interrupt", &interrupted[0], &interrupted[1]);
+    }
     p.word("srvr", srvr);
 }

@@ -200,7 +200,8 @@ impl History {
         let expired: Vec<_> = self.closed.iter().filter(|(_, (_, was_asked))| !was_asked).collect();
         for (session, (zxid, _)) in &expired {
             let zxid = Zxid::from_i64(*zxid);
-            let (ended, leader) = (c.proposed[&zxid].0, c.leaders[&zxid.epoch()]);
+            let Some(leader) = c.leaders.get(&zxid.epoch()).copied() else { continue };
+            let ended = c.proposed[&zxid].0;
             for story in stories.iter().filter(|s| s.session == **session) {
                 let heard = |q: &&Question| q.answered.is_some_and(|answered| knows(c, leader, ended, story.node, q.at, answered));
                 let Some(heard) = story.questions.iter().filter(heard).map(|q| q.at).max() else { continue };

@@ -451,6 +451,7 @@ impl Run {
         let c = &mut self.t.c;
         let states: Vec<_> = (0..c.nodes.len()).map(|n| c.state(n)).collect();
         assert!(states.windows(2).all(|pair| pair[0] == pair[1]), "one history, several trees: {states:?} (P1)");
+        c.note_logs();
         let history = History::new(&self.t.c.proposed, &self.t.committed, &self.records.requests);
         history.check_once();
         self.records.stories.iter().for_each(|story| history.check(story));

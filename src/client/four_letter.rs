@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Asks one server; every address of its name is tried. `patience` is for the whole conversation.
-pub(super) fn ask(server: impl ToSocketAddrs, word: &str, patience: Duration) -> io::Result<String> {
+pub(crate) fn ask(server: impl ToSocketAddrs, word: &str, patience: Duration) -> io::Result<String> {
     let give_up = Instant::now() + patience;
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in server.to_socket_addrs()? {
@@ -42,7 +42,7 @@ fn left(give_up: Instant) -> io::Result<Duration> {
 }
 
 /// The value of `key` in an answer of lines `key: value`.
-pub(super) fn value<'a>(answer: &'a str, key: &str) -> Option<&'a str> {
+pub(crate) fn value<'a>(answer: &'a str, key: &str) -> Option<&'a str> {
     answer.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "))
 }
 
