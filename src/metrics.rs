@@ -124,6 +124,10 @@ pub struct ReplicaMetrics {
     pub batch_size: Summary,
     /// From the turn in which the oldest transaction of a batch was prepared (a learner: appended) to its publication, µs.
     pub publish_us: Summary,
+    /// Of that: until it was durable in this server's log, µs.
+    pub log_us: Summary,
+    /// Of that: from then on, µs; in an ensemble the wait for a quorum.
+    pub quorum_us: Summary,
     /// Bytes of the log one flush was asked for.
     pub flush_bytes: Summary,
     /// Bytes written since the last flush was asked for.
@@ -133,13 +137,15 @@ pub struct ReplicaMetrics {
 impl Default for ReplicaMetrics {
     fn default() -> Self {
         let basic = Summary::basic;
-        let (fsync_us, publish_us) = (Summary::with_percentiles(), Summary::with_percentiles());
+        let fine = Summary::with_percentiles;
         ReplicaMetrics {
             queue_size: basic(),
             fsync_ms: basic(),
-            fsync_us,
+            fsync_us: fine(),
             batch_size: basic(),
-            publish_us,
+            publish_us: fine(),
+            log_us: fine(),
+            quorum_us: fine(),
             flush_bytes: basic(),
             unflushed: 0,
         }
@@ -160,6 +166,12 @@ impl ReplicaMetrics {
         self.fsync_ms.record(took_us / 1000);
         self.fsync_us.record(took_us);
     }
+    /// A batch is published: its oldest transaction has taken so long to be in the log, and then so long.
+    pub fn published(&mut self, log_us: u64, quorum_us: u64) {
+        self.publish_us.record(log_us + quorum_us);
+        self.log_us.record(log_us);
+        self.quorum_us.record(quorum_us);
+    }
 
     /// Name and values of each.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, &Summary)> {
@@ -169,6 +181,8 @@ impl ReplicaMetrics {
             ("zoo_fsync_us", &self.fsync_us),
             ("sync_processor_batch_size", &self.batch_size),
             ("zoo_prepare_to_publish_us", &self.publish_us),
+            ("zoo_prepare_to_durable_us", &self.log_us),
+            ("zoo_durable_to_publish_us", &self.quorum_us),
             ("zoo_flush_bytes", &self.flush_bytes),
         ]
         .into_iter()

@@ -352,6 +352,9 @@ fn mntr_shows_what_was_measured_and_srst_forgets_it() {
         assert!(value("p50_updatelatency") <= value("max_updatelatency"));
         assert!(value("cnt_fsynctime") >= 1.0 && value("min_zoo_fsync_us") > 0.0 && value("min_zoo_flush_bytes") > 0.0);
         assert!(value("cnt_zoo_prepare_to_publish_us") >= 1.0 && value("min_zoo_prepare_to_publish_us") > 0.0);
+        assert_eq!(value("cnt_zoo_prepare_to_durable_us"), value("cnt_zoo_prepare_to_publish_us"));
+        assert_eq!(value("cnt_zoo_durable_to_publish_us"), value("cnt_zoo_prepare_to_publish_us"));
+        assert!(value("min_zoo_prepare_to_durable_us") > 0.0);
         assert!(value("sum_sync_processor_batch_size") >= 20.0 && value("max_prep_processor_queue_size") >= 1.0);
         assert_eq!(word(server.address, "cons").matches("[1](").count(), 2, "both are read from");
         word(server.address, "srst");

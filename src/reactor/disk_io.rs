@@ -71,6 +71,7 @@ pub struct LogFiles {
     stalled: VecDeque<LogAction>,
     flusher: Flusher,
     flushing: bool,
+    slow: Duration,
 }
 
 /// The thread that flushes. Dropping it waits for the flush under way: whoever uses the directory next finds it at rest.
@@ -124,12 +125,17 @@ impl LogFiles {
     pub fn new(disk: Disk, control: Arc<Inbox<ToReplicaTask>>, slow: Duration) -> io::Result<Self> {
         let Disk { segments, mark, cut } = disk;
         let flusher = Flusher::start(control, slow)?;
-        Ok(LogFiles { segments, mark, cut, open: HashMap::new(), awaited: None, stalled: VecDeque::new(), flusher, flushing: false })
+        Ok(LogFiles { segments, mark, cut, open: HashMap::new(), awaited: None, stalled: VecDeque::new(), flusher, flushing: false, slow })
     }
 
     /// Nothing more will be asked for; the directory stays as a killed process leaves it.
     pub fn abandon(&mut self) {
         self.segments.abandon();
+    }
+
+    /// What takes so long is worth a warning.
+    pub fn slow(&self) -> Duration {
+        self.slow
     }
 
     /// Performs an action, or keeps it until the segment before it is there.

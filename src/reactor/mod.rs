@@ -16,6 +16,7 @@ pub mod mesh;
 pub mod peer_io;
 pub mod readiness;
 pub mod replica_loop;
+mod stages;
 mod tasks;
 pub mod way;
 pub mod words;

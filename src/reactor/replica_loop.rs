@@ -18,13 +18,13 @@ use crate::reactor::hold::Hold;
 use crate::reactor::lag::LagWatch;
 use crate::reactor::mesh::{Mesh, Report, ToReplicaTask, ToShard};
 use crate::reactor::peer_io::{LogAsk, PeerIo};
+use crate::reactor::stages::Stages;
 use crate::reactor::way::Way;
 use crate::replica::{Input, Output, Replica};
 use crate::storage::log::LogAction;
 use crate::tree::Tree;
 use crate::zab;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -61,8 +61,7 @@ struct State {
     metrics: ReplicaMetrics,
     /// Tells the shards of the newest tree and drops the one before, when that is done for older ones.
     replacing: Option<glommio::Task<()>>,
-    /// Turns in which transactions were prepared that are not published: the last of them, and when. Oldest first.
-    prepared: VecDeque<(Zxid, Instant)>,
+    stages: Stages,
     /// The shard whose queue is looked at first; moves on, so that none is favoured.
     first: usize,
     messages: Vec<ToReplica>,
@@ -92,7 +91,7 @@ impl ReplicaLoop {
             lag: LagWatch::new(mesh.shards.len(), clock::now()),
             metrics: ReplicaMetrics::default(),
             replacing: None,
-            prepared: VecDeque::new(),
+            stages: Stages::default(),
             first: 0,
             messages: Vec::with_capacity(MESSAGES_PER_TURN),
             control: Vec::with_capacity(CONTROL_PER_TURN),
@@ -311,7 +310,8 @@ impl ReplicaLoop {
     }
 
     fn carry_out(&self, state: &mut State, now: Instant) {
-        state.note_prepared(now);
+        state.stages.prepared(now, state.replica.head_zxid(), state.replica.applied());
+        state.stages.durable(now, state.replica.durable_zxid());
         while let Some(output) = state.replica.poll_output() {
             match output {
                 Output::Log(action) => {
@@ -392,19 +392,16 @@ fn load_image(state: &mut State, zxid: Zxid) {
 }
 
 impl State {
-    fn note_prepared(&mut self, now: Instant) {
-        let head = self.replica.head_zxid();
-        // History may have been cut.
-        while self.prepared.pop_back_if(|(zxid, _)| *zxid > head).is_some() {}
-        if self.prepared.back().map_or(self.replica.applied(), |(zxid, _)| *zxid) < head {
-            self.prepared.push_back((head, now));
-        }
-    }
-
     fn note_published(&mut self, last: Zxid, now: Instant) {
-        let Some((_, oldest)) = self.prepared.front().filter(|_| last > self.replica.applied()) else { return };
-        self.metrics.publish_us.record(now.since_ns(*oldest) / 1000);
-        while self.prepared.pop_front_if(|(zxid, _)| *zxid <= last).is_some() {}
+        let published = (last > self.replica.applied()).then(|| self.stages.published(now, last)).flatten();
+        let Some(took) = published else { return };
+        self.metrics.published(took.log_us, took.quorum_us);
+        if u128::from(took.total_us()) >= self.log.slow().as_micros() {
+            let (log, quorum) = (took.log_us / 1000, took.quorum_us / 1000);
+            tracing::warn!(
+                "writes up to {last} have taken {log} ms until they were in the log, then {quorum} ms until they could be shown"
+            );
+        }
     }
 }
 

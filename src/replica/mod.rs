@@ -374,6 +374,12 @@ impl Replica {
         self.tree.head_zxid()
     }
 
+    /// Everything up to here is in this server's log, durably.
+    #[must_use]
+    pub fn durable_zxid(&self) -> Zxid {
+        self.log.durable_zxid()
+    }
+
     /// The newest transaction published.
     #[must_use]
     pub fn applied(&self) -> Zxid {
