@@ -73,10 +73,7 @@ impl WorkQueue {
 
     /// Takes the first item if there is one.
     pub fn try_take(&self) -> Result<Option<Taken>, Error> {
-        let until = Until::done();
-        let p = self.client.pipelined();
-        let (entries, taken) = (p.children(&self.entries), p.children(&self.taken));
-        self.take_one(until.answer(entries)?.0, until.answer(taken)?.0, &until)
+        self.try_take_until(&Until::done())
     }
 
     /// How many items there are, those included that somebody has taken.
@@ -85,16 +82,27 @@ impl WorkQueue {
         Ok(stat.map_or(0, |stat| usize::try_from(stat.num_children).unwrap_or(0)))
     }
 
+    fn try_take_until(&self, until: &Until) -> Result<Option<Taken>, Error> {
+        let (entries, taken) = until.repeat(|| {
+            let p = self.client.pipelined();
+            let (entries, taken) = (p.children(&self.entries), p.children(&self.taken));
+            Ok((until.answer(entries)?.0, until.answer(taken)?.0))
+        })?;
+        self.take_one(entries, taken, until)
+    }
+
     fn take_until(&self, until: &Until) -> Result<Taken, Error> {
         loop {
-            if let Some(taken) = self.try_take()? {
+            if let Some(taken) = self.try_take_until(until)? {
                 return Ok(taken);
             }
             // Again, with watches: most takers find something and need none.
-            let p = self.client.pipelined();
-            let (entries, mut new_entry) = p.children_and_watch(&self.entries);
-            let (taken, mut let_go) = p.children_and_watch(&self.taken);
-            let (entries, taken) = (until.answer(entries)?.0, until.answer(taken)?.0);
+            let (entries, taken, mut new_entry, mut let_go) = until.repeat(|| {
+                let p = self.client.pipelined();
+                let (entries, new_entry) = p.children_and_watch(&self.entries);
+                let (taken, let_go) = p.children_and_watch(&self.taken);
+                Ok((until.answer(entries)?.0, until.answer(taken)?.0, new_entry, let_go))
+            })?;
             if let Some(taken) = self.take_one(entries, taken, until)? {
                 return Ok(taken);
             }

@@ -128,8 +128,13 @@ impl Until {
 
     /// Attempts until the servers have answered: for what may be done twice. Each attempt waits for a connection itself.
     pub(super) fn insist<T>(&self, mut attempt: impl FnMut() -> Pending<T>) -> Result<T, Error> {
+        self.repeat(|| self.answer(attempt()))
+    }
+
+    /// Likewise, for attempts of several requests.
+    pub(super) fn repeat<T>(&self, mut attempt: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
         loop {
-            match self.answer(attempt()) {
+            match attempt() {
                 Err(Error::Client(why)) if is_transient(&why) => self.pause_after(&why)?,
                 ended => return ended,
             }
