@@ -293,8 +293,17 @@ fn write_body(op: OpCode, request: &Request<'_>, out: &mut Vec<u8>) {
         Request::Ping | Request::WhoAmI | Request::CreateSession | Request::CloseSession => {}
         Request::Multi(ref parts) | Request::MultiRead(ref parts) => {
             for part in parts {
-                write_part_header(out, part_op(part));
-                write_body(part_op(part), part, out);
+                match part {
+                    // Flags that are no mode come only from a part with a TTL, which is one to create without it.
+                    Request::Create(c) if c.op == OpCode::Create && !(0..=3).contains(&c.flags) => {
+                        write_part_header(out, OpCode::CreateTtl);
+                        write_body(OpCode::CreateTtl, &Request::Create(CreateRequest { ttl: Some(0), ..*c }), out);
+                    }
+                    part => {
+                        write_part_header(out, part_op(part));
+                        write_body(part_op(part), part, out);
+                    }
+                }
             }
             write_end(out);
         }

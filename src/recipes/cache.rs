@@ -208,10 +208,13 @@ impl Copying {
             if self.shown.now().1 == Freshness::Current {
                 self.say(Freshness::Stale);
             }
+            if watch.is_overrun() {
+                watch = self.watch(client, &until)?;
+            }
         }
     }
 
-    /// From reading everything to the end of the connection.
+    /// From reading everything to the end of the connection, or of the watch.
     fn follow(
         &self,
         client: &ZooClient,
@@ -286,11 +289,12 @@ impl Copying {
 }
 
 /// Works off events until there are none. An event comes before every answer that could show its effect: when there are none behind the last answer, the copy is the
-/// tree as it was when that was given. False: the connection was lost, and with it perhaps events.
+/// tree as it was when that was given. False: events may be missing, because the connection was lost, or because the listener took so long that the watch is over.
 fn settle(client: &ZooClient, nodes: &mut Nodes, watch: &mut Watch, states: &mut States, until: &Until) -> Result<bool, Error> {
     loop {
         let mut events = Vec::new();
-        while let Ok(Some(event)) = watch.wait_for(Duration::ZERO) {
+        while let Ok(event) = watch.wait_for(Duration::ZERO) {
+            let Some(event) = event else { return Ok(false) };
             events.push(event);
         }
         if states.wait_for(Duration::ZERO).is_ok() {

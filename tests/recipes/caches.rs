@@ -1,6 +1,7 @@
 //! A copy that is always a state the tree had.
 
 use super::proxy::Cut;
+use super::support::wait_until;
 use super::{PATIENCE, Place};
 use std::sync::mpsc;
 use zoo::client::CreateMode;
@@ -95,4 +96,29 @@ fn what_is_missed_without_a_connection_or_a_session_is_found_afterwards() {
     sessions.close().expect("closed");
     assert_eq!(cache.until(PATIENCE, |s| text(s, "/config/a") == Some("4")).map(drop), Err(Error::Client(zoo::client::Error::Closed)));
     assert!(matches!(cache.freshness(), Freshness::Over(_)));
+}
+
+/// More happens than a watch keeps while nobody takes it.
+#[test]
+fn a_listener_that_takes_its_time_gets_everything_read_again_and_a_new_watch() {
+    let place = Place::new();
+    let client = place.client();
+    client.create("/busy", b"", CreateMode::Persistent).expect("made");
+    let (go_on, held) = mpsc::channel::<()>();
+    let sessions = Sessions::new(super::builder(&place.proxy.address.to_string()));
+    let cache = Cache::start_with(&sessions, "/busy", move |_, _| drop(held.recv())).expect("started");
+    cache.until(PATIENCE, |s| s.number() == 1).expect("loaded");
+    let begun = place.proxy.events();
+    let sets: Vec<_> = (0..10_100).map(|i| client.pipelined().set_version("/busy", i.to_string().as_bytes(), -1)).collect();
+    sets.into_iter().for_each(|set| drop(set.wait().expect("set")));
+    wait_until("the watch is over", || place.proxy.events() - begun == 10_100);
+    drop(go_on);
+    cache.until(PATIENCE, |s| text(s, "/busy") == Some("10099")).expect("read again");
+    client.create("/busy/a", b"", CreateMode::Persistent).expect("made");
+    cache.until(PATIENCE, |s| s.get("/busy/a").is_some()).expect("seen");
+    wait_until("it is at rest", || cache.freshness() == Freshness::Current);
+    let asked = place.proxy.all_requests();
+    (0..50).for_each(|_| drop(client.set("/", b"").expect("set")));
+    assert!(place.proxy.all_requests() - asked < 10, "nothing is read over and over");
+    assert_eq!(cache.freshness(), Freshness::Current);
 }
