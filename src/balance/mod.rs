@@ -47,9 +47,10 @@ impl Shares {
         self.0.len()
     }
 
-    /// `amount` as it would be for a whole share; beyond everything for a shard that is to have none.
+    /// `amount` as it would be for a whole share; anything is beyond everything for a shard that is to have none.
     fn per_share(&self, shard: usize, amount: u64) -> u64 {
-        amount.saturating_mul(100).checked_div(u64::from(self.0[shard])).unwrap_or(u64::MAX)
+        let none = if amount == 0 { 0 } else { u64::MAX };
+        amount.saturating_mul(100).checked_div(u64::from(self.0[shard])).unwrap_or(none)
     }
 }
 

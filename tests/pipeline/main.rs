@@ -4,6 +4,7 @@
 mod driver;
 mod limits;
 mod model;
+mod moves;
 mod random;
 mod sessions;
 mod turns;
