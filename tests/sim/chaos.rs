@@ -287,17 +287,18 @@ fn converge_these(world: &mut World, ids: &[PeerId]) {
     assert!(becomes_whole(world, ids), "not everybody of {ids:?} is back: {:?}", roles(world));
 }
 /// The only end without a way out: who is needed because it is to vote has more than any of those in force, and its new members may be in force and have
-/// committed that without them: a quorum in force has the change, and so may a quorum of the new ones. Whoever is in force has to give it up or to find it by
-/// hand; as with ZooKeeper somebody has to decide (`docs/membership.md`).
+/// committed that without them: a quorum in force has the change, and so may a quorum of the new ones. Whoever has nothing may have had it and forgotten
+/// (L21). Whoever is in force has to give it up or to find it by hand; as with ZooKeeper somebody has to decide (`docs/membership.md`).
 fn only_the_operator_can_tell(world: &World) -> bool {
     let platter = |id: PeerId| &world.servers[&id].platter;
     let rank = |id: PeerId| (platter(id).current_epoch, platter(id).last());
     let Some(best) = world.membership.voters().max_by_key(|id| (rank(*id), *id)) else { return false };
     let Some(change) = platter(best).stored(1).configuration.filter(|next| next.version > world.membership.version) else { return false };
     let (quorum, next) = (world.membership.quorum(), change.quorum());
-    let is_blocked = |quorum: &Quorum, end: Zxid| !quorum.reached(|id| platter(id).last() >= end);
+    let has_nothing = |id: PeerId| platter(id).last() == Zxid::ZERO;
+    let is_blocked = |quorum: &Quorum, end: Zxid| !quorum.reached(|id| has_nothing(id) || platter(id).last() >= end);
     let is_ahead = |id: PeerId| !world.membership.is_voter(id) && rank(id) > rank(best);
-    let is_needed = !next.reached(|id| !is_ahead(id));
+    let is_needed = !next.reached(|id| !is_ahead(id) && !has_nothing(id));
     let proposed = Zxid::from_i64(change.version);
     let may_be_in_force = !is_blocked(&quorum, proposed) && !is_blocked(&next, proposed);
     let beyond = Zxid(rank(best).1.0 + 1);

@@ -281,7 +281,11 @@ impl World {
                 }
             }
             Event::SnapshotFailed(life, link) => {
-                if self.alive(life).is_some_and(|r| r.installing.is_some_and(|(_, _, of)| of == link) && r.work.is_empty()) {
+                // Other work of the disk may be in the queue; an image that is there arrives.
+                let fails = |r: &mut Running| {
+                    r.installing.is_some_and(|(_, _, of)| of == link) && !r.work.iter().any(|work| matches!(work, Work::Install(..)))
+                };
+                if self.alive(life).is_some_and(fails) {
                     self.image_done(life, None);
                 }
             }
