@@ -144,6 +144,7 @@ layer_unit() {
     readarray -t tests < <(unit_tests)
     PROPTEST_CASES=$(scaled 64) part "unit tests of the library" "$(share unit)" cargo test --locked -p zoo --lib --bins
     PROPTEST_CASES=$(scaled 64) part "unit tests across modules" "$(share unit)" cargo test --locked -p zoo --no-fail-fast "${tests[@]}"
+    part "examples in the documents" "$(share unit)" cargo test --locked -p zoo --doc
     part "other packages" "$(share unit)" cargo test --locked --no-fail-fast --workspace --exclude zoo
 }
 
