@@ -27,7 +27,7 @@ const EXIT_SIGNAL: i32 = 128;
 /// Waits for the lock at PATH, in the order of arrival; Curator's InterProcessMutex and kazoo's Lock with its default names stand in the same line.
 /// The command gets the fencing token of its turn in ZOO_TOKEN, a number that grows from holder to holder. It runs in a process group of its own, to which
 /// SIGINT, SIGTERM and SIGHUP are passed on; it should not read from the terminal. When the connection is lost for long, or the session, it is killed
-/// before anybody else can hold the lock.
+/// before anybody else can hold the lock as long as this process gets to run.
 ///
 /// Exit codes: the command's; 128 + N if signal N killed it, 126 and 127 if it cannot be run; 1 if the lock was not had or was lost; 2 bad command line.
 #[derive(clap::Args)]
