@@ -292,12 +292,15 @@ fn converge_these(world: &mut World, ids: &[PeerId]) {
 fn only_the_operator_can_tell(world: &World) -> bool {
     let platter = |id: PeerId| &world.servers[&id].platter;
     let rank = |id: PeerId| (platter(id).current_epoch, platter(id).last());
-    let Some(best) = world.membership.voters().max_by_key(|id| (rank(*id), *id)) else { return false };
-    let Some(change) = platter(best).stored(1).configuration.filter(|next| next.version > world.membership.version) else { return false };
-    let (quorum, next) = (world.membership.quorum(), change.quorum());
+    // A change may be in force without anybody's file saying so.
+    let newest = world.servers.values().filter_map(|server| server.platter.active.as_ref()).max_by_key(|active| active.version);
+    let active = newest.unwrap_or(&world.membership);
+    let Some(best) = active.voters().max_by_key(|id| (rank(*id), *id)) else { return false };
+    let Some(change) = platter(best).stored(1).configuration.filter(|next| next.version > active.version) else { return false };
+    let (quorum, next) = (active.quorum(), change.quorum());
     let has_nothing = |id: PeerId| platter(id).last() == Zxid::ZERO;
     let is_blocked = |quorum: &Quorum, end: Zxid| !quorum.reached(|id| has_nothing(id) || platter(id).last() >= end);
-    let is_ahead = |id: PeerId| !world.membership.is_voter(id) && rank(id) > rank(best);
+    let is_ahead = |id: PeerId| !active.is_voter(id) && rank(id) > rank(best);
     let is_needed = !next.reached(|id| !is_ahead(id) && !has_nothing(id));
     let proposed = Zxid::from_i64(change.version);
     let may_be_in_force = !is_blocked(&quorum, proposed) && !is_blocked(&next, proposed);
