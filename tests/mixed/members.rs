@@ -123,9 +123,10 @@ impl Mixed {
     }
 
     /// Waits until all of these serve; the leader's id.
-    pub fn settled(&self, ids: &[usize]) -> usize {
+    pub fn settled(&mut self, ids: &[usize]) -> usize {
         let began = Instant::now();
         loop {
+            ids.iter().for_each(|id| self.revive(*id));
             let modes: Vec<_> = ids.iter().map(|id| self.mode(*id)).collect();
             let mut leaders = ids.iter().zip(&modes).filter(|(_, mode)| mode.as_deref() == Some("leader")).map(|(id, _)| *id);
             if let (Some(leader), None, true) = (leaders.next(), leaders.next(), modes.iter().all(Option::is_some)) {
@@ -133,6 +134,22 @@ impl Mixed {
             }
             assert!(began.elapsed() < SETTLE_MAX, "{ids:?} do not settle: {modes:?}\n{}", self.last_words());
             std::thread::sleep(POLL);
+        }
+    }
+
+    /// A Java server that loses its role under writes may read from its log what it is just applying, find a zxid missing between the two, and go on
+    /// as a process that does nothing: seen with observers. Its operator would start it again.
+    fn revive(&mut self, id: usize) {
+        let log = self.place(id).join("java.log");
+        if self.kinds[id - 1] != Kind::Java || self.servers[id - 1].is_none() {
+            return;
+        }
+        let said = String::from_utf8_lossy(&std::fs::read(&log).unwrap_or_default()).into_owned();
+        if said.contains("Committed proposal cached out of order") && said.contains("QuorumPeer main thread exited") {
+            println!("note: the main thread of Java server {id} has ended by an error of its own; it is started again");
+            self.kill(id);
+            std::fs::rename(&log, log.with_extension("dead")).unwrap();
+            self.run(id);
         }
     }
 

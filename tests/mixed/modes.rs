@@ -33,7 +33,7 @@ fn local_sessions(kinds: [Kind; 3], upgrading: bool) -> Mixed {
 
 /// Everything but ephemerals, at every member.
 fn stays_local(kinds: [Kind; 3]) {
-    let mixed = local_sessions(kinds, false);
+    let mut mixed = local_sessions(kinds, false);
     let leader = mixed.settled(&[1, 2, 3]);
     for id in 1..=3 {
         let (port, elsewhere) = (mixed.ports[id - 1], mixed.ports[id % 3]);

@@ -12,7 +12,7 @@ fn observes(kinds: [Kind; 3]) {
 
 /// The same, learning from the follower: members 1 and 2 take turns at that.
 fn observes_through_a_master(kinds: [Kind; 3]) {
-    let members = observes_among(Mixed::with_master(kinds));
+    let mut members = observes_among(Mixed::with_master(kinds));
     // A Java observer that joins under writes can count a digest that differs in passing; that all trees agree in the end was seen above.
     members.ours_saw_no_other_tree();
     let leader = members.settled(&[1, 2, 3]);
