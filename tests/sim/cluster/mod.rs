@@ -392,7 +392,8 @@ impl World {
             server.backup = Some(server.platter.clone());
         }
     }
-    /// Its disk is what the copy says. Nothing it has acknowledged or promised since may be known to nobody else: then no protocol could help.
+    /// Its disk is what the copy says. Nothing it has acknowledged or promised since may be known to nobody else: then no protocol could help. Nor may it have
+    /// lost its disk: what it had promised is not to be seen there any more, and with nothing at all it would not be believed (L21).
     pub fn restore(&mut self, id: PeerId) -> bool {
         let platter = &self.servers[&id].platter;
         let others = || self.membership.voters().filter(|other| *other != id).map(|other| &self.servers[&other].platter);
@@ -402,7 +403,8 @@ impl World {
                 && other.accepted_epoch >= platter.accepted_epoch
                 && other.current_epoch >= platter.current_epoch
         };
-        if others().count() < 2 || self.membership.voters().all(|voter| voter != id) || !others().all(is_known) {
+        let has_lost_it = self.servers[&id].wiped.is_some();
+        if has_lost_it || others().count() < 2 || self.membership.voters().all(|voter| voter != id) || !others().all(is_known) {
             return false;
         }
         let Some(backup) = self.servers[&id].backup.clone().filter(|backup| backup.current_epoch > 0) else { return false };
