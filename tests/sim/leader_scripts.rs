@@ -9,6 +9,7 @@ pub const ALL: &[super::Named] = crate::named![
     promises_that_do_not_tell_a_history_do_not_count_and_better_histories_are_not_led,
     a_voter_whose_disk_may_have_been_wiped_does_not_decide_what_the_history_is_l21,
     a_voter_that_has_promised_an_epoch_and_has_nothing_does_not_decide_what_the_history_is_l21,
+    a_wiped_voter_with_the_image_of_a_leader_that_never_served_does_not_decide_what_the_history_is_l21,
     a_new_ensemble_is_begun_by_servers_without_history,
     proposals_go_to_whoever_is_being_synchronised_from_the_cut_on_l19,
     commits_are_in_order_and_count_our_own_disk_like_any_other_p2,
@@ -132,6 +133,18 @@ fn a_voter_that_has_promised_an_epoch_and_has_nothing_does_not_decide_what_the_h
     assert_eq!(s.said(), ["write Accepted 2", "102 LEADERINFO 2:0"]);
     s.packet(102, ack_epoch(Zxid::ZERO, Some(0)));
     assert_eq!(s.said(), Vec::<String>::new(), "a quorum of promises, and one of them is worth nothing");
+    accept(&mut s, 101);
+    s.packet(101, follower_info(1, 1)).packet(101, ack_epoch(z(1, 3), Some(1)));
+    assert!(s.said().contains(&"write Current 2".to_string()));
+}
+
+/// What it had acknowledged before may be in the image, but nobody can tell: it has no epoch that would make it more than ours.
+fn a_wiped_voter_with_the_image_of_a_leader_that_never_served_does_not_decide_what_the_history_is_l21() {
+    let mut s = three();
+    s.win();
+    accept(&mut s, 102);
+    s.packet(102, follower_info(2, 1)).packet(102, ack_epoch(z(1, 5), Some(0)));
+    assert_eq!(s.said(), ["write Accepted 2", "102 LEADERINFO 2:0"]);
     accept(&mut s, 101);
     s.packet(101, follower_info(1, 1)).packet(101, ack_epoch(z(1, 3), Some(1)));
     assert!(s.said().contains(&"write Current 2".to_string()));
