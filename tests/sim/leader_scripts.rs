@@ -553,7 +553,7 @@ fn a_configuration_that_only_the_log_knows_of_needs_its_own_quorum_l2() {
 fn an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own() {
     let mut s = leading();
     accept(&mut s, 101);
-    s.packet(101, follower_info(1, 1)).packet(101, ack_epoch(z(1, 1), Some(0)));
+    s.packet(101, follower_info(1, 1)).packet(101, ack_epoch(z(1, 1), Some(1)));
     assert!(s.said().contains(&"101 DIFF 1:3".to_string()));
     accept(&mut s, 201);
     s.packet(201, follower_info(1, 2)).packet(201, ack_epoch(Zxid::ZERO, None));
@@ -575,7 +575,7 @@ fn who_did_not_wait_until_the_log_was_looked_through_gets_an_image() {
     let mut s = leading();
     let comes = |s: &mut Script, link, what: &str| {
         accept(s, link);
-        s.packet(link, follower_info(1, 1)).packet(link, ack_epoch(z(1, 0), Some(0)));
+        s.packet(link, follower_info(1, 1)).packet(link, ack_epoch(z(1, 0), Some(1)));
         let said = s.said();
         assert!(said.contains(&format!("{link} {what}")), "{said:?}");
     };

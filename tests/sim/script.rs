@@ -297,7 +297,7 @@ impl Script {
         self.give(Input::Accepted(LinkId(link)));
         // Whoever has promised nothing may have forgotten; so it has the same epochs as the leader.
         self.packet(link, follower_info(id, promised.min(1)));
-        self.packet(link, Packet::AckEpoch { zxid: last, current_epoch: Some(0) });
+        self.packet(link, Packet::AckEpoch { zxid: last, current_epoch: Some(last.epoch() as i32) });
         let epoch = self.zab.accepted_epoch();
         self.packet(link, ack(z(epoch, 0)))
     }
