@@ -63,9 +63,9 @@ impl Platter {
     pub fn has(&self, zxid: Zxid) -> bool {
         self.history.binary_search_by_key(&zxid, |(at, _)| *at).is_ok()
     }
-    /// It shows that there is an ensemble with a history.
+    /// It shows that there is an ensemble with a history, and counts among those who know it (L21).
     pub fn vouches(&self) -> bool {
-        self.current_epoch > 0 || !self.history.is_empty()
+        self.current_epoch > 0
     }
     /// The work is done; `memory` is what the server's log holds, flushed or not.
     pub fn finish(&mut self, work: &Work, memory: &[Entry], bug: Option<ShellBug>) {
