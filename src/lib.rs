@@ -2,7 +2,7 @@
 //!
 //! Layers, each using only those before it: `base` (vocabulary) → `record` (transactions), `proto` (client protocol) →
 //! `tree` (znodes), `storage` (log and snapshots), `zab` (atomic broadcast), `handoff` (cross-core queues), `disk` (blocking file work) →
-//! `conn`, `replica`, `shard` (pure cores) → `reactor` (the runtime) → `server`.
+//! `conn`, `replica`, `balance`, `shard` (pure cores) → `reactor` (the runtime) → `server`. Beside them, `client` → `recipes` → `cli`.
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -68,7 +68,7 @@ pub struct Stored {
     /// The newest snapshot, whether it was used at the start or not, or `Zxid::ZERO`: the log cannot be cut below it, or the directory would not be
     /// read again. It need not be committed: it may be an image from a leader that was never established.
     pub snapshot: Zxid,
-    /// What it means that there is nothing, where there is nothing.
+    /// What it means that there is nothing, where there is nothing at the start.
     pub emptiness: Emptiness,
     /// The newest configuration in the history, committed or not. It may be newer than what the configuration's files say: the server may have
     /// stopped between the two, and a file that cannot be written is no reason to stop.

@@ -123,8 +123,9 @@ impl Leader {
     /// It has promised, and said what it has: all that it ever had.
     fn tells_history(&self, core: &Core, l: &Progress) -> bool {
         let tells_history = l.promise.1.is_some() && l.promise.0 != ZXID_UNKNOWN;
-        // Wiped, it may have promised an epoch since, and stopped before it was brought up to date: it has nothing, or an image of a leader that
-        // was never established, and no epoch of a history. That is all it may have had only where no ensemble has logged anything.
+        // Wiped, it may have promised an epoch since, and left its leader before it was brought up to date: it has nothing, or that one's image,
+        // and no epoch of a history that would make it more than ours (a restart finds one in the image). That is all it may have had only where no
+        // ensemble has logged anything.
         let has_nothing = l.promise.1 == Some(0) && !l.is_vouched && self.rank.1.epoch() > 0;
         let forgot = may_have_forgotten(core, l) || has_nothing && !core.config.planted.has(Bug::WipedServerCounts);
         l.step >= Step::Promised && tells_history && !forgot

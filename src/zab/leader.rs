@@ -211,8 +211,12 @@ impl Leader {
     /// A packet.
     pub fn packet(&mut self, core: &mut Core, link: LinkId, packet: Packet) -> Result<(), Leave> {
         // Most of what a serving learner says commits nothing: requests, and acknowledgements of what a quorum has already.
-        let is_news = self.learners.get(&link).is_none_or(|l| l.step != Step::Serving)
-            || matches!(packet, Packet::Ack { zxid } | Packet::Acks { last: zxid, .. } if self.pipeline.as_ref().is_none_or(|pipeline| zxid > pipeline.committed()));
+        let acknowledged = match packet {
+            Packet::Ack { zxid } | Packet::Acks { last: zxid, .. } => Some(zxid),
+            _ => None,
+        };
+        let is_beyond = |zxid| self.pipeline.as_ref().is_none_or(|pipeline| zxid > pipeline.committed());
+        let is_news = self.learners.get(&link).is_none_or(|l| l.step != Step::Serving) || acknowledged.is_some_and(is_beyond);
         self.handshake(core, link, packet);
         if is_news { self.advance(core) } else { Ok(()) }
     }

@@ -1,7 +1,6 @@
 //! Following and observing: from the election on until this server leaves its leader. Any packet that is not what the protocol has at this
 //! point ends the role (L3): nothing is guessed, the next synchronisation sets things right.
 
-use super::config::Emptiness;
 use super::core::{Core, Leave, PROTOCOL_VERSION};
 use super::input::LinkId;
 use super::leader::LearnerCounts;
@@ -207,9 +206,8 @@ impl Learner {
         }
         self.state = State::Greeting;
         self.await_leader(core, core.init_ms());
-        // Of the zxid a leader looks at the epoch only. Ours hear in the counter that the operator vouches for an empty disk.
-        let vouched = core.local.emptiness() == Some(Emptiness::Vouched);
-        let zxid = Zxid::new(core.local.accepted_epoch(), u32::from(vouched));
+        // Of the zxid a leader looks at the epoch only. Ours hear in the counter that the operator vouches that this disk has lost nothing.
+        let zxid = Zxid::new(core.local.accepted_epoch(), u32::from(core.local.is_vouched()));
         let info = LearnerInfo { id: Some(core.me()), protocol_version: PROTOCOL_VERSION, config_version: core.config.membership.version };
         let greeting = if self.observes { Packet::ObserverInfo { zxid, info } } else { Packet::FollowerInfo { zxid, info } };
         core.send(self.link, greeting);
@@ -415,6 +413,7 @@ impl Learner {
         core.note(format!("asking leader {} for an image: {why}", self.leader.0));
         core.put(Output::Close(self.link));
         self.waiting.clear();
+        self.waiting_bytes = 0;
         self.needs_image = true;
         self.state = State::Pausing(core.now.plus_ms(core.config.connect_retry_ms));
         self.await_leader(core, core.init_ms());

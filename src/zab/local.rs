@@ -79,6 +79,10 @@ impl Local {
     pub fn emptiness(&self) -> Option<Emptiness> {
         (self.last == Zxid::ZERO && self.current_epoch == 0).then_some(self.emptiness)
     }
+    /// The operator vouches that nothing was here at the start, and no epoch was taken part in since: an image may have come, and nothing was acknowledged.
+    pub fn is_vouched(&self) -> bool {
+        self.current_epoch == 0 && self.emptiness == Emptiness::Vouched
+    }
     /// What stands before it can be had only as an image.
     pub fn snapshot(&self) -> Zxid {
         self.snapshot

@@ -392,9 +392,8 @@ impl Zab {
             return;
         }
         let local = &self.core.local;
-        let emptiness = local.emptiness();
-        let is_empty = local.accepted_epoch() == 0 && local.durable() == Zxid::ZERO && emptiness != Some(Emptiness::Vouched);
-        let last_logged = if emptiness == Some(Emptiness::Distrusted) { ZXID_UNKNOWN } else { local.told(planted) };
+        let is_empty = local.accepted_epoch() == 0 && local.durable() == Zxid::ZERO && !local.is_vouched();
+        let last_logged = if local.emptiness() == Some(Emptiness::Distrusted) { ZXID_UNKNOWN } else { local.told(planted) };
         let history = History { last_logged, current_epoch: local.current_epoch(), may_have_forgotten: is_empty };
         let mut out = Vec::new();
         self.election.begin(self.core.now, history, &mut out);

@@ -122,13 +122,14 @@ impl Platter {
     pub fn log(&self) -> &[Entry] {
         &self.history[self.imaged..]
     }
-    /// What a starting server finds.
+    /// What a starting server finds. A history of a later epoch than `currentEpoch` shows that the epoch had a leader: the file catches up.
     pub fn stored(&self, recent_max: usize) -> Stored {
+        let of_history = self.last().epoch();
         let from = self.imaged.max(self.history.len().saturating_sub(recent_max));
         let snapshot = self.imaged.checked_sub(1).map_or(Zxid::ZERO, |last| self.history[last].0);
         Stored {
-            accepted_epoch: self.accepted_epoch,
-            current_epoch: self.current_epoch,
+            accepted_epoch: self.accepted_epoch.max(of_history),
+            current_epoch: self.current_epoch.max(of_history),
             last_logged: self.last(),
             snapshot,
             emptiness: self.emptiness,

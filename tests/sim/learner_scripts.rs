@@ -1,8 +1,8 @@
 //! Following and observing, step by step: what must be on disk before what is said, what ends a role, and what a left role leaves behind.
 
-use super::script::{Script, ack, commit, commits, proposal, request, show_zxid, stored, z};
+use super::script::{Script, TICK_MS, ack, commit, commits, proposal, request, show_zxid, stored, z};
 use zoo::base::{SessionId, Zxid};
-use zoo::zab::{Input, LinkId, Packet, Role, ServerState};
+use zoo::zab::{Emptiness, Input, LinkId, Packet, Role, ServerState, Stored};
 
 pub const ALL: &[super::Named] = crate::named![
     the_promise_is_on_disk_before_it_is_given_a24,
@@ -21,6 +21,7 @@ pub const ALL: &[super::Named] = crate::named![
     a_cut_to_what_is_not_in_the_log_is_refused_and_its_leader_asked_for_an_image_l6,
     a_leader_that_does_not_send_the_image_is_left_and_the_next_one_told_the_history,
     a_replica_that_finds_itself_different_asks_for_everything_l17,
+    an_operator_vouches_for_a_disk_until_it_takes_part_l21,
     each_proposal_is_acknowledged_once_it_is_durable_in_order_p2,
     commits_that_come_as_a_run_are_carried_out_one_by_one_up_to_the_first_out_of_place_l3,
     requests_syncs_pings_and_sessions_travel_both_ways,
@@ -370,6 +371,26 @@ fn commits_that_come_as_a_run_are_carried_out_one_by_one_up_to_the_first_out_of_
     assert_eq!(s.said(), lines(["commit 2:1", "commit 2:2"]));
     s.packet(link, commits(z(2, 3), z(2, 4)));
     assert_eq!(s.said(), ["commit 2:3".into(), "looking".into(), format!("{link} close")]);
+}
+
+fn an_operator_vouches_for_a_disk_until_it_takes_part_l21() {
+    let mut s = Script::new(1, Stored { emptiness: Emptiness::Vouched, ..stored(0, 0, &[]) });
+    let greeted = |s: &mut Script| {
+        s.run(10 * TICK_MS);
+        s.said();
+        let link = s.follow();
+        (link, s.said().last().cloned())
+    };
+    let (link, greeting) = greeted(&mut s);
+    assert_eq!(greeting, Some(format!("{link} FOLLOWERINFO 0:1 Some(1)")));
+    s.packet(link, leader_info(2)).packet(link, Packet::Snap { zxid: z(1, 9) }).installed(z(1, 9));
+    s.give(Input::Disconnected(LinkId(link)));
+    let (link, greeting) = greeted(&mut s);
+    assert_eq!(greeting, Some(format!("{link} FOLLOWERINFO 2:1 Some(1)")), "an image has come, and nothing was acknowledged");
+    s.packet(link, leader_info(3)).packet(link, Packet::Diff { zxid: z(1, 9) }).packet(link, new_leader(3));
+    s.give(Input::Disconnected(LinkId(link)));
+    let (link, greeting) = greeted(&mut s);
+    assert_eq!(greeting, Some(format!("{link} FOLLOWERINFO 3:0 Some(1)")), "it has an epoch of its own");
 }
 
 fn each_proposal_is_acknowledged_once_it_is_durable_in_order_p2() {

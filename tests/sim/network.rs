@@ -48,6 +48,9 @@ pub struct Network {
 }
 
 impl Network {
+    pub fn carries_image(&self) -> bool {
+        self.links.values().flat_map(|link| link.queues.iter().flatten()).any(|message| matches!(message, Message::Image(..)))
+    }
     /// A link that `from` has asked for, to be accepted by `to`.
     pub fn link(&mut self, from: Life, link: LinkId, to: Life) -> u64 {
         self.next += 1;

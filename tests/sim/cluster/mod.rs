@@ -393,7 +393,8 @@ impl World {
         }
     }
     /// Its disk is what the copy says. Nothing it has acknowledged or promised since may be known to nobody else: then no protocol could help. Nor may it have
-    /// lost its disk: what it had promised is not to be seen there any more, and with nothing at all it would not be believed (L21).
+    /// lost its disk: what it had promised is not to be seen there any more, and with nothing at all it would not be believed (L21). Nor may an image be on
+    /// its way: another may have more than its leader had committed when it was made, and not have said so.
     pub fn restore(&mut self, id: PeerId) -> bool {
         let platter = &self.servers[&id].platter;
         let others = || self.membership.voters().filter(|other| *other != id).map(|other| &self.servers[&other].platter);
@@ -404,7 +405,14 @@ impl World {
                 && other.current_epoch >= platter.current_epoch
         };
         let has_lost_it = self.servers[&id].wiped.is_some();
-        if has_lost_it || others().count() < 2 || self.membership.voters().all(|voter| voter != id) || !others().all(is_known) {
+        let is_installed = |server: &Server| server.running.as_ref().is_some_and(|running| running.installing.is_some());
+        let has_image_under_way = self.network.carries_image() || self.servers.values().any(is_installed);
+        if has_lost_it
+            || has_image_under_way
+            || others().count() < 2
+            || self.membership.voters().all(|voter| voter != id)
+            || !others().all(is_known)
+        {
             return false;
         }
         let Some(backup) = self.servers[&id].backup.clone().filter(|backup| backup.current_epoch > 0) else { return false };
