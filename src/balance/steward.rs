@@ -366,8 +366,9 @@ mod tests {
 
     #[test]
     fn a_server_sheds_by_the_published_counts_while_the_strategy_says_so() {
-        let with = |strategy: &'static str| {
-            Nodes { counts: node(9, r#"{"1":90,"2":0,"3":0}"#), ..nodes(None, node(strategy.len() as i64, strategy)) }
+        let with = |strategy: &'static str| Nodes {
+            counts: node(9, r#"{"1":90,"2":0,"3":0}"#),
+            ..nodes(None, node(strategy.len() as i64, strategy))
         };
         let mut steward = steward();
         let looks = |steward: &mut Steward, strategy: &'static str| {

@@ -40,7 +40,7 @@ impl Desk {
             reply_bytes_max: 1 << 20,
             chroot: String::new(),
             seed: 3,
-            preferred: Vec::new(),
+            preference: Preference::default(),
             fail_fast: false,
         };
         let hosts = (0..servers).map(|n| Host { name: format!("h{n}"), port: 1 }).collect();
@@ -69,6 +69,7 @@ impl Desk {
                 Output::WatchEnded(to) => format!("{} is over", to.0),
                 Output::State(state) => format!("{state:?}"),
                 Output::Probe(host) => format!("ask {}", host.name),
+                Output::Measure(hosts) => format!("measure {}", hosts.len()),
             });
         }
     }

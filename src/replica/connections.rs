@@ -147,8 +147,7 @@ impl Replica {
                 }
                 self.connections.published = Some(now);
                 let data = Some(json.as_bytes());
-                let create =
-                    CreateRequest { op: OpCode::Create2, path: COUNTS, data, acl: AclVec::WORLD_READ, flags: 0, ttl: None };
+                let create = CreateRequest { op: OpCode::Create2, path: COUNTS, data, acl: AclVec::WORLD_READ, flags: 0, ttl: None };
                 let set = Request::SetData { path: COUNTS, data, version: -1 };
                 self.prepare_as_super(wall, &if there.is_some() { set } else { Request::Create(create) });
             }
