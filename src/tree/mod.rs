@@ -33,6 +33,7 @@ mod digest;
 mod guarded;
 mod image;
 mod listing;
+mod multi_read;
 mod op;
 mod quota;
 mod read;
