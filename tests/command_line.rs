@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use zoo::client::{CreateMode, ZooClient};
+use zoo::client::{Acl, CreateMode, ZooClient};
 use zoo::server::ZooServer;
 
 /// Long enough for a busy machine; nothing waits that long when it works.
@@ -197,4 +197,23 @@ fn status_shows_a_server_that_serves_and_one_that_is_not_there() {
     assert_eq!((&rows[1]["mode"], &rows[1]["serving"]), (&Value::from("unreachable"), &Value::from(false)));
 
     assert_eq!(zoo(&["status", "nowhere:x"]).status.code(), Some(2));
+}
+
+#[test]
+fn status_shows_the_balancing_strategies_and_which_are_ignored() {
+    let server = ZooServer::builder().super_password("hush").start().expect("a server");
+    assert_eq!(out(&zoo(&["status", server.host()])).lines().count(), 2, "nothing is said");
+    let root = ZooClient::builder(server.host()).auth("digest", b"super:hush").connect().expect("a session");
+    let say = |path: &str, json: &[u8]| root.create_with(path, json, &Acl::read_only(), CreateMode::Persistent).expect("made");
+    say("/zookeeper/balance", b"");
+    say("/zookeeper/balance/cores", br#"{"strategy":"least-load"}"#);
+    say("/zookeeper/balance/servers", br#"{"strategy":"uneven"}"#);
+    let shown = zoo(&["status", server.host()]);
+    let lines: Vec<&str> = out(&shown).lines().skip(2).collect();
+    assert!(lines[0].starts_with("balance/cores: least-load"), "{lines:?}");
+    assert!(lines[1].starts_with("balance/servers: ignored") && lines[1].contains("uneven"), "{lines:?}");
+    assert_eq!(out(&zoo(&["status", "--no-session", server.host()])).lines().count(), 2);
+    let json: Value = serde_json::from_str(out(&zoo(&["status", "-o", "json", server.host()]))).expect("JSON");
+    assert_eq!(json[0]["balance"]["servers"]["says"], Value::Null);
+    assert!(json[0]["balance"]["servers"]["ignored"].as_str().is_some_and(|why| why.contains("uneven")));
 }

@@ -93,14 +93,14 @@ impl Connections {
         }
     }
 
-    /// Of all servers, if all `learners` have told theirs lately.
-    fn wanted(&mut self, now: Instant, own: i64, learners: &[PeerId], fresh_ms: u64) -> Wanted {
+    /// Of all servers that take clients, if all `learners` have told theirs lately. `own`: this one, if it does.
+    fn wanted(&mut self, now: Instant, own: Option<i64>, learners: &[PeerId], fresh_ms: u64) -> Wanted {
         let Some(connections) = self.own else { return Wanted::Gone };
         self.others.retain(|_, (_, heard)| now.since_ms(*heard) <= fresh_ms);
         if learners.iter().all(|learner| self.others.contains_key(learner)) {
             self.incomplete = None;
             let others = self.others.iter().map(|(peer, (connections, _))| (peer.0, *connections));
-            return Wanted::Said(Counts(others.chain([(own, connections)]).collect()));
+            return Wanted::Said(Counts(others.chain(own.map(|own| (own, connections))).collect()));
         }
         let since = *self.incomplete.get_or_insert(now);
         if now.since_ms(since) > fresh_ms { Wanted::Gone } else { Wanted::Unknown }
@@ -135,8 +135,10 @@ impl Replica {
         let (learners, epoch) = (member.zab.serving_learners(), member.zab.current_epoch());
         let fresh_ms = FRESH_MS.max(self.config.tick_ms.saturating_mul(FRESH_TICKS));
         let there = self.tree.newest(COUNTS);
-        match self.connections.wanted(now, self.config.server_id, &learners, fresh_ms) {
+        let own = Some(self.config.server_id).filter(|_| !self.refuses_clients());
+        match self.connections.wanted(now, own, &learners, fresh_ms) {
             Wanted::Unknown => {}
+            Wanted::Said(_) if self.tree.newest(ROOT).is_none() => {}
             Wanted::Gone if there.is_none() => {}
             Wanted::Gone => self.prepare_as_super(wall, &Request::Delete { path: COUNTS, version: -1 }),
             Wanted::Said(counts) => {
@@ -188,7 +190,7 @@ mod tests {
     fn all_must_have_told_theirs_before_anything_is_published() {
         let mut connections = Connections { own: Some(7), ..Connections::default() };
         let learners = [PeerId(2), PeerId(3)];
-        let mut wanted = |connections: &mut Connections, ms| said(&connections.wanted(at(ms), 1, &learners, FRESH));
+        let wanted = |connections: &mut Connections, ms| said(&connections.wanted(at(ms), Some(1), &learners, FRESH));
         tell(&mut connections, 0, 2, 9);
         assert_eq!(wanted(&mut connections, 0), "unknown", "the third has not told");
         tell(&mut connections, 900, 3, 0);
@@ -198,8 +200,11 @@ mod tests {
         assert_eq!(wanted(&mut connections, 10_000), r#"{"1":7,"2":9,"3":1,"4":5}"#, "an observer of a follower");
         assert_eq!(wanted(&mut connections, 10_001), "unknown", "the second has been silent for too long");
         assert_eq!(wanted(&mut connections, 20_002), "gone", "it is of another kind");
+        tell(&mut connections, 21_000, 2, 3);
+        tell(&mut connections, 21_000, 3, 4);
+        assert_eq!(said(&connections.wanted(at(21_000), None, &learners, FRESH)), r#"{"2":3,"3":4}"#, "a leader without clients");
         connections.own = None;
-        assert_eq!(wanted(&mut connections, 20_003), "gone", "nobody wants to know");
+        assert_eq!(wanted(&mut connections, 21_001), "gone", "nobody wants to know");
     }
 
     #[test]

@@ -352,6 +352,12 @@ impl World {
         }
     }
 
+    /// A shard is told to close so many connections that have been silent for so long.
+    pub fn shed(&mut self, shard: usize, connections: usize, idle_ms: u64) {
+        self.shards[shard].shard.shed(self.now, connections, idle_ms);
+        self.pump(shard);
+    }
+
     // ---- steps ----
 
     /// The server receives at most `max` bytes of what a client has sent; false when there is nothing to receive.
@@ -553,6 +559,11 @@ impl World {
             let client = find(&mut self.clients, conn);
             Self::receive(side, &mut self.clients[client], self.now, usize::MAX);
             side.reaped(self.now, conn);
+        }
+        while let Some(conn) = side.poll_shed() {
+            let client = find(&mut self.clients, conn);
+            let client = &self.clients[client];
+            side.shed_if_idle(self.now, conn, client.in_flight.is_empty() && !client.paused);
         }
         while let Some((conn, reading)) = side.poll_read_change() {
             let client = find(&mut self.clients, conn);
