@@ -1,5 +1,6 @@
 //! What a server's disk holds, and what a crash leaves of what was under way.
 
+use std::fmt;
 use zoo::base::Zxid;
 use zoo::base::prng::Prng;
 use zoo::zab::reconfig::proposed_in;
@@ -20,6 +21,12 @@ pub struct Platter {
     /// The configuration in force, as far as it was written.
     pub active: Option<Membership>,
     pub proposed: Option<Membership>,
+}
+
+impl fmt::Display for Platter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "epochs {} {}, {} transactions up to {}", self.accepted_epoch, self.current_epoch, self.history.len(), self.last())
+    }
 }
 
 /// Something on its way to the disk.

@@ -110,6 +110,8 @@ pub struct Server {
     lives: u64,
     /// The end of what it held when its disk was wiped, until it serves again: it has acknowledged that, and nobody may rely on it any more.
     wiped: Option<Zxid>,
+    /// Its disk is an old copy, until it serves again.
+    is_restored: bool,
 }
 
 pub struct World {
@@ -147,7 +149,7 @@ fn member(id: PeerId, kind: MemberKind, quorum_port: u16) -> Member {
 
 impl World {
     pub fn new(seed: u64, membership: Membership, conditions: Conditions) -> World {
-        let server = || Server { platter: Platter::default(), backup: None, running: None, lives: 0, wiped: None };
+        let server = || Server { platter: Platter::default(), backup: None, running: None, lives: 0, wiped: None, is_restored: false };
         let mut world = World {
             now: 1_000_000_000,
             prng: Prng::new(seed),
@@ -177,7 +179,8 @@ impl World {
     pub fn add_servers(&mut self, count: i64) {
         let last = self.ids().last().map_or(0, |id| id.0);
         for id in (last + 1..=last + count).map(PeerId) {
-            self.servers.insert(id, Server { platter: Platter::default(), backup: None, running: None, lives: 0, wiped: None });
+            self.servers
+                .insert(id, Server { platter: Platter::default(), backup: None, running: None, lives: 0, wiped: None, is_restored: false });
             let delay = self.prng.below(8_000);
             self.after(delay, Event::Start(id));
         }
@@ -419,20 +422,24 @@ impl World {
         self.crash(id, false);
         if let Some(server) = self.servers.get_mut(&id) {
             server.platter = backup;
+            server.is_restored = true;
         }
         self.count("disks restored");
+        self.say(format_args!("{id:?} has {}", self.servers[&id].platter));
         true
     }
-    /// Its disk is new. One voter's at a time, and where the others can tell that there is an ensemble: two servers with nothing, one of which has lost
-    /// it, are not to be told from servers that begin one (L21).
+    /// Its disk is new. One voter's at a time, as long as no other's is an old copy, and where the others can tell that there is an ensemble: two servers
+    /// with nothing, one of which has lost it, are not to be told from servers that begin one (L21).
     pub fn wipe(&mut self, id: PeerId) -> bool {
         let others: Vec<&Server> = self.membership.voters().filter(|other| *other != id).map(|other| &self.servers[&other]).collect();
-        let is_safe = others.len() >= 2 && others.iter().all(|other| other.wiped.is_none() && other.platter.vouches());
+        let is_sound = |other: &Server| other.wiped.is_none() && !other.is_restored && other.platter.vouches();
+        let is_safe = others.len() >= 2 && others.iter().all(|other| is_sound(other));
         if !is_safe {
             return false;
         }
         self.lose(id, Emptiness::default());
         self.count("disks wiped");
+        self.say(format_args!("{id:?} has nothing"));
         true
     }
     /// Its disk is new, whatever that does to the others.
@@ -592,7 +599,7 @@ impl World {
             running.own_syncs.clear();
         }
         if let Some(server) = self.servers.get_mut(&life.0).filter(|_| role != Role::Looking) {
-            server.wiped = None;
+            (server.wiped, server.is_restored) = (None, false);
         }
         self.reach(match role {
             Role::Looking => "roles left",
