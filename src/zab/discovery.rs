@@ -13,8 +13,12 @@ use super::quorum::Quorum;
 use super::vote::ZXID_UNKNOWN;
 use crate::base::Zxid;
 
-/// ACKEPOCH has room for no more, and votes are compared as signed numbers.
-const EPOCH_MAX: u32 = i32::MAX as u32 - 1;
+/// The highest epoch that a learner may have promised, so that the next one still can be told: ACKEPOCH has room for no more, and votes are compared
+/// as signed numbers. A learner beyond it is turned away.
+pub(super) const EPOCH_MAX: u32 = i32::MAX as u32 - 1;
+/// How far a learner's promise may be ahead of ours; one beyond it is turned away. Whoever knows the number of a member can speak for it here, and an epoch is
+/// used up for ever: a stranger must not take all that are left at once. A leader that never served costs one, and days of such leaders do not get this far.
+const EPOCH_JUMP_MAX: u32 = 1 << 20;
 
 impl Leader {
     /// A learner says who it is.
@@ -38,6 +42,10 @@ impl Leader {
         let (accepted_epoch, is_vouched) = (told.epoch(), told.counter() == 1);
         if accepted_epoch > EPOCH_MAX {
             return Err("its epoch is beyond all bounds");
+        }
+        let ours = self.epoch.max(core.local.accepted_epoch());
+        if accepted_epoch.saturating_sub(ours) > EPOCH_JUMP_MAX {
+            return Err("its acceptedEpoch is too far ahead of ours to be one of this ensemble");
         }
         let older = self.learners.iter().find(|(_, l)| l.step > Step::Unknown && l.peer == peer).map(|(older, _)| *older);
         if let Some(older) = older {

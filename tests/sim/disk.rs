@@ -1,5 +1,6 @@
 //! What a server's disk holds, and what a crash leaves of what was under way.
 
+use std::fmt;
 use zoo::base::Zxid;
 use zoo::base::prng::Prng;
 use zoo::zab::reconfig::proposed_in;
@@ -54,6 +55,12 @@ pub enum ShellBug {
     ImageBehindItsLabel,
     /// L12: a write failed, and nobody minds.
     SwallowedError,
+}
+
+impl fmt::Display for Platter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "epochs {} {}, up to {}", self.accepted_epoch, self.current_epoch, self.last())
+    }
 }
 
 impl Platter {

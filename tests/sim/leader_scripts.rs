@@ -29,6 +29,7 @@ pub const ALL: &[super::Named] = crate::named![
     a_leader_whose_own_log_is_stuck_gives_up,
     a_learner_that_takes_nothing_is_cut_off_when_its_queue_is_full_l14,
     a_voter_that_has_promised_a_newer_epoch_gets_its_election,
+    no_stranger_brings_the_epochs_near_their_end_s7,
     leading_without_a_quorum_ends_after_init_limit,
     a_single_voter_elects_itself_and_works_alone,
     a_configuration_that_only_the_log_knows_of_needs_its_own_quorum_l2,
@@ -311,6 +312,11 @@ fn learners_requests_and_sessions_reach_the_replica() {
     s.said();
     s.packet(102, Packet::Ping { zxid: z(2, 0), touched: vec![(SessionId(7), 4_000)] });
     assert_eq!(s.said(), ["102 touched 1"]);
+    // More sessions than a packet holds come in front of an answer, and answer nothing.
+    for _ in 0..3 {
+        s.packet(102, Packet::Ping { zxid: Zxid(u64::MAX), touched: vec![(SessionId(8), 4_000); 2] });
+        assert_eq!(s.said(), ["102 touched 2"]);
+    }
     s.give(Input::Disconnected(LinkId(102)));
     assert_eq!(s.said(), ["102 gone"]);
 }
@@ -324,6 +330,7 @@ fn hostile_and_mistaken_learners_cost_their_own_link_only_s7() {
         ("a newer configuration", vec![greeting(LearnerInfo { config_version: 1, ..info(1) })]),
         ("an older protocol", vec![greeting(LearnerInfo { protocol_version: 1, ..info(1) })]),
         ("an epoch beyond all bounds", vec![follower_info(1, u32::MAX)]),
+        ("an epoch that nobody can have reached", vec![follower_info(1, 2 + (1 << 20) + 1)]),
         ("no greeting", vec![ack(z(2, 0))]),
         ("a request first", vec![Packet::Request(request(1))]),
         ("two greetings", vec![follower_info(1, 1), follower_info(1, 1)]),
@@ -457,6 +464,22 @@ fn a_voter_that_has_promised_a_newer_epoch_gets_its_election() {
     accept(&mut s, 101);
     s.packet(101, follower_info(1, 7));
     assert_eq!(s.said(), ["101 LEADERINFO 2:0", "looking", "101 close", "102 close"]);
+}
+
+/// An epoch is used up for ever: whoever speaks for a member before there is a leader must not take nearly all that are left.
+fn no_stranger_brings_the_epochs_near_their_end_s7() {
+    for (promised, epoch) in [(1, Some(2)), (1 + (1 << 20), Some(2 + (1 << 20))), (2 + (1 << 20), None), (i32::MAX as u32 - 1, None)] {
+        let mut s = three();
+        s.win();
+        accept(&mut s, 101);
+        s.said();
+        s.packet(101, follower_info(1, promised));
+        let said = s.said();
+        match epoch {
+            Some(epoch) => assert!(said.contains(&format!("write Accepted {epoch}")), "{promised}: {said:?}"),
+            None => assert_eq!(said, ["101 close"], "{promised}"),
+        }
+    }
 }
 
 fn leading_without_a_quorum_ends_after_init_limit() {

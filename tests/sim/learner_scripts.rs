@@ -7,6 +7,7 @@ use zoo::zab::{Emptiness, Input, LinkId, Packet, Role, ServerState, Stored};
 pub const ALL: &[super::Named] = crate::named![
     the_promise_is_on_disk_before_it_is_given_a24,
     a_promise_given_before_is_not_counted_again_and_an_older_leader_is_left,
+    an_epoch_that_cannot_be_told_is_never_promised_s7,
     history_then_epoch_then_acknowledgement_l2_l7,
     proposals_and_commits_may_come_in_any_of_the_three_windows,
     what_is_out_of_place_ends_the_role_and_is_never_guessed_at_l3,
@@ -81,6 +82,18 @@ fn a_promise_given_before_is_not_counted_again_and_an_older_leader_is_left() {
     s.said();
     s.packet(link, leader_info(2));
     assert_eq!(s.said(), [format!("{link} close")]);
+}
+
+fn an_epoch_that_cannot_be_told_is_never_promised_s7() {
+    for (epoch, is_promised) in [(i32::MAX as u32, true), (i32::MAX as u32 + 1, false), (u32::MAX, false)] {
+        let mut s = one();
+        let link = s.follow();
+        s.said();
+        s.packet(link, leader_info(epoch));
+        let said = s.said();
+        assert_eq!(said.contains(&format!("write Accepted {epoch}")), is_promised, "{said:?}");
+        assert_eq!(said.contains(&format!("{link} close")), !is_promised, "{said:?}");
+    }
 }
 
 fn history_then_epoch_then_acknowledgement_l2_l7() {
@@ -423,6 +436,13 @@ fn requests_syncs_pings_and_sessions_travel_both_ways() {
     s.zab.pinged(z(2, 0), Vec::new());
     s.pump();
     assert_eq!(s.said(), [format!("{link} PING 2:0 1")], "one answer to one ping");
+    // Of many sessions no more go into a packet than a Java leader takes, and nothing but the last one is an answer.
+    s.packet(link, Packet::Ping { zxid: z(2, 0), touched: Vec::new() });
+    s.said();
+    s.zab.pinged(z(2, 0), (0..150_000).map(|id| (SessionId(id), 5_000)).collect());
+    s.pump();
+    let table = "PING 4294967295:4294967295 65536";
+    assert_eq!(s.said(), [table, table, "PING 2:0 18928"].map(|line| format!("{link} {line}")));
 }
 
 fn a_silent_leader_is_left_and_one_that_pings_is_not() {

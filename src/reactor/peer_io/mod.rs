@@ -72,7 +72,7 @@ pub struct PeerIoConfig {
     pub set_up_limit: Duration,
     /// Connecting to a leader, all attempts together.
     pub learner_connect_limit: Duration,
-    /// How long an image that is being received may pause.
+    /// How long an image that is being received may pause, and how long a learner may take for a part of one that it is sent.
     pub image_silence: Duration,
     /// Bytes that may wait for one peer: beyond it the link is closed (L14).
     pub link_bytes_max: usize,
