@@ -23,6 +23,12 @@ const MASTER_DIALS: u32 = 20;
 const TOUCHED_MAX: usize = 1 << 16;
 /// In place of the zxid of a ping: a table of sessions that went before the answer because it did not fit into it.
 pub(super) const ANSWERS_NOTHING: Zxid = Zxid(u64::MAX);
+/// In the counter of a greeting: this disk is empty and has lost nothing.
+pub(super) const HAS_LOST_NOTHING: u32 = 1;
+/// The same: it has no epoch of a history, and does not know what it held before. Java servers do not say so.
+pub(super) const MAY_HAVE_LOST_ALL: u32 = 2;
+/// In the counter of the answer to that: the leader has neither a history nor an epoch of one.
+pub(super) const BEGINS: u32 = 1;
 /// The op code of a sync, the only request that is no transaction.
 const OP_SYNC: i32 = 9;
 
@@ -211,8 +217,9 @@ impl Learner {
         }
         self.state = State::Greeting;
         self.await_leader(core, core.init_ms());
-        // Of the zxid a leader looks at the epoch only. Ours hear in the counter that the operator vouches that this disk has lost nothing.
-        let zxid = Zxid::new(core.local.accepted_epoch(), u32::from(core.local.is_vouched()));
+        // Of the zxid a leader looks at the epoch only. Ours hear in the counter what this disk says of its emptiness.
+        let emptiness = if core.local.is_vouched() { HAS_LOST_NOTHING } else { u32::from(core.local.is_in_doubt()) * MAY_HAVE_LOST_ALL };
+        let zxid = Zxid::new(core.local.accepted_epoch(), emptiness);
         let info = LearnerInfo { id: Some(core.me()), protocol_version: PROTOCOL_VERSION, config_version: core.config.membership.version };
         let greeting = if self.observes { Packet::ObserverInfo { zxid, info } } else { Packet::FollowerInfo { zxid, info } };
         core.send(self.link, greeting);
@@ -345,7 +352,7 @@ impl Learner {
             std::cmp::Ordering::Greater => {
                 self.state = State::Accepting;
                 self.deadline = None;
-                core.write_epoch(EpochFile::Accepted, self.epoch);
+                core.write_promise(self.epoch, zxid.counter() == BEGINS);
                 Ok(())
             }
         }

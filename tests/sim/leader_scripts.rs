@@ -10,6 +10,8 @@ pub const ALL: &[super::Named] = crate::named![
     a_voter_whose_disk_may_have_been_wiped_does_not_decide_what_the_history_is_l21,
     a_voter_that_has_promised_an_epoch_and_has_nothing_does_not_decide_what_the_history_is_l21,
     a_wiped_voter_with_the_image_of_a_leader_that_never_served_does_not_decide_what_the_history_is_l21,
+    a_leader_without_a_log_counts_nobody_who_may_have_lost_one_l21,
+    a_leader_that_begins_an_ensemble_says_so_to_whoever_is_in_doubt_l21,
     a_new_ensemble_is_begun_by_servers_without_history,
     proposals_go_to_whoever_is_being_synchronised_from_the_cut_on_l19,
     commits_are_in_order_and_count_our_own_disk_like_any_other_p2,
@@ -149,6 +151,37 @@ fn a_wiped_voter_with_the_image_of_a_leader_that_never_served_does_not_decide_wh
     accept(&mut s, 101);
     s.packet(101, follower_info(1, 1)).packet(101, ack_epoch(z(1, 3), Some(1)));
     assert!(s.said().contains(&"write Current 2".to_string()));
+}
+
+/// That it has logged nothing itself does not mean that nobody has: it may have been cut off when that began.
+fn a_leader_without_a_log_counts_nobody_who_may_have_lost_one_l21() {
+    let (says_nothing, has_lost_nothing, may_have_lost_all) = (0, 1, 2);
+    for (says, counts) in [(says_nothing, true), (has_lost_nothing, true), (may_have_lost_all, false)] {
+        let mut s = Script::new(3, stored(1, 1, &[]));
+        s.win();
+        accept(&mut s, 102);
+        s.packet(102, Packet::FollowerInfo { zxid: z(1, says), info: info(2) });
+        assert_eq!(s.said(), ["write Accepted 2", "102 LEADERINFO 2:0"]);
+        s.packet(102, ack_epoch(Zxid::ZERO, Some(0)));
+        assert_eq!(s.said().contains(&"write Current 2".to_string()), counts, "{says}");
+        accept(&mut s, 101);
+        s.packet(101, follower_info(1, 1)).packet(101, ack_epoch(Zxid::ZERO, Some(1)));
+        assert_eq!(s.said().contains(&"write Current 2".to_string()), !counts, "{says}");
+    }
+}
+
+/// Whoever promises to it has lost nothing, and may know it. Java's learners do not ask.
+fn a_leader_that_begins_an_ensemble_says_so_to_whoever_is_in_doubt_l21() {
+    for (epoch, says, told) in [(0, 2, "1:1"), (0, 0, "1:0"), (1, 2, "2:0")] {
+        let mut s = Script::new(3, stored(epoch, epoch, &[]));
+        s.win();
+        for (id, link) in [(1, 101), (2, 102)] {
+            accept(&mut s, link);
+            s.packet(link, Packet::FollowerInfo { zxid: z(epoch, says), info: info(id) });
+        }
+        let said = s.said();
+        assert!(said.contains(&format!("102 LEADERINFO {told}")), "{said:?}");
+    }
 }
 
 fn a_new_ensemble_is_begun_by_servers_without_history() {

@@ -22,6 +22,7 @@ pub const ALL: &[super::Named] = crate::named![
     a_cut_to_what_is_not_in_the_log_is_refused_and_its_leader_asked_for_an_image_l6,
     a_leader_that_does_not_send_the_image_is_left_and_the_next_one_told_the_history,
     a_replica_that_finds_itself_different_asks_for_everything_l17,
+    an_empty_disk_is_in_doubt_until_it_begins_an_ensemble_or_has_a_history_l21,
     an_operator_vouches_for_a_disk_until_it_takes_part_l21,
     each_proposal_is_acknowledged_once_it_is_durable_in_order_p2,
     commits_that_come_as_a_run_are_carried_out_one_by_one_up_to_the_first_out_of_place_l3,
@@ -384,6 +385,28 @@ fn commits_that_come_as_a_run_are_carried_out_one_by_one_up_to_the_first_out_of_
     assert_eq!(s.said(), lines(["commit 2:1", "commit 2:2"]));
     s.packet(link, commits(z(2, 3), z(2, 4)));
     assert_eq!(s.said(), ["commit 2:3".into(), "looking".into(), format!("{link} close")]);
+}
+
+/// What it promised may be all that is left of what it had, unless that was to the first leader there ever was.
+fn an_empty_disk_is_in_doubt_until_it_begins_an_ensemble_or_has_a_history_l21() {
+    for (counter, is_certain) in [(0, false), (1, true)] {
+        let mut s = Script::new(1, stored(0, 0, &[]));
+        let link = s.follow();
+        assert!(s.said().contains(&format!("{link} FOLLOWERINFO 0:2 Some(1)")));
+        s.packet(link, Packet::LeaderInfo { zxid: z(1, counter), protocol_version: 0x10000 });
+        assert_eq!(s.vouched, is_certain, "it is on the disk before the promise is");
+        s.give(Input::Disconnected(LinkId(link)));
+        s.run(10 * TICK_MS);
+        s.said();
+        let link = s.follow();
+        assert_eq!(s.said().last(), Some(&format!("{link} FOLLOWERINFO 1:{} Some(1)", if is_certain { 1 } else { 2 })));
+    }
+    // With a history there is nothing to say of emptiness.
+    let mut s = one();
+    let link = s.follow();
+    assert_eq!(s.said().last(), Some(&format!("{link} FOLLOWERINFO 1:0 Some(1)")));
+    s.packet(link, Packet::LeaderInfo { zxid: z(2, 1), protocol_version: 0x10000 });
+    assert!(!s.vouched);
 }
 
 fn an_operator_vouches_for_a_disk_until_it_takes_part_l21() {

@@ -21,7 +21,7 @@ mod socket;
 
 pub use configs::ConfigFiles;
 pub use cuts::Cuts;
-pub use epochs::write_epoch;
+pub use epochs::{vouch, write_epoch};
 pub use log_out::{LogAsk, LogParts};
 pub use ports::{Bind, ClientMoves, bind_in_time};
 pub use snapshot_in::{History, ImageStream};
@@ -213,7 +213,7 @@ impl PeerIo {
             Output::ConnectToMaster { link, peer } => self.quorum.connect(link, peer, |config, _| config.observer_master_port.unwrap_or(0)),
             Output::Send { link, packet } => self.quorum.send(link, &packet),
             Output::Close(link) => self.quorum.close(link),
-            Output::WriteEpoch { token, file, epoch } => self.epochs.push(EpochWrite { token, file, epoch }),
+            Output::WriteEpoch { token, file, epoch, vouches } => self.epochs.push(EpochWrite { token, file, epoch, vouches }),
             Output::WriteConfig { token, write } => self.configs.push(WantedConfig { token, write }),
             Output::Config { active, proposed } => {
                 self.ports.follow(&active.members);

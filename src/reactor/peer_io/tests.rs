@@ -466,11 +466,12 @@ fn an_image_that_breaks_off_is_reported_as_failed() {
 fn epoch_files_are_on_disk_when_they_are_reported() {
     run(|| async {
         let sides = servers(1, 1 << 20);
-        sides[0].io.perform(Output::WriteEpoch { token: EpochToken(1), file: EpochFile::Accepted, epoch: 4 });
-        sides[0].io.perform(Output::WriteEpoch { token: EpochToken(2), file: EpochFile::Current, epoch: 3 });
+        sides[0].io.perform(Output::WriteEpoch { token: EpochToken(1), file: EpochFile::Accepted, epoch: 4, vouches: true });
+        sides[0].io.perform(Output::WriteEpoch { token: EpochToken(2), file: EpochFile::Current, epoch: 3, vouches: false });
         assert!(matches!(sides[0].call().await, Input::EpochWritten(EpochToken(1))));
         assert!(matches!(sides[0].call().await, Input::EpochWritten(EpochToken(2))));
         let read = |name: &str| std::fs::read_to_string(sides[0].epochs.path().join(name)).expect("written");
+        assert!(sides[0].epochs.path().join(crate::storage::format::VOUCHED_FILE).exists());
         assert_eq!((read("acceptedEpoch"), read("currentEpoch")), ("4".to_owned(), "3".to_owned()));
     });
 }

@@ -526,7 +526,7 @@ impl World {
                 }
                 self.fail_image(life, link);
             }
-            Output::WriteEpoch { token, file, epoch } => self.work(life, Work::Epoch(token, file, epoch)),
+            Output::WriteEpoch { token, file, epoch, vouches } => self.work(life, Work::Epoch(token, file, epoch, vouches)),
             Output::Append { zxid, payload } => {
                 if let Some(running) = self.alive(life) {
                     assert!(
