@@ -32,6 +32,7 @@ mod configuration;
 mod digest;
 mod image;
 mod listing;
+mod multi_read;
 mod op;
 mod quota;
 mod read;

@@ -291,8 +291,10 @@ fn converge_these(world: &mut World, ids: &[PeerId]) {
 /// (L21). Whoever is in force has to give it up or to find it by hand; as with ZooKeeper somebody has to decide (`docs/membership.md`).
 fn only_the_operator_can_tell(world: &World) -> bool {
     let platter = |id: PeerId| &world.servers[&id].platter;
-    // As a start has it: a history shows its epoch, whatever the file says.
-    let rank = |id: PeerId| (platter(id).stored(0).current_epoch, platter(id).last());
+    let rank = |id: PeerId| {
+        let stored = platter(id).stored(1);
+        (stored.current_epoch, stored.last_logged)
+    };
     // A change may be in force without anybody's file saying so.
     let newest = world.servers.values().filter_map(|server| server.platter.active.as_ref()).max_by_key(|active| active.version);
     let active = newest.unwrap_or(&world.membership);

@@ -23,6 +23,12 @@ pub struct Platter {
     pub proposed: Option<Membership>,
 }
 
+impl fmt::Display for Platter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "epochs {} {}, {} transactions up to {}", self.accepted_epoch, self.current_epoch, self.history.len(), self.last())
+    }
+}
+
 /// Something on its way to the disk.
 #[derive(Clone)]
 pub enum Work {
@@ -56,12 +62,6 @@ pub enum ShellBug {
     ImageBehindItsLabel,
     /// L12: a write failed, and nobody minds.
     SwallowedError,
-}
-
-impl fmt::Display for Platter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "epochs {} {}, up to {}", self.accepted_epoch, self.current_epoch, self.last())
-    }
 }
 
 impl Platter {

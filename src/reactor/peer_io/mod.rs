@@ -30,7 +30,7 @@ pub use socket::{resolve_blocking, within};
 use crate::base::{PeerId, Zxid};
 use crate::handoff::Inbox;
 use crate::reactor::clock;
-use crate::reactor::mesh::ToReplicaTask;
+use crate::reactor::mesh::{ToReplicaTask, tell_result};
 use crate::reactor::tasks::Tasks;
 use crate::tree::Image;
 use crate::zab::membership::Member;
@@ -250,10 +250,7 @@ impl PeerIo {
             // Without the link the stream is broken off at once, and the thread says so.
             Ok(receiving) => self.quorum.receive_image(link, receiving),
             Err(e) => {
-                let result = Err(format!("no thread for it: {e}"));
-                if self.control.push(ToReplicaTask::ImageReceived(result)).is_ok() {
-                    self.control.kick();
-                }
+                tell_result(&self.control, ToReplicaTask::ImageReceived(Err(format!("no thread for it: {e}"))));
             }
         }
     }
