@@ -249,7 +249,10 @@ pub struct Snapshots {
 
 /// The thread that writes a snapshot, for whoever ends the server. Clones are the same one.
 #[derive(Clone, Default)]
-pub struct RunningSnapshot(Arc<Mutex<Option<(JoinHandle<()>, Background)>>>);
+pub struct RunningSnapshot(Arc<Mutex<Option<Writing>>>);
+
+/// The thread, and what makes it give up.
+type Writing = (JoinHandle<()>, Background);
 
 impl RunningSnapshot {
     /// Gives up the snapshot that is being written, if there is one, and waits until its file is gone: the log has all it would hold.

@@ -347,12 +347,7 @@ fn holdings(world: &World) -> String {
                 .map_or("none".into(), |m| format!("{} {:?}", Zxid::from_i64(m.version), m.voters().map(|id| id.0).collect::<Vec<_>>()))
         };
         let configurations = [show(&p.active), show(&p.proposed), show(&p.stored(1).configuration)];
-        format!(
-            "\n  {id:?}: epochs {} {}, up to {}, active, proposed, logged {configurations:?}",
-            p.accepted_epoch,
-            p.current_epoch,
-            p.last()
-        )
+        format!("\n  {id:?}: {p}, active, proposed, logged {configurations:?}")
     };
     world.servers.iter().map(of).collect()
 }

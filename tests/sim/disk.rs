@@ -34,7 +34,8 @@ impl fmt::Display for Platter {
 pub enum Work {
     /// The log up to so many entries.
     Flush(usize),
-    Epoch(EpochToken, EpochFile, u32),
+    /// Whether the disk is said before to have lost nothing.
+    Epoch(EpochToken, EpochFile, u32, bool),
     Config(ConfigToken, ConfigWrite),
     Truncate(Zxid),
     Install(Zxid, Vec<Entry>),
@@ -81,8 +82,15 @@ impl Platter {
                 let from = self.history.len();
                 self.history.extend_from_slice(&memory[from.min(*upto)..*upto]);
             }
-            Work::Epoch(_, EpochFile::Accepted, epoch) => self.accepted_epoch = *epoch,
-            Work::Epoch(_, EpochFile::Current, epoch) => self.current_epoch = *epoch,
+            Work::Epoch(_, file, epoch, vouches) => {
+                if *vouches {
+                    self.emptiness = Emptiness::Vouched;
+                }
+                match file {
+                    EpochFile::Accepted => self.accepted_epoch = *epoch,
+                    EpochFile::Current => self.current_epoch = *epoch,
+                }
+            }
             Work::Config(_, ConfigWrite::Proposed(text)) => {
                 self.proposed = text.as_ref().map(|text| Membership::parse(text).expect("a configuration"));
             }
@@ -112,6 +120,10 @@ impl Platter {
                     return self.finish(&Work::Install(*zxid, image[..image.len() / 2].to_vec()), memory, None);
                 }
                 whole => {
+                    if matches!(whole, Work::Epoch(_, _, _, true)) && prng.chance(1, 3) {
+                        self.emptiness = Emptiness::Vouched;
+                        return;
+                    }
                     if prng.chance(1, 2) {
                         self.finish(whole, memory, bug);
                     }

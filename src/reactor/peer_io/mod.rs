@@ -21,7 +21,7 @@ mod socket;
 
 pub use configs::ConfigFiles;
 pub use cuts::Cuts;
-pub use epochs::write_epoch;
+pub use epochs::{vouch, write_epoch};
 pub use log_out::{LogAsk, LogParts};
 pub use ports::{Bind, ClientMoves, bind_in_time};
 pub use snapshot_in::{History, ImageStream};
@@ -72,7 +72,7 @@ pub struct PeerIoConfig {
     pub set_up_limit: Duration,
     /// Connecting to a leader, all attempts together.
     pub learner_connect_limit: Duration,
-    /// How long an image that is being received may pause.
+    /// How long an image that is being received may pause, and how long a learner may take for a part of one that it is sent.
     pub image_silence: Duration,
     /// Bytes that may wait for one peer: beyond it the link is closed (L14).
     pub link_bytes_max: usize,
@@ -213,7 +213,7 @@ impl PeerIo {
             Output::ConnectToMaster { link, peer } => self.quorum.connect(link, peer, |config, _| config.observer_master_port.unwrap_or(0)),
             Output::Send { link, packet } => self.quorum.send(link, &packet),
             Output::Close(link) => self.quorum.close(link),
-            Output::WriteEpoch { token, file, epoch } => self.epochs.push(EpochWrite { token, file, epoch }),
+            Output::WriteEpoch { token, file, epoch, vouches } => self.epochs.push(EpochWrite { token, file, epoch, vouches }),
             Output::WriteConfig { token, write } => self.configs.push(WantedConfig { token, write }),
             Output::Config { active, proposed } => {
                 self.ports.follow(&active.members);

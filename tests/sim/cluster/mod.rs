@@ -110,8 +110,6 @@ pub struct Server {
     lives: u64,
     /// The end of what it held when its disk was wiped, until it serves again: it has acknowledged that, and nobody may rely on it any more.
     wiped: Option<Zxid>,
-    /// Its disk is an old copy, until it serves again.
-    is_restored: bool,
 }
 
 pub struct World {
@@ -149,7 +147,7 @@ fn member(id: PeerId, kind: MemberKind, quorum_port: u16) -> Member {
 
 impl World {
     pub fn new(seed: u64, membership: Membership, conditions: Conditions) -> World {
-        let server = || Server { platter: Platter::default(), backup: None, running: None, lives: 0, wiped: None, is_restored: false };
+        let server = || Server { platter: Platter::default(), backup: None, running: None, lives: 0, wiped: None };
         let mut world = World {
             now: 1_000_000_000,
             prng: Prng::new(seed),
@@ -179,8 +177,7 @@ impl World {
     pub fn add_servers(&mut self, count: i64) {
         let last = self.ids().last().map_or(0, |id| id.0);
         for id in (last + 1..=last + count).map(PeerId) {
-            self.servers
-                .insert(id, Server { platter: Platter::default(), backup: None, running: None, lives: 0, wiped: None, is_restored: false });
+            self.servers.insert(id, Server { platter: Platter::default(), backup: None, running: None, lives: 0, wiped: None });
             let delay = self.prng.below(8_000);
             self.after(delay, Event::Start(id));
         }
@@ -420,31 +417,29 @@ impl World {
         }
         let Some(backup) = self.servers[&id].backup.clone().filter(|backup| backup.current_epoch > 0) else { return false };
         self.crash(id, false);
+        self.say(format_args!("{id:?} has {} instead of {}", backup, self.servers[&id].platter));
         if let Some(server) = self.servers.get_mut(&id) {
             server.platter = backup;
-            server.is_restored = true;
         }
         self.count("disks restored");
-        self.say(format_args!("{id:?} has {}", self.servers[&id].platter));
         true
     }
-    /// Its disk is new. One voter's at a time, as long as no other's is an old copy, and where the others can tell that there is an ensemble: two servers
-    /// with nothing, one of which has lost it, are not to be told from servers that begin one (L21).
+    /// Its disk is new. One voter's at a time, and where the others can tell that there is an ensemble: two servers with nothing, one of which has lost
+    /// it, are not to be told from servers that begin one (L21).
     pub fn wipe(&mut self, id: PeerId) -> bool {
         let others: Vec<&Server> = self.membership.voters().filter(|other| *other != id).map(|other| &self.servers[&other]).collect();
-        let is_sound = |other: &Server| other.wiped.is_none() && !other.is_restored && other.platter.vouches();
-        let is_safe = others.len() >= 2 && others.iter().all(|other| is_sound(other));
+        let is_safe = others.len() >= 2 && others.iter().all(|other| other.wiped.is_none() && other.platter.vouches());
         if !is_safe {
             return false;
         }
         self.lose(id, Emptiness::default());
         self.count("disks wiped");
-        self.say(format_args!("{id:?} has nothing"));
         true
     }
     /// Its disk is new, whatever that does to the others.
     pub fn lose(&mut self, id: PeerId, emptiness: Emptiness) {
         self.crash(id, false);
+        self.say(format_args!("{id:?} has nothing instead of {}", self.servers[&id].platter));
         if let Some(server) = self.servers.get_mut(&id) {
             server.wiped = Some(server.platter.last().max(server.wiped.unwrap_or(Zxid::ZERO)));
             server.platter = Platter { emptiness, ..Platter::default() };
@@ -531,7 +526,7 @@ impl World {
                 }
                 self.fail_image(life, link);
             }
-            Output::WriteEpoch { token, file, epoch } => self.work(life, Work::Epoch(token, file, epoch)),
+            Output::WriteEpoch { token, file, epoch, vouches } => self.work(life, Work::Epoch(token, file, epoch, vouches)),
             Output::Append { zxid, payload } => {
                 if let Some(running) = self.alive(life) {
                     assert!(
@@ -599,7 +594,7 @@ impl World {
             running.own_syncs.clear();
         }
         if let Some(server) = self.servers.get_mut(&life.0).filter(|_| role != Role::Looking) {
-            (server.wiped, server.is_restored) = (None, false);
+            server.wiped = None;
         }
         self.reach(match role {
             Role::Looking => "roles left",
