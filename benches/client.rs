@@ -70,7 +70,7 @@ fn main() {
         for _ in 0..if is_measured { ROUNDS } else { 1 } {
             for ((_, way), figures) in ways.iter_mut().zip(&mut figures) {
                 if is_measured {
-                    drop(measure(WARM_UP, depth, way));
+                    let _ = measure(WARM_UP, depth, way);
                 }
                 figures.push(measure(if is_measured { MEASURED } else { IN_TEST }, depth, way));
             }
