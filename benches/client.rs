@@ -16,7 +16,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::pin::pin;
 use std::process::{Child, Command, Stdio};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use zoo::base::{Reader, Writer};
 use zoo::client::{Pipelined, ZooClient};
@@ -188,7 +188,7 @@ fn run(task: impl Future<Output = ()>) {
     }
     let waker = Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
     let mut task = pin!(task);
-    while let Poll::Pending = task.as_mut().poll(&mut Context::from_waker(&waker)) {
+    while task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
         std::thread::park();
     }
 }
