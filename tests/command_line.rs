@@ -149,6 +149,43 @@ fn a_command_does_not_outlive_its_lock() {
     assert!(!Path::new("/proc").join(pid).exists(), "the command is gone when its keeper ends");
 }
 
+/// The connection breaks: for a moment, which the lock and its command outlive, and then for good, by which the command is asked to end and then killed.
+#[test]
+fn a_command_goes_on_over_a_short_cut_and_is_stopped_by_a_long_one() {
+    let mut server = ZooServer::builder().session_timeouts(Duration::from_secs(1), PATIENCE).start().expect("a server");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (log, go) = (dir.path().join("log"), dir.path().join("go"));
+    let script = format!(
+        "trap 'echo asked >>{0}' TERM; echo $$ >>{0}; while [ ! -e {1} ]; do sleep 0.05; done; echo done >>{0}",
+        log.display(),
+        go.display()
+    );
+    let hold = |server: &ZooServer, timeout_ms: &str| {
+        let holder = at(server, "lock", "/l", &["--session-timeout", timeout_ms, "--", "sh", "-c", &script]).spawn().expect("runs");
+        until("it runs", || lines(&log) == 1);
+        holder
+    };
+    let mut holder = hold(&server, "60000");
+    let client = ZooClient::builder(server.host()).session_timeout(PATIENCE).connect().expect("a session");
+    let held = client.children("/l").expect("there");
+    server.kill().expect("killed");
+    server.restart().expect("the same port");
+    assert_eq!(client.children("/l").as_ref(), Ok(&held), "nobody else has it");
+    std::fs::write(&go, "").expect("written");
+    assert!(holder.wait().expect("a child").success());
+    let said = std::fs::read_to_string(&log).expect("text");
+    assert!(said.ends_with("done\n") && !said.contains("asked"), "{said}");
+
+    [&go, &log].map(|file| std::fs::remove_file(file).expect("there"));
+    let mut holder = hold(&server, "6000");
+    let pid = std::fs::read_to_string(&log).expect("text").trim().to_owned();
+    server.kill().expect("killed");
+    assert_eq!(holder.wait().expect("a child").code(), Some(1));
+    let said = std::fs::read_to_string(&log).expect("text");
+    assert!(said.ends_with("asked\n"), "{said}");
+    assert!(!Path::new("/proc").join(pid).exists(), "the command is gone when its keeper ends");
+}
+
 #[test]
 fn a_leader_that_was_deposed_stands_again_and_signals_reach_its_command() {
     let server = ZooServer::start().expect("a server");
