@@ -110,11 +110,11 @@ load() { # ARGS: closed loops, then open ones at half of the slower server's thr
     both_fresh
     local args=(--duration "$duration" "${conditions[@]}" "$@") name
     if ((${#kinds[@]} == 2)); then
-        "$loadgen" compare --a "$(at "${kinds[0]}")" --b "$(at "${kinds[1]}")" --alternations "$alternations" "${args[@]}"
+        "$loadgen" compare --target "$(at "${kinds[0]}")" --target "$(at "${kinds[1]}")" --alternations "$alternations" "${args[@]}"
     else
         # A server compared with itself shows its own spread.
         name=${kinds[0]}
-        "$loadgen" compare --a "$(at "$name")" --b "$(at "$name")-again" --alternations "$alternations" "${args[@]}"
+        "$loadgen" compare --target "$(at "$name")" --target "$(at "$name")-again" --alternations "$alternations" "${args[@]}"
     fi
     stop_all
 }
@@ -139,7 +139,7 @@ case_fan-out() {
     [[ $only == java ]] && return
     fresh zoo
     start_echo
-    "$loadgen" compare --a "$(at zoo)" --b "$(at echo)" --alternations "$alternations" --duration "$duration" --case fan-out --open-share 0 "${conditions[@]}"
+    "$loadgen" compare --target "$(at zoo)" --target "$(at echo)" --alternations "$alternations" --duration "$duration" --case fan-out --open-share 0 "${conditions[@]}"
     stop_all
 }
 case_sessions() { load --case sessions; }
@@ -157,7 +157,7 @@ case_echo() {
     for name in "${kinds[@]}"; do
         fresh "$name"
         start_echo
-        "$loadgen" compare --a "$(at "$name")" --b "$(at echo)" --alternations "$alternations" --duration "$duration" --mix get --connections 50 \
+        "$loadgen" compare --target "$(at "$name")" --target "$(at echo)" --alternations "$alternations" --duration "$duration" --mix get --connections 50 \
             --in-flight 16 --open-share 0 "${conditions[@]}"
         stop_all
     done

@@ -207,7 +207,7 @@ compare() { # ARGS
     # An ensemble compared with itself shows its own spread.
     if [[ $a == "$b" ]]; then label=-again; fi
     for kind in "${kinds[@]}"; do start "$kind"; done
-    "$loadgen" compare --a "$(target "$a")" --b "$(target "$b")$label" --alternations "$alternations" --duration "$duration" "${conditions[@]}" "$@"
+    "$loadgen" compare --target "$(target "$a")" --target "$(target "$b")$label" --alternations "$alternations" --duration "$duration" "${conditions[@]}" "$@"
     stop_all
 }
 

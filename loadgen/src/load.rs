@@ -12,8 +12,9 @@ use crate::schedule::Window;
 use crate::snapshots::SnapshotWatch;
 use crate::tally::Tally;
 use crate::target::Target;
-use crate::timeline::points_json;
+use crate::timeline::{Samples, points_json};
 use crate::workload::{Mix, OpKind, Workload, write_create_persistent, write_delete, write_set, write_sync};
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Barrier, OnceLock};
@@ -86,8 +87,9 @@ pub fn run_load(target: &Target, options: &LoadOptions, progress: &Progress) -> 
 }
 
 /// CPU and memory over the measured window.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Usage {
+    samples: Samples,
     server_cpu: Option<Duration>,
     own_cpu: Duration,
     memory: Option<host::Memory>,
@@ -151,7 +153,8 @@ fn disturb(plan: &Plan, shared: &Shared, origin: Instant, disturbance: &Disturba
 }
 
 fn sample_usage(plan: &Plan, shared: &Shared, origin: Instant, progress: &Progress) -> Usage {
-    let sleep_until = |ns: u64| {
+    let mut samples = Samples::default();
+    let mut sleep_until = |ns: u64| {
         let end = origin + Duration::from_nanos(ns);
         while !shared.stop.load(Relaxed) {
             let left = end.saturating_duration_since(Instant::now());
@@ -159,7 +162,11 @@ fn sample_usage(plan: &Plan, shared: &Shared, origin: Instant, progress: &Progre
                 break;
             }
             thread::sleep(left.min(PROGRESS_EVERY));
-            progress.at(origin.elapsed().as_secs_f64(), plan.window.to_ns as f64 / 1e9, shared.replies.load(Relaxed));
+            let at = origin.elapsed();
+            progress.at(at.as_secs_f64(), plan.window.to_ns as f64 / 1e9, shared.replies.load(Relaxed));
+            if at.as_nanos() >= u128::from(plan.window.from_ns) {
+                samples.take(&plan.target, at.saturating_sub(Duration::from_nanos(plan.window.from_ns)));
+            }
         }
     };
     let sample = || (plan.target.cpu_time(), host::own_cpu_time());
@@ -168,6 +175,7 @@ fn sample_usage(plan: &Plan, shared: &Shared, origin: Instant, progress: &Progre
     sleep_until(plan.window.to_ns);
     let (server_after, own_after) = sample();
     Usage {
+        samples,
         server_cpu: server_before.zip(server_after).map(|(before, after)| after.saturating_sub(before)),
         own_cpu: own_after.saturating_sub(own_before),
         memory: plan.target.memory(),
@@ -215,8 +223,8 @@ fn prepare(target: &Target, o: &LoadOptions, workload: &Workload) -> Result<(), 
     }
     session.close()?;
     // The others may lag behind: what the first one has acknowledged must be there before anything is asked of them.
-    for server in &target.addrs()[1..] {
-        let mut session = Session::connect(*server, o.session_timeout)?;
+    for server in target.servers().skip(1) {
+        let mut session = Session::connect(server, o.session_timeout)?;
         session.pipeline(
             1,
             1,
@@ -230,7 +238,7 @@ fn prepare(target: &Target, o: &LoadOptions, workload: &Workload) -> Result<(), 
 
 fn clean_up(target: &Target, o: &LoadOptions, workload: &Workload, mut left_over: Vec<String>) -> Result<(), Failure> {
     // Those that were disturbed may still be away.
-    let first = target.addrs().iter().find_map(|server| Session::connect_within(CLEAN_UP_LIMIT, *server, o.session_timeout).ok());
+    let first = target.servers().find_map(|server| Session::connect_within(CLEAN_UP_LIMIT, server, o.session_timeout).ok());
     let mut session = first.ok_or(Failure::Closed)?;
     if workload.mix.any(OpKind::makes_znodes) {
         for i in (0..o.connections).filter(|_| o.reconnect) {
@@ -302,8 +310,11 @@ fn to_outcome(plan: &Plan, tally: Tally, usage: Usage, snapshots: Option<usize>)
         ("sessions lost", tally.sessions_lost),
     ];
     errors.extend(more.into_iter().filter(|(_, n)| *n > 0).map(|(what, n)| (what.to_owned(), n)));
-    let points = Some(points_json(&tally.replies, &tally.writes, plan.window));
-    Outcome { metrics, errors, failure: tally.failure, points }
+    let mut points = points_json(&tally.replies, &tally.writes, plan.window);
+    points["distribution"] = json!(total.distribution());
+    points["intervals"] = tally.intervals.json();
+    points["usage"] = usage.samples.json();
+    Outcome { metrics, errors, failure: tally.failure, points: Some(points), intervals: Some(tally.intervals) }
 }
 
 /// What a run with reconnecting clients, or with a disturbance, has to tell besides.

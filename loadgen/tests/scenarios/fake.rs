@@ -74,6 +74,8 @@ struct Tree {
     nodes: BTreeMap<String, (usize, i32)>,
     sequence: i32,
     watches: Vec<(String, TcpStream)>,
+    /// Those that stay, with what they are above.
+    recursive: Vec<(String, TcpStream)>,
 }
 
 struct Server {
@@ -224,6 +226,7 @@ impl Tree {
                     self.watches.push(((*path).to_owned(), stream.try_clone().expect("a socket")));
                 }
             }
+            Request::AddWatch { path, .. } => self.recursive.push((format!("{path}/"), stream.try_clone().expect("a socket"))),
             Request::Exists { path, .. } => self.stat(path)?.write(&mut out),
             Request::GetChildren { path, with_stat, .. } => {
                 self.node(path)?;
@@ -285,15 +288,16 @@ impl Tree {
     }
 
     fn fire(&mut self, path: &str, double: bool) {
-        let (fired, kept) = std::mem::take(&mut self.watches).into_iter().partition(|(p, _)| p == path);
+        let (fired, kept): (Vec<_>, _) = std::mem::take(&mut self.watches).into_iter().partition(|(p, _)| p == path);
         self.watches = kept;
         let mut event = Vec::new();
         for _ in 0..1 + usize::from(double) {
             write_notification(&mut event, self.zxid, EventType::NodeDataChanged, path);
         }
-        for (_, mut stream) in Vec::<(String, TcpStream)>::into_iter(fired) {
+        let below = self.recursive.iter().filter(|(above, _)| path.starts_with(above.as_str()));
+        for (_, stream) in fired.iter().chain(below) {
             // The watcher may be gone.
-            let _ = stream.write_all(&event);
+            let _ = (&*stream).write_all(&event);
         }
     }
 
