@@ -210,7 +210,7 @@ fn a_check_says_of_each_thing_how_it_is_and_starts_nothing() {
     let lines: Vec<_> = out(&checked).lines().collect();
     let (last, findings) = lines.split_last().expect("lines");
     assert!(findings.iter().all(|l| ["ok ", "advice ", "PROBLEM "].iter().any(|v| l.starts_with(v))), "{lines:#?}");
-    for subject in ["kernel", "io_uring", "shards", "locked memory", "open files", "clock source", "dataDir", "forceSync=no", "swap"] {
+    for subject in ["kernel", "io_uring", "shards:", "locked memory", "open files", "clock source", "dataDir", "forceSync=no", "swap"] {
         assert!(findings.iter().any(|l| l.contains(subject)), "nothing is said of {subject}: {lines:#?}");
     }
     let problems = findings.iter().filter(|l| l.starts_with("PROBLEM")).count();

@@ -189,6 +189,9 @@ pub struct LoadArgs {
     /// Leave the keys for the next run
     #[arg(long)]
     pub keep: bool,
+    /// Look for every znode whose create was acknowledged and that was not deleted, before they are removed
+    #[arg(long)]
+    pub verify: bool,
     /// A client whose connection breaks goes at once to the next server with its session; without this the run fails
     #[arg(long)]
     pub reconnect: bool,
@@ -224,6 +227,7 @@ impl LoadArgs {
             snapshot_dir: self.snapshot_dir.clone(),
             keep: self.keep,
             reconnect: self.reconnect,
+            verify: self.verify,
             disturbance: self.during.clone().map(|command| Disturbance { command, after_s: self.during_at }),
         }
     }
@@ -481,6 +485,9 @@ pub struct SuiteArgs {
     /// Directory that workloads speak of as {dir}; {label} is that of each target
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// An option of every workload, whatever the files say; may be given again
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
     /// Measured seconds of loads and session storms, whatever the files say
     #[arg(long, value_name = "S", value_parser = positive_f64)]
     pub duration: Option<f64>,

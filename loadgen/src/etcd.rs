@@ -57,9 +57,10 @@ pub struct Wire {
     received: Vec<u8>,
     authority: String,
     next_stream: u32,
-    /// What the server still takes.
+    /// Bytes of messages the server still takes; headers are not counted.
     window: i64,
-    waiting: VecDeque<Vec<u8>>,
+    /// Requests it does not take yet, and how much of them is a message.
+    waiting: VecDeque<(Vec<u8>, i64)>,
     asked: VecDeque<Asked>,
     messages: HashMap<u32, Vec<u8>>,
     consumed: u32,
@@ -128,7 +129,7 @@ impl Wire {
         };
         let stream = self.next_stream;
         self.next_stream += 2;
-        self.waiting.push_back(self.request(stream, method, &message));
+        self.waiting.push_back((self.request(stream, method, &message), (GRPC_HEAD + message.len()) as i64));
         self.asked.push_back(Asked { xid, stream, op, length, reply: None });
         Ok(())
     }
@@ -149,12 +150,12 @@ impl Wire {
         bytes
     }
 
-    /// As much as the server's window takes. What headers take of it is not owed, and little.
+    /// As much as the server's window takes.
     fn send_waiting(&mut self) {
-        while let Some(bytes) = self.waiting.front()
-            && self.window >= bytes.len() as i64
+        while let Some((bytes, counted)) = self.waiting.front()
+            && self.window >= *counted
         {
-            self.window -= bytes.len() as i64;
+            self.window -= counted;
             self.out.extend(bytes);
             self.waiting.pop_front();
         }

@@ -15,6 +15,7 @@ use crate::target::Target;
 use crate::timeline::{Samples, points_json};
 use crate::workload::{Mix, OpKind, Workload, write_create_persistent, write_delete, write_set, write_sync};
 use serde_json::json;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Barrier, OnceLock};
@@ -50,6 +51,8 @@ pub struct LoadOptions {
     pub snapshot_dir: Option<PathBuf>,
     /// Leave the keys.
     pub keep: bool,
+    /// Acknowledged creates must be there in the end.
+    pub verify: bool,
     /// A client whose connection breaks goes to the next server.
     pub reconnect: bool,
     /// What happens to the servers in the middle of the run.
@@ -186,9 +189,9 @@ fn sample_usage(plan: &Plan, shared: &Shared, origin: Instant, progress: &Progre
 fn prepare(target: &Target, o: &LoadOptions, workload: &Workload) -> Result<(), Failure> {
     let mut session = Session::connect(target.first(), o.session_timeout)?;
     session.create_all(&workload.keys_dir)?;
-    let known: std::collections::HashSet<_> = session.children(&workload.keys_dir)?.into_iter().collect();
+    let known: HashSet<_> = session.children(&workload.keys_dir)?.into_iter().collect();
     let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-    let wanted: std::collections::HashSet<_> = workload.keys.iter().map(|k| name(k)).collect();
+    let wanted: HashSet<_> = workload.keys.iter().map(|k| name(k)).collect();
     let mut extra: Vec<_> = known.difference(&wanted).map(|n| format!("{}/{n}", workload.keys_dir)).collect();
     extra.sort();
     delete_all(&mut session, &extra)?;
@@ -225,12 +228,7 @@ fn prepare(target: &Target, o: &LoadOptions, workload: &Workload) -> Result<(), 
     // The others may lag behind: what the first one has acknowledged must be there before anything is asked of them.
     for server in target.servers().skip(1) {
         let mut session = Session::connect(server, o.session_timeout)?;
-        session.pipeline(
-            1,
-            1,
-            |_, xid, out| write_sync(out, xid, &o.root),
-            |_, err| if err == 0 { Ok(()) } else { Err(Failure::Code(err, "sync".to_owned())) },
-        )?;
+        sync(&mut session, &o.root)?;
         session.close()?;
     }
     Ok(())
@@ -240,6 +238,9 @@ fn clean_up(target: &Target, o: &LoadOptions, workload: &Workload, mut left_over
     // Those that were disturbed may still be away.
     let first = target.servers().find_map(|server| Session::connect_within(CLEAN_UP_LIMIT, server, o.session_timeout).ok());
     let mut session = first.ok_or(Failure::Closed)?;
+    if o.verify {
+        verify(&mut session, o, workload, &left_over)?;
+    }
     if workload.mix.any(OpKind::makes_znodes) {
         for i in (0..o.connections).filter(|_| o.reconnect) {
             // What was created without an answer is in nobody's list.
@@ -256,6 +257,29 @@ fn clean_up(target: &Target, o: &LoadOptions, workload: &Workload, mut left_over
     }
     delete_all(&mut session, &left_over)?;
     session.close()
+}
+
+/// What was acknowledged must be there, whatever the servers went through.
+fn verify(session: &mut Session, o: &LoadOptions, workload: &Workload, acknowledged: &[String]) -> Result<(), Failure> {
+    sync(session, &o.root)?;
+    let mut there = HashSet::new();
+    for i in 0..o.connections {
+        let dir = workload.connection_dir(i);
+        there.extend(session.children(&dir)?.iter().map(|name| format!("{dir}/{name}")));
+    }
+    let lost: Vec<_> = acknowledged.iter().filter(|path| !there.contains(*path)).collect();
+    match lost.first() {
+        None => Ok(()),
+        Some(first) => {
+            Err(Failure::Mismatch(format!("{} of {} acknowledged creates are gone, {first} among them", lost.len(), acknowledged.len())))
+        }
+    }
+}
+
+/// Has a server catch up with what the others have acknowledged.
+fn sync(session: &mut Session, path: &str) -> Result<(), Failure> {
+    let (header, _) = session.call(|out, xid| write_sync(out, xid, path))?;
+    if header.err == 0 { Ok(()) } else { Err(Failure::Code(header.err, "sync".to_owned())) }
 }
 
 /// Deletes in order; what is gone already, or still holds somebody else's znodes, is left.

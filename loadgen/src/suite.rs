@@ -60,13 +60,14 @@ fn read_cases(text: &str, file_name: &str, args: &SuiteArgs) -> Result<Vec<Named
 impl Written {
     fn case(&self, args: &SuiteArgs) -> Result<NamedCase, String> {
         // What is said on the command line wins.
-        let timed = || self.words.iter().cloned().chain(args.overrides());
+        let words = || self.words.iter().cloned().chain(args.set.iter().map(|set| format!("--{set}")));
+        let timed = || words().chain(args.overrides());
         let case = match self.kind.as_deref().unwrap_or("load") {
             "load" => Case::Load(Box::new(self.read::<LoadArgs>(timed())?.options())),
             "sessions" => Case::Sessions(self.read::<SessionsArgs>(timed())?.options()),
-            "fan-out" => Case::FanOut(self.read::<FanOutArgs>(self.words.iter().cloned())?.options()),
-            "fill" => Case::Fill(self.read::<FillArgs>(self.words.iter().cloned())?.options()),
-            "idle" => Case::Idle(self.read::<IdleArgs>(self.words.iter().cloned())?.options()),
+            "fan-out" => Case::FanOut(self.read::<FanOutArgs>(words())?.options()),
+            "fill" => Case::Fill(self.read::<FillArgs>(words())?.options()),
+            "idle" => Case::Idle(self.read::<IdleArgs>(words())?.options()),
             other => return Err(format!("{}: unknown kind {other:?}; known: load, sessions, fan-out, fill, idle", self.name)),
         };
         Ok(NamedCase { name: self.name.clone(), version: self.version, case })

@@ -30,6 +30,8 @@ pub enum Fault {
     HangUp(usize),
     /// Sleeps once, at the n-th getData.
     Stall(usize, Duration),
+    /// Acknowledges the first create of every connection of a run and forgets it.
+    LosesCreates,
     /// Sends every watch event twice.
     DoubleEvents,
     /// Dies at the n-th setData, when it is done and not answered: all connections end, and no more are taken.
@@ -201,6 +203,7 @@ impl Server {
         }
         let result = match fail {
             Some(code) => Err(code),
+            None if self.fault == Fault::LosesCreates && loses(&request) => Ok(path_of(&request)),
             None => tree.apply(&request, stream, short, self.fault == Fault::DoubleEvents),
         };
         let (err, body) = result.map_or_else(|code| (code.code(), Vec::new()), |body| (0, body));
@@ -314,6 +317,19 @@ impl Tree {
         let (len, num_children) = *self.node(path)?;
         Ok(Stat { data_length: len as i32, num_children, ..Stat::default() })
     }
+}
+
+/// The first znode of any connection of a run.
+fn loses(request: &Request<'_>) -> bool {
+    matches!(request, Request::Create(create) if create.path.ends_with("/n000000000"))
+}
+
+fn path_of(request: &Request<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    if let Request::Create(create) = request {
+        out.put_string(create.path);
+    }
+    out
 }
 
 fn read_frame(stream: &mut &TcpStream) -> io::Result<Vec<u8>> {

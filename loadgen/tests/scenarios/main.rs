@@ -48,6 +48,20 @@ fn a_run_leaves_nothing_behind() {
 }
 
 #[test]
+fn an_acknowledged_create_that_is_gone_fails_a_run_that_looks_for_it() {
+    let call = |fault, extra: &[&str]| {
+        let server = fake::start(fault).to_string();
+        let base =
+            ["run", "--server", &server, "--mix", "create", "--warmup", "0", "--duration", "0.2", "--connections", "3", "--keys", "5"];
+        loadgen(&[&base[..], extra].concat())
+    };
+    assert!(call(Fault::None, &["--verify"]).status.success() && call(Fault::LosesCreates, &[]).status.success());
+    let lost = call(Fault::LosesCreates, &["--verify"]);
+    let why = String::from_utf8_lossy(&lost.stderr);
+    assert!(!lost.status.success() && why.contains("3 of ") && why.contains("acknowledged creates are gone"), "{why}");
+}
+
+#[test]
 fn error_replies_are_counted_and_do_not_fail_the_run() {
     let (ok, json) = run(fake::start(Fault::Errors), &[]);
     assert!(ok);

@@ -112,7 +112,7 @@ fn cores(config: &ServerConfig) -> Vec<Finding> {
     let usable = std::thread::available_parallelism().map_or(1, usize::from);
     let shards = plan.cores.len();
     let bound = if plan.pinned() { "each bound to a core" } else { "not bound to cores" };
-    let spread = format!("{shards} shards on {usable} cores that this process may use, {bound}");
+    let spread = format!("shards: {shards}, on {usable} cores that this process may use, {bound}");
     vec![
         if shards > usable { advice(format!("{spread}: they take time from each other; zoo.shards lower or unset")) } else { ok(spread) },
         match Executors::try_out(&plan) {
@@ -124,7 +124,7 @@ fn cores(config: &ServerConfig) -> Vec<Finding> {
 
 fn locked_memory(limit: Option<u64>, shards: usize, is_free: bool) -> Finding {
     let needed = shards as u64 * LOCKED_BYTES_PER_EXECUTOR;
-    let needs = format!("{shards} shards need {} KiB", needed >> 10);
+    let needs = format!("the rings of {shards} shards need {} KiB", needed >> 10);
     match limit {
         _ if is_free => ok("locked memory: the rings do not count for this user on this kernel"),
         None => ok(format!("locked memory is unlimited; {needs}")),
