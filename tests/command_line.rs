@@ -254,3 +254,31 @@ fn status_shows_the_balancing_strategies_and_which_are_ignored() {
     assert_eq!(json[0]["balance"]["servers"]["says"], Value::Null);
     assert!(json[0]["balance"]["servers"]["ignored"].as_str().is_some_and(|why| why.contains("uneven")));
 }
+
+#[test]
+fn a_check_says_of_each_thing_how_it_is_and_starts_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("zoo.cfg");
+    let data = dir.path().join("data");
+    std::fs::write(&config, format!("dataDir={}\nclientPort=0\n", data.display())).expect("written");
+    let config = config.to_str().expect("UTF-8");
+    let checked = zoo(&["server", "--check", "--measure", config, "--forceSync=no"]);
+    let lines: Vec<_> = out(&checked).lines().collect();
+    let (last, findings) = lines.split_last().expect("lines");
+    assert!(findings.iter().all(|l| ["ok ", "advice ", "PROBLEM "].iter().any(|v| l.starts_with(v))), "{lines:#?}");
+    for subject in ["kernel", "io_uring", "shards:", "locked memory", "open files", "clock source", "dataDir", "forceSync=no", "swap"] {
+        assert!(findings.iter().any(|l| l.contains(subject)), "nothing is said of {subject}: {lines:#?}");
+    }
+    let problems = findings.iter().filter(|l| l.starts_with("PROBLEM")).count();
+    assert!(last.starts_with(&format!("{problems} problems, ")), "{last}");
+    assert_eq!(checked.status.code(), Some(i32::from(problems > 0)));
+    assert!(!data.exists(), "nothing was started");
+}
+
+#[test]
+fn a_check_fails_where_the_server_would() {
+    let refused = zoo(&["server", "--check", "--dataDir=/nowhere/at/all", "--zookeeper.datadir.autocreate=false"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(out(&refused).lines().any(|l| l.starts_with("PROBLEM") && l.contains("/nowhere/at/all")), "{refused:?}");
+    assert_eq!(zoo(&["server", "--check", "--tickTime=x"]).status.code(), Some(2));
+}

@@ -24,6 +24,9 @@ use std::time::Duration;
 /// The replica's share of its executor's time; another task queue has 1000.
 const REPLICA_SHARES: usize = 4000;
 
+/// What an executor locks of memory, for its rings.
+pub const LOCKED_BYTES_PER_EXECUTOR: u64 = 240 << 10;
+
 /// Where executors run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CorePlan {
@@ -221,6 +224,16 @@ impl Executors {
             replica.await;
         })?;
         Ok(executors)
+    }
+
+    /// Starts the executors of a plan with nothing to do, and ends them: whether that works here can be known in no other way.
+    pub fn try_out(plan: &CorePlan) -> Result<(), ExecutorError> {
+        let shards = plan.cores.len();
+        let mut executors = Executors::none(shards)?;
+        for shard in 0..shards {
+            executors.start_one(plan, shard, || async {})?;
+        }
+        executors.join().map_err(|reason| ExecutorError::NotStarted { shard: 0, shards, reason })
     }
 
     fn none(shards: usize) -> Result<Self, ExecutorError> {
