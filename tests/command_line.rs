@@ -176,7 +176,7 @@ fn a_command_goes_on_over_a_short_cut_and_is_stopped_by_a_long_one() {
     let said = std::fs::read_to_string(&log).expect("text");
     assert!(said.ends_with("done\n") && !said.contains("asked"), "{said}");
 
-    [&go, &log].map(|file| std::fs::remove_file(file).expect("there"));
+    [&go, &log].into_iter().for_each(|file| std::fs::remove_file(file).expect("there"));
     let mut holder = hold(&server, "6000");
     let pid = std::fs::read_to_string(&log).expect("text").trim().to_owned();
     server.kill().expect("killed");
