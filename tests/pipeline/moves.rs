@@ -15,7 +15,7 @@ fn move_a_watcher(taker_first: bool) {
     w.settle();
     w.get(watcher, "/n", true);
     w.settle();
-    (w.take(watcher), w.take(writer));
+    drop([w.take(watcher), w.take(writer)]);
     w.give_away(FROM, ShardId(TO as u16), 1);
     assert!(w.between_step() && w.between_step(), "it asks for a place, and has one");
     // The replica moves the session, and then the node is changed.

@@ -15,6 +15,8 @@ use zoo::recipes::{
     ReadWriteLock, Role, Semaphore, Sessions, Then, Token, WorkQueue,
 };
 
+/// Fewer than any needs.
+const STEPS_MIN: usize = 3;
 /// More requests than any recipe needs for one run.
 const STEPS_MAX: usize = 80;
 
@@ -127,6 +129,7 @@ fn at_every_step(what: WithItsSession, run: impl Fn(&Stage<'_>) -> Result<(), Er
             run(&second).unwrap_or_else(|why| panic!("after {cut:?} at step {step}: {why}"));
             check(&second);
             if !was_cut {
+                assert!(step >= STEPS_MIN, "{cut:?}: only {step} steps were cut");
                 break; // the end of its steps
             }
             assert!(step < STEPS_MAX, "{cut:?}: it comes to no end");
