@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Cursor};
 use std::ops::RangeInclusive;
 use zoo::base::prng::Prng;
-use zoo::base::{Instant, PeerId, SessionId, Zxid};
+use zoo::base::{Instant, PeerId, SessionId, ShardId, Zxid};
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
 use zoo::replica::{Input, MemberReport, Output};
 use zoo::storage::log_feed::{LogFeed, LogStore};
@@ -584,9 +584,21 @@ impl Cluster {
             0 | 1 => drop(world.disk_step()),
             2 => drop(world.replica_step(1 + which % 3)),
             3 => drop(world.shard_step(which % world.shards.len())),
-            _ => {}
+            _ => drop(world.between_step()),
         }
         self.carry_out(n);
+    }
+
+    /// One shard of a server begins to give connections to another.
+    pub fn move_some(&mut self, n: usize, choice: u64) {
+        if self.nodes[n].world.is_some() {
+            let world = self.world(n);
+            let (shards, from) = (world.shards.len(), choice as usize % world.shards.len());
+            if shards > 1 {
+                world.give_away(from, ShardId(((from + 1) % shards) as u16), 1 + (choice >> 8) as usize % 2);
+            }
+            self.carry_out(n);
+        }
     }
 
     /// One notification, or one packet of one link, arrives.
