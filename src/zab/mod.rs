@@ -94,7 +94,7 @@ enum Place {
     /// The election.
     Electing,
     /// Elected, or leading.
-    Leading(Leader),
+    Leading(Box<Leader>),
     /// Has a leader, or is finding it.
     Learning(Box<Learner>),
 }
@@ -417,7 +417,7 @@ impl Zab {
             return Ok(());
         }
         self.wants_all = false;
-        self.place = Place::Leading(Leader::new(&mut self.core));
+        self.place = Place::Leading(Box::new(Leader::new(&mut self.core)));
         for (link, packet) in self.waiting.open() {
             self.accepted(link);
             if let Some(packet) = packet {
