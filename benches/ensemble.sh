@@ -237,7 +237,7 @@ run() { # FILE ARGS
 workload() { # FILE WORKLOAD TARGET ARGS
     local file=$1 name=$2 target=$3
     shift 3
-    "$loadgen" suite --workload "benches/workloads/$name.workload" --dir "$dir" --target "$target" --alternations 1 --warm-run 0 --duration "$duration" \
+    "$loadgen" suite --workload "benches/workloads/$name.workload" --dir "$dir" --target "$target" --alternations 1 --warm-run 0 --open-share 0 --duration "$duration" \
         --save "$results/one" "${conditions[@]}" "$@" >"$results/one.log" || { tail -n 3 "$results/one.log" >&2; exit 1; }
     mv "$results/one/01-00-0.json" "$file"
 }

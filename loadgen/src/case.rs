@@ -57,10 +57,10 @@ impl Case {
         }
     }
 
-    /// The same as an open loop, for one that is closed.
+    /// The same as an open loop, for one that is closed. What happens to servers in the middle of a run happens once.
     pub fn open_loop(&self, rate: f64) -> Option<Case> {
         let Case::Load(options) = self else { return None };
-        let Pace::Closed { spacing, .. } = options.pace else { return None };
+        let (Pace::Closed { spacing, .. }, None) = (options.pace, &options.disturbance) else { return None };
         Some(Case::Load(Box::new(LoadOptions { pace: Pace::Open { rate, spacing }, ..(**options).clone() })))
     }
 

@@ -134,8 +134,9 @@ fn under(svg: &mut String, x: f64, label: &str) {
     let _ = write!(svg, "<text x=\"{x:.1}\" y=\"{}\" text-anchor=\"{anchor}\">{}</text>", HEIGHT - 10.0, escape(label));
 }
 
-/// Lines over a common scale; `None` when they have no points.
+/// Lines over a common scale; `None` when there is no line of two points.
 pub fn lines(lines: &[Line], across: Scale, up: Scale) -> Option<String> {
+    lines.iter().find(|line| line.points.len() > 1)?;
     let points = || lines.iter().flat_map(|l| &l.points);
     let (across, up) = (Side::of(across, points().map(|p| p.0))?, Side::of(up, points().map(|p| p.1))?);
     let mut svg = String::new();
@@ -205,7 +206,8 @@ mod tests {
     fn what_cannot_be_shown_is_left_out_and_never_written_as_no_number() {
         assert_eq!((lines(&[line(&[])], Scale::Linear, Scale::Log), bars(&[("x".to_owned(), None)])), (None, None));
         let odd = lines(&[line(&[(0.0, 0.0), (1.0, f64::NAN), (2.0, 5.0)])], Scale::Linear, Scale::Linear).expect("a point");
-        assert_eq!(lines(&[line(&[(0.0, 0.0)])], Scale::Linear, Scale::Log), None);
+        assert_eq!(lines(&[line(&[(0.0, 0.0), (1.0, 0.0)])], Scale::Linear, Scale::Log), None);
+        assert_eq!(lines(&[line(&[(1.0, 1.0)])], Scale::Linear, Scale::Linear), None, "a point is no line");
         assert!(!odd.contains("inf"), "{odd}");
     }
 

@@ -23,7 +23,7 @@ const STYLE: &str = "
   --s0: #0b6fb8; --s1: #d1701b; --s2: #3a8f5c; --s3: #8457a8; --s4: #a83e4c; --s5: #6c6c2c; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e8ee; --dim: #98a3b1; --line: #343c47; --ground: #14181e; --good: #6cc38e; --bad: #ee8079;
   --s0: #58aee8; --s1: #eb9a55; --s2: #6cc38e; --s3: #b592d6; --s4: #e07f8b; --s5: #bcbc6a; } }
-body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); max-width: 1300px; margin: 2rem auto; padding: 0 1.2rem; }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); max-width: 1500px; margin: 2rem auto; padding: 0 1.2rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .3rem; border-top: 1px solid var(--line); padding-top: 1rem; }
 a { color: inherit; } p.conditions { color: var(--dim); font-size: .85rem; margin: .2rem 0 1rem; } p.failure { color: var(--bad); }
 div.scroll { overflow-x: auto; }
@@ -206,7 +206,7 @@ mod tests {
     fn outcome(throughput: f64, p50: f64) -> Outcome {
         let metrics = [("throughput", throughput, "ops/s"), ("p50", p50, "µs"), ("server CPU", p50, "µs/op")];
         let points = json!({"point_s": 0.1, "replies": [1, 4, 2], "distribution": [[0.0, 1.0], [0.9, p50]],
-            "intervals": {"interval_s": 1.0, "p50": [1.0, 2.0], "p99": [9.0, 0.0]}, "usage": {"at_s": [0.5, 1.0], "cores": [1.0, 1.0], "rss_mib": [7.0, 8.0]}});
+            "intervals": {"interval_s": 1.0, "p50": [1.0, 2.0, 3.0], "p99": [9.0, 0.0, 8.0]}, "usage": {"at_s": [0.5, 1.0], "cores": [1.0, 1.0], "rss_mib": [7.0, 8.0]}});
         Outcome { metrics: metrics.map(|(n, v, u)| Metric::new(n, v, u)).to_vec(), points: Some(points), ..Outcome::default() }
     }
 

@@ -24,6 +24,8 @@ use std::time::Duration;
 /// The replica's share of its executor's time; another task queue has 1000.
 const REPLICA_SHARES: usize = 4000;
 
+/// Below this limit of locked memory glommio starts nothing, for whatever user.
+pub const LOCKED_BYTES_MIN: u64 = 512 << 10;
 /// What an executor locks of memory, for its rings.
 pub const LOCKED_BYTES_PER_EXECUTOR: u64 = 240 << 10;
 

@@ -7,7 +7,7 @@ mod disk;
 mod tests;
 
 use super::config::ServerConfig;
-use crate::reactor::executors::{CorePlan, Executors, LOCKED_BYTES_PER_EXECUTOR};
+use crate::reactor::executors::{CorePlan, ExecutorError, Executors, LOCKED_BYTES_MIN, LOCKED_BYTES_PER_EXECUTOR};
 use rustix::process::{Resource, getrlimit};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -70,11 +70,12 @@ fn problem(text: impl Into<String>) -> Finding {
 pub fn check(config: &ServerConfig, measure: bool) -> Vec<Finding> {
     let host = Host { root: PathBuf::from("/") };
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let plan = CorePlan::new(config.cores.shards, config.cores.pin);
+    let shards = plan.as_ref().map_or(1, |plan| plan.cores.len());
     let mut findings = vec![kernel(&release), host.io_uring()];
-    findings.extend(cores(config));
+    findings.extend(cores(plan));
     let files = getrlimit(Resource::Nofile).maximum;
     let is_root = rustix::process::geteuid().is_root();
-    let shards = CorePlan::new(config.cores.shards, config.cores.pin).map_or(1, |plan| plan.cores.len());
     findings.push(locked_memory(getrlimit(Resource::Memlock).current, shards, is_root || version(&release) < Some(KERNEL_COUNTS_RINGS)));
     findings.push(open_files(files, config));
     findings.extend(host.cpu_quota());
@@ -104,8 +105,8 @@ fn kernel(release: &str) -> Finding {
 }
 
 /// How the work would be spread, and whether executors start at all.
-fn cores(config: &ServerConfig) -> Vec<Finding> {
-    let plan = match CorePlan::new(config.cores.shards, config.cores.pin) {
+fn cores(plan: Result<CorePlan, ExecutorError>) -> Vec<Finding> {
+    let plan = match plan {
         Ok(plan) => plan,
         Err(why) => return vec![problem(why.to_string())],
     };
@@ -126,6 +127,11 @@ fn locked_memory(limit: Option<u64>, shards: usize, is_free: bool) -> Finding {
     let needed = shards as u64 * LOCKED_BYTES_PER_EXECUTOR;
     let needs = format!("the rings of {shards} shards need {} KiB", needed >> 10);
     match limit {
+        Some(limit) if limit < LOCKED_BYTES_MIN => problem(format!(
+            "locked memory {} KiB: {} KiB are wanted before anything starts (ulimit -l, LimitMEMLOCK=)",
+            limit >> 10,
+            LOCKED_BYTES_MIN >> 10
+        )),
         _ if is_free => ok("locked memory: the rings do not count for this user on this kernel"),
         None => ok(format!("locked memory is unlimited; {needs}")),
         Some(limit) if limit >= needed => ok(format!("locked memory {} KiB; {needs}", limit >> 10)),

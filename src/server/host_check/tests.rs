@@ -31,7 +31,8 @@ fn locked_memory_has_to_do_for_every_shard() {
     assert_eq!(locked_memory(kib(8_192), 30, false).verdict, Verdict::Ok);
     assert_eq!(locked_memory(kib(64), 1, false).verdict, Verdict::Problem);
     assert_eq!(locked_memory(kib(8_192), 64, false).verdict, Verdict::Problem);
-    assert_eq!((locked_memory(kib(64), 1, true).verdict, locked_memory(None, 64, false).verdict), (Verdict::Ok, Verdict::Ok));
+    assert_eq!((locked_memory(kib(512), 64, true).verdict, locked_memory(None, 64, false).verdict), (Verdict::Ok, Verdict::Ok));
+    assert_eq!(locked_memory(kib(64), 1, true).verdict, Verdict::Problem, "the executor asks for it, whoever starts it");
 }
 
 #[test]
