@@ -4,6 +4,7 @@ use crate::disturbance::Disturbance;
 use crate::driver::Pace;
 use crate::fan_out::FanOutOptions;
 use crate::fill::FillOptions;
+use crate::idle::IdleOptions;
 use crate::load::LoadOptions;
 use crate::proxy::LinkSpec;
 use crate::schedule::Spacing;
@@ -72,6 +73,15 @@ pub enum Command {
         server: ServerArgs,
         #[command(flatten)]
         sessions: SessionsArgs,
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Hold sessions that only ping, and watches that never fire: memory of each, and CPU meanwhile
+    Idle {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        idle: IdleArgs,
         #[command(flatten)]
         output: OutputArgs,
     },
@@ -360,6 +370,43 @@ impl SessionsArgs {
             warmup_s: self.warmup.max(0.0),
             duration_s: self.duration,
             session_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How idle.
+#[derive(Debug, Args)]
+pub struct IdleArgs {
+    /// Sessions, each with its connection; 0 measures a server that nobody uses
+    #[arg(long, default_value_t = 10_000)]
+    pub sessions: usize,
+    /// One-shot watches of each session, every one on a path of its own
+    #[arg(long, default_value_t = 0)]
+    pub watches: usize,
+    /// Where these paths are: /app/svc-123/inst-456
+    #[arg(long, value_name = "PATH", default_value = "/app", value_parser = znode_path)]
+    pub root: String,
+    /// Session timeout to ask for, in seconds; each session pings three times in it
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub session_timeout: u64,
+    /// Quiet seconds before memory is read
+    #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = positive_f64)]
+    pub settle: f64,
+    /// Seconds in which CPU is measured
+    #[arg(long, value_name = "S", default_value_t = 20.0, value_parser = positive_f64)]
+    pub duration: f64,
+}
+
+impl IdleArgs {
+    /// As options.
+    pub fn options(&self) -> IdleOptions {
+        IdleOptions {
+            sessions: self.sessions,
+            watches: self.watches,
+            root: self.root.clone(),
+            session_timeout: Duration::from_secs(self.session_timeout),
+            settle: Duration::from_secs_f64(self.settle),
+            duration: Duration::from_secs_f64(self.duration),
         }
     }
 }

@@ -16,7 +16,7 @@ use zoo::base::{Reader, Stat};
 use zoo::proto::{ErrorCode, OpCode};
 
 /// How often the progress line moves.
-const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+pub const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// What to create.
 #[derive(Clone, Debug)]
@@ -45,12 +45,17 @@ impl FillOptions {
     }
 
     fn child(&self, n: usize) -> String {
-        format!("{}/svc-{:03}/inst-{:03}", self.root, n / self.children_per_parent, n % self.children_per_parent)
+        layout_path(&self.root, n, self.children_per_parent)
     }
 
     fn children_of(&self, p: usize) -> usize {
         self.children_per_parent.min(self.znodes - p * self.children_per_parent)
     }
+}
+
+/// The n-th znode of the layout.
+pub fn layout_path(root: &str, n: usize, children_per_parent: usize) -> String {
+    format!("{root}/svc-{:03}/inst-{:03}", n / children_per_parent, n % children_per_parent)
 }
 
 /// Fills, checks the number of children of every parent, settles and weighs.

@@ -8,6 +8,7 @@ mod driver;
 mod fan_out;
 mod fill;
 mod host;
+mod idle;
 mod load;
 mod measure;
 mod outcome;
@@ -69,6 +70,10 @@ fn run(command: Command) -> Result<(), String> {
         Command::Sessions { server, sessions, output } => {
             let what = format!("{} clients connecting and closing", sessions.clients);
             measure(&server, &output, what, |target| sessions::run_sessions(target, &sessions.options(), &Progress::new("sessions")))
+        }
+        Command::Idle { server, idle, output } => {
+            let what = format!("{} idle sessions with {} watches each", idle.sessions, idle.watches);
+            measure(&server, &output, what, |target| idle::run_idle(target, &idle.options(), &Progress::new("idle")))
         }
         Command::Proxy { link } => proxy::run_proxy(&link, std::io::stdin().lock()),
         Command::Report(args) => report::run_report(&args.files, &args.only, args.html.as_deref()),

@@ -133,6 +133,34 @@ fn sessions_come_and_go() {
 }
 
 #[test]
+fn idle_sessions_watch_ping_and_end() {
+    let server = fake::start(Fault::None).to_string();
+    let own = std::process::id().to_string();
+    let output = loadgen(&[
+        "idle",
+        "--server",
+        &server,
+        "--pid",
+        &own,
+        "--sessions",
+        "20",
+        "--watches",
+        "3",
+        "--session-timeout",
+        "3",
+        "--settle",
+        "0.1",
+        "--duration",
+        "0.5",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(metric(&json, "pings") > 5.0 && metric(&json, "pings") < 30.0, "each of 20 pings once a second: {json:#}");
+    assert!(metric(&json, "RssAnon watching") > 0.0 && metric(&json, "server CPU per ping") > 0.0, "{json:#}");
+}
+
+#[test]
 fn compare_reports_both_servers_and_their_ratio() {
     let (a, b) = (format!("{},one", fake::start(Fault::None)), format!("{},two", fake::start(Fault::None)));
     let base = [
