@@ -137,6 +137,38 @@ fn the_rest_goes_on_when_the_leader_is_killed_and_no_acknowledged_write_is_lost(
 }
 
 /// P3, L7: whoever is killed in whatever company, what was acknowledged is there when a majority is.
+/// Whatever it waits for of the others: their acknowledgements of a write, their answers before a sync, or somebody to elect.
+#[test]
+fn a_member_that_the_others_have_left_alone_stops_when_told() {
+    for ms in [0, 100, 3_000] {
+        let mut cluster = Cluster::start(3, &[]);
+        let leader = cluster.settled(&[1, 2, 3]);
+        let mut client = cluster.client(leader);
+        assert_eq!(client.create("/a", b"", 0).err, 0);
+        let mut learner = cluster.client(others(leader)[0]);
+        others(leader).into_iter().for_each(|id| cluster.process(id).signal(Signal::STOP));
+        client.send_all(&[(OpCode::Create, create("/b", b"", 0)), (OpCode::Sync, path_watch("/", false)[..5].to_vec())]).expect("sent");
+        learner.send(OpCode::Create, &create("/c", b"", 0)).expect("sent");
+        std::thread::sleep(std::time::Duration::from_millis(ms));
+        if ms == 3_000 {
+            // It has no role any more, and cannot find one.
+            others(leader).into_iter().for_each(|id| cluster.kill(id));
+            wait_until("it serves nobody", || cluster.mode(leader).is_none());
+        }
+        let (status, log) = cluster.members[leader - 1].process.take().expect("running").stop_with(Signal::TERM);
+        assert!(status.success() && log.contains("stopped"), "after {ms} ms it ends with {status}:\n{log}");
+        // Those that stand still end as well, when they go on without their leader.
+        for id in others(leader).into_iter().filter(|id| cluster.is_running(*id)).collect::<Vec<_>>() {
+            cluster.process(id).signal(Signal::CONT);
+            let (status, log) = cluster.members[id - 1].process.take().expect("running").stop_with(Signal::TERM);
+            assert!(status.success() && log.contains("stopped"), "member {id} ends with {status}:\n{log}");
+        }
+        (1..=3).for_each(|id| cluster.run(id));
+        cluster.settled(&[1, 2, 3]);
+        cluster.shows(leader, "/a");
+    }
+}
+
 #[test]
 fn members_killed_in_turn_together_and_all_at_once_lose_nothing() {
     let mut cluster = Cluster::start(3, &["snapCount=60", "preAllocSize=256"]);

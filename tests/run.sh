@@ -182,6 +182,12 @@ layer_process() {
         ZOO_CRASH_SECONDS=$(scaled 20) ZOO_HISTORY_SECONDS=$(scaled 15) part "process tests: $name" "$(share process)" cargo test --locked -p zoo --test "$name"
         said_skipped "process tests: $name"
     done
+    # What does not vary the number of shards by itself.
+    local shards
+    for shards in 2 4; do
+        ZOO_TEST_SHARDS=$shards part "process tests: faults, $shards shards" "$(share process)" cargo test --locked -p zoo --test faults -- damage:: disks:: hostile::
+        said_skipped "process tests: faults, $shards shards"
+    done
 }
 
 layer_clients() {
@@ -195,15 +201,14 @@ layer_clients() {
     for name in zkcli shell c node rust curator kazoo; do
         part "client $name" "$(share clients)" bash tests/clients/run.sh zoo "$name"
     done
-    # The same over several cores' connections; kazoo's suite takes longest, so it runs with one other number.
+    # The same over several cores' connections.
     for shards in 2 4; do
-        for name in zkcli c node rust curator; do
+        for name in zkcli c node rust curator kazoo; do
             SERVER_JVMFLAGS=-Dzoo.shards=$shards part "client $name, $shards shards" "$(share clients)" bash tests/clients/run.sh zoo "$name"
         done
     done
     part "locks shared with kazoo and Curator" "$(share clients)" cargo test --locked -p zoo --test recipes -- --ignored --nocapture
     said_skipped "locks shared with kazoo and Curator"
-    SERVER_JVMFLAGS=-Dzoo.shards=4 part "client kazoo, 4 shards" "$(share clients)" bash tests/clients/run.sh zoo kazoo
 }
 
 layer_differential() {

@@ -14,6 +14,7 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
+use std::task::Waker;
 use std::thread::JoinHandle;
 
 /// What one receive takes at most.
@@ -22,6 +23,9 @@ const RECEIVE_BYTES: usize = 64 << 10;
 const PROBE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Receives in a row before the rest of the work has its turn.
 const RECEIVES_MAX: usize = 16;
+
+/// Commands whose memory is kept for the next ones; that of a larger burst is given back.
+const COMMANDS_KEPT: usize = 4_096;
 
 /// What the client's handles ask of the thread.
 pub(super) enum Command {
@@ -72,6 +76,8 @@ impl Command {
 #[derive(Default)]
 struct Inbox {
     commands: Vec<Command>,
+    /// The thread sleeps, or is about to: the next command has to wake it.
+    is_waited_for: bool,
     /// Set when the thread has ended: why nothing is carried out any more.
     end: Option<Error>,
 }
@@ -91,9 +97,9 @@ impl Shared {
             return command.refuse(&why);
         }
         inbox.commands.push(command);
-        let is_first = inbox.commands.len() == 1;
+        let is_waited_for = std::mem::take(&mut inbox.is_waited_for);
         drop(inbox);
-        if is_first {
+        if is_waited_for {
             // The counter of an eventfd overflows after 2^64 rings only.
             let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
         }
@@ -122,6 +128,8 @@ pub(super) fn start(settings: SessionSettings, hosts: Vec<Host>, follows_members
         listeners: Vec::new(),
         members: follows_members.then(Members::default),
         buffer: vec![0; RECEIVE_BYTES],
+        commands: Vec::new(),
+        wakers: Vec::new(),
     };
     let thread = std::thread::Builder::new().name("zoo-client".into()).spawn(move || driver.run()).map_err(failed)?;
     Ok((shared, thread))
@@ -148,6 +156,10 @@ struct Driver {
     listeners: Vec<Feed<Notice>>,
     members: Option<Members>,
     buffer: Vec<u8>,
+    /// Empty between two looks into the inbox: its memory changes place with the inbox's.
+    commands: Vec<Command>,
+    /// Who waits for answers that are there, each once in a row: woken when all of them are, so that one who waits for many is woken once.
+    wakers: Vec<Waker>,
 }
 
 impl Driver {
@@ -186,9 +198,14 @@ impl Driver {
 
     /// False: the client is to end at once.
     fn take_commands(&mut self) -> bool {
-        let commands = std::mem::take(&mut lock(&self.shared.inbox).commands);
+        let mut commands = std::mem::take(&mut self.commands);
+        {
+            let mut inbox = lock(&self.shared.inbox);
+            inbox.is_waited_for = false;
+            std::mem::swap(&mut inbox.commands, &mut commands);
+        }
         let now = self.now();
-        for command in commands {
+        for command in commands.drain(..) {
             match command {
                 Command::Submit(op, done, sink) => self.session.submit(now, op, done, sink),
                 Command::Authenticate { scheme, auth, done } => self.session.add_auth(scheme, auth, done),
@@ -210,6 +227,9 @@ impl Driver {
                 Command::Abandon => return false,
             }
         }
+        if commands.capacity() <= COMMANDS_KEPT {
+            self.commands = commands;
+        }
         true
     }
 
@@ -218,7 +238,10 @@ impl Driver {
             match output {
                 Output::Connect(host) => self.connect(host),
                 Output::Disconnect => self.link = Link::None,
-                Output::Done(done, result) => done.complete(result),
+                Output::Done(done, result) => {
+                    let waiter = done.fill(result);
+                    self.wakers.extend(waiter.filter(|w| !self.wakers.last().is_some_and(|last| last.will_wake(w))));
+                }
                 Output::Notified(event) => notify(&mut self.listeners, &Notice::Event(event)),
                 Output::Event(feed, event) => feed.put(event),
                 Output::WatchEnded(feed) => feed.end(),
@@ -226,6 +249,7 @@ impl Driver {
                 Output::Probe(host) => self.probe(host),
             }
         }
+        self.wakers.drain(..).for_each(Waker::wake);
     }
 
     fn tell(&mut self, state: SessionState) {
@@ -350,8 +374,14 @@ impl Driver {
     /// Sleeps until something happens, and takes it in.
     fn rest(&mut self) {
         let now = self.now();
+        let is_idle = {
+            let mut inbox = lock(&self.shared.inbox);
+            inbox.is_waited_for = inbox.commands.is_empty();
+            inbox.is_waited_for
+        };
         // A millisecond more: a time-out must not be found a moment too early, again and again.
-        let patience = self.session.poll_timeout().map(|at| at.since_ns(now).saturating_add(1_000_000));
+        let until = |at: Instant| at.since_ns(now).saturating_add(1_000_000);
+        let patience = if is_idle { self.session.poll_timeout().map(until) } else { Some(0) };
         let patience = patience.map(|ns| Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 });
         let mut ready = vec![PollFd::new(&self.shared.bell, PollFlags::IN)];
         match &self.link {

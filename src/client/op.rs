@@ -151,7 +151,8 @@ pub struct Ops<'a> {
 }
 
 impl Ops<'_> {
-    fn path(&self, client_path: &str, sequential: bool) -> Result<String, Error> {
+    /// The two parts of a path as servers know it.
+    fn path<'p>(&'p self, client_path: &'p str, sequential: bool) -> Result<[&'p str; 2], Error> {
         // A number will stand behind it, so it may end with a slash.
         if sequential {
             path::validate(&format!("{client_path}1"))?
@@ -159,9 +160,9 @@ impl Ops<'_> {
             path::validate(client_path)?
         }
         Ok(match (self.chroot, client_path) {
-            ("", p) => p.to_owned(),
-            (chroot, "/") if !sequential => chroot.to_owned(),
-            (chroot, p) => format!("{chroot}{p}"),
+            ("", p) => ["", p],
+            (chroot, "/") if !sequential => [chroot, ""],
+            (chroot, p) => [chroot, p],
         })
     }
 
@@ -176,7 +177,7 @@ impl Ops<'_> {
     /// A new node, with data or without.
     pub fn create(&self, path: &str, data: Option<&[u8]>, acl: &[Acl], mode: CreateMode) -> Result<Op, Error> {
         let mut body = Vec::with_capacity(path.len() + data.map_or(0, <[u8]>::len) + 64);
-        body.put_string(&self.path(path, mode.is_sequential())?);
+        put_path(&mut body, self.path(path, mode.is_sequential())?);
         body.put_buffer(data);
         put_acl(&mut body, acl);
         body.put_i32(mode.flags());
@@ -271,14 +272,14 @@ impl Ops<'_> {
             AddWatchMode::PersistentRecursive => (1, WatchKind::Recursive),
         };
         let mut op = Self::read(OpCode::AddWatch, self.path_and(path, |body| body.put_i32(number))?, nothing);
-        op.watch = Some((kind, self.path(path, false)?));
+        op.watch = Some((kind, self.path(path, false)?.concat()));
         Ok(op)
     }
 
     /// Ends this client's watches of some kinds on a node.
     pub fn remove_watches(&self, path: &str, which: WatcherType) -> Result<Op, Error> {
         let mut op = Self::read(OpCode::RemoveWatches, self.path_and(path, |body| body.put_i32(which as i32))?, nothing);
-        op.unwatch = Some((which, self.path(path, false)?));
+        op.unwatch = Some((which, self.path(path, false)?.concat()));
         Ok(op)
     }
 
@@ -312,8 +313,8 @@ impl Ops<'_> {
     }
 
     fn path_and(&self, path: &str, rest: impl FnOnce(&mut Vec<u8>)) -> Result<Vec<u8>, Error> {
-        let mut body = Vec::with_capacity(path.len() + 24);
-        body.put_string(&self.path(path, false)?);
+        let mut body = Vec::with_capacity(self.chroot.len() + path.len() + 24);
+        put_path(&mut body, self.path(path, false)?);
         rest(&mut body);
         Ok(body)
     }
@@ -321,7 +322,7 @@ impl Ops<'_> {
     fn watched_read(&self, code: OpCode, path: &str, watch: Option<WatchKind>, decode: Decode) -> Result<Op, Error> {
         let mut op = Self::read(code, self.path_and(path, |body| body.put_bool(watch.is_some()))?, decode);
         op.watch = match watch {
-            Some(kind) => Some((kind, self.path(path, false)?)),
+            Some(kind) => Some((kind, self.path(path, false)?.concat())),
             None => None,
         };
         Ok(op)
@@ -366,6 +367,11 @@ fn data(r: &mut Reader<'_>, _: usize) -> Result<Reply, DecodeError> {
 
 fn strings(r: &mut Reader<'_>) -> Result<Vec<String>, DecodeError> {
     Ok(r.string_vec()?.iter().map(str::to_owned).collect())
+}
+
+fn put_path(body: &mut Vec<u8>, parts: [&str; 2]) {
+    body.put_len(parts.iter().map(|part| part.len()).sum());
+    parts.iter().for_each(|part| body.put_raw(part.as_bytes()));
 }
 
 fn put_acl(body: &mut Vec<u8>, acl: &[Acl]) {

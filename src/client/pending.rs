@@ -25,27 +25,30 @@ struct Slot {
 pub struct Completion(Option<Arc<Mutex<Slot>>>);
 
 impl Completion {
-    pub(super) fn complete(mut self, result: Result<Reply, Error>) {
-        self.fill(result);
+    pub(super) fn complete(self, result: Result<Reply, Error>) {
+        if let Some(waiter) = self.fill(result) {
+            waiter.wake();
+        }
     }
 
-    fn fill(&mut self, result: Result<Reply, Error>) {
-        if let Some(slot) = self.0.take() {
-            let waiter = {
-                let mut slot = lock(&slot);
-                slot.result = Some(result);
-                slot.waiter.take()
-            };
-            if let Some(waiter) = waiter {
-                waiter.wake();
-            }
-        }
+    /// Likewise, but whoever waits for it is still to be woken.
+    pub(super) fn fill(mut self, result: Result<Reply, Error>) -> Option<Waker> {
+        self.take_waiter(result)
+    }
+
+    fn take_waiter(&mut self, result: Result<Reply, Error>) -> Option<Waker> {
+        let slot = self.0.take()?;
+        let mut slot = lock(&slot);
+        slot.result = Some(result);
+        slot.waiter.take()
     }
 }
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        self.fill(Err(Error::Closed));
+        if let Some(waiter) = self.take_waiter(Err(Error::Closed)) {
+            waiter.wake();
+        }
     }
 }
 
@@ -101,7 +104,16 @@ impl<T> Future for Pending<T> {
     }
 }
 
+thread_local! {
+    /// Wakes this thread; made once, as threads wait often.
+    static WAKER: Waker = unpark_this_thread();
+}
+
 struct Unpark(Thread);
+
+fn unpark_this_thread() -> Waker {
+    Waker::from(Arc::new(Unpark(std::thread::current())))
+}
 
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
@@ -111,7 +123,8 @@ impl Wake for Unpark {
 
 /// Runs a future on this thread, until `deadline` at the longest.
 pub(crate) fn block_on<F: Future + Unpin>(mut future: F, deadline: Option<Instant>) -> Option<F::Output> {
-    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    // In destructors at a thread's end there may be none left.
+    let waker = WAKER.try_with(Waker::clone).unwrap_or_else(|_| unpark_this_thread());
     let mut cx = Context::from_waker(&waker);
     loop {
         if let Poll::Ready(output) = Pin::new(&mut future).poll(&mut cx) {
@@ -122,5 +135,45 @@ pub(crate) fn block_on<F: Future + Unpin>(mut future: F, deadline: Option<Instan
             Some(Duration::ZERO) => return None,
             Some(left) => std::thread::park_timeout(left),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    fn nothing(_: Reply) -> Result<(), Error> {
+        Ok(())
+    }
+
+    #[test]
+    fn a_future_that_was_dropped_leaves_nothing_behind_when_its_answer_comes() {
+        let (done, mut pending) = Pending::pair(nothing);
+        let slot = done.0.as_ref().map(Arc::downgrade).expect("unfilled");
+        assert_eq!(pending.wait_for(Duration::ZERO), None);
+        let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+        assert!(Pin::new(&mut pending).poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(pending);
+        assert!(slot.upgrade().is_some(), "the answer is still to come");
+        assert!(done.fill(Ok(Reply::Nothing)).is_some_and(|waiter| waiter.will_wake(&waker)));
+        assert!(slot.upgrade().is_none());
+    }
+
+    #[test]
+    fn the_last_task_that_polls_is_woken_and_an_answer_that_never_comes_says_so() {
+        let (done, mut pending) = Pending::pair(nothing);
+        let wakers = [(), ()].map(|()| Waker::from(Arc::new(Unpark(std::thread::current()))));
+        for waker in &wakers {
+            assert!(Pin::new(&mut pending).poll(&mut Context::from_waker(waker)).is_pending());
+        }
+        assert!(done.fill(Ok(Reply::Nothing)).is_some_and(|waiter| waiter.will_wake(&wakers[1])));
+        assert_eq!(pending.wait(), Ok(()));
+        let (done, pending) = Pending::pair(nothing);
+        let waits = std::thread::spawn(|| pending.wait());
+        drop(done);
+        assert_eq!(waits.join().expect("no panic"), Err(Error::Closed));
+        let ready = poll_fn(|_| Poll::Ready(7));
+        assert_eq!(block_on(ready, None), Some(7));
     }
 }

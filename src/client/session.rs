@@ -27,6 +27,8 @@ const CONNECT_MS_MIN: u64 = 500;
 /// While a server takes no writes: the first and the longest wait before another one is asked, as Java's client has it.
 const SEARCH_MS_MIN: u64 = 100;
 const SEARCH_MS_MAX: u64 = 60_000;
+/// Bytes that were sent and may still be kept in front of others that were not.
+const OUT_SENT_MAX: usize = 64 << 10;
 /// Silence after which a ping is sent at the latest.
 const PING_MS_MAX: u64 = 10_000;
 
@@ -241,6 +243,10 @@ impl<D, W: Sink> Session<D, W> {
         self.last_sent = now;
         if self.out_start == self.out.len() {
             self.out.clear();
+            self.out_start = 0;
+        } else if self.out_start >= OUT_SENT_MAX && self.out_start > self.out.len() / 2 {
+            // Whoever always asks faster than the socket takes it never empties it.
+            self.out.drain(..self.out_start);
             self.out_start = 0;
         }
     }
@@ -551,8 +557,11 @@ impl<D, W: Sink> Session<D, W> {
     fn send(&mut self, mut request: Request<D, W>) {
         let xid = Xid(self.next_xid);
         self.next_xid = if self.next_xid == i32::MAX { 1 } else { self.next_xid + 1 };
-        let body = if request.op.repeatable { request.op.body.clone() } else { std::mem::take(&mut request.op.body) };
+        let body = std::mem::take(&mut request.op.body);
         let ends_at = self.frame(xid, request.op.code, &body);
+        if request.op.repeatable {
+            request.op.body = body;
+        }
         self.sent.push_back(Sent { xid, ends_at, request });
     }
 

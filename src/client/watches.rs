@@ -67,19 +67,42 @@ pub trait Sink: Clone {
 /// Bytes of paths in one setWatches request, as Java's client has it: well below the server's limit for a frame.
 const SET_WATCHES_BYTES_MAX: usize = 128 << 10;
 
+/// Watches that are added before those nobody listens to any more are looked for.
+const SWEEP_MIN: usize = 64;
+
 /// All watches of a client, by absolute path.
 #[derive(Debug)]
 pub(super) struct Watches<W> {
     by_kind: [BTreeMap<String, Vec<W>>; 5],
+    added: usize,
+    /// When so many have been added, there is another look for those that nobody listens to.
+    sweep_at: usize,
 }
 
 impl<W: Sink> Watches<W> {
     pub(super) fn new() -> Self {
-        Watches { by_kind: Default::default() }
+        Watches { by_kind: Default::default(), added: 0, sweep_at: SWEEP_MIN }
     }
 
+    /// Whoever watches, gives up and watches again leaves nothing behind: as many as there are may come before all are looked at again.
     pub(super) fn add(&mut self, kind: WatchKind, path: String, sink: W) {
+        self.added += 1;
+        if self.added >= self.sweep_at {
+            self.sweep();
+        }
         self.by_kind[kind as usize].entry(path).or_default().push(sink);
+    }
+
+    fn sweep(&mut self) {
+        let mut left = 0;
+        for table in &mut self.by_kind {
+            table.retain(|_, sinks| {
+                sinks.retain(Sink::is_wanted);
+                left += sinks.len();
+                !sinks.is_empty()
+            });
+        }
+        (self.added, self.sweep_at) = (0, left.max(SWEEP_MIN));
     }
 
     /// Everybody who is told of this event, and whether that was the last they hear.
@@ -129,12 +152,7 @@ impl<W: Sink> Watches<W> {
         let mut requests = Vec::new();
         let mut group: [BTreeSet<&str>; 5] = Default::default();
         let mut bytes = 0;
-        for table in &mut self.by_kind {
-            table.retain(|_, sinks| {
-                sinks.retain(Sink::is_wanted);
-                !sinks.is_empty()
-            });
-        }
+        self.sweep();
         for kind in WatchKind::ALL {
             for path in self.by_kind[kind as usize].keys() {
                 if bytes + path.len() > SET_WATCHES_BYTES_MAX && bytes > 0 {
@@ -225,6 +243,19 @@ mod tests {
         assert_eq!(w.remove("/a", WatcherType::Data).len(), 3);
         assert_eq!(w.remove("/a", WatcherType::Any).len(), 2);
         assert_eq!(w.drain(), []);
+    }
+
+    #[test]
+    fn watches_that_nobody_listens_to_any_more_do_not_pile_up() {
+        let mut w = Watches::new();
+        w.add(WatchKind::Data, "/kept".into(), To("kept"));
+        let count = |w: &Watches<To>| w.by_kind.iter().flat_map(BTreeMap::values).map(Vec::len).sum::<usize>();
+        for i in 0..10_000 {
+            w.add(WatchKind::Child, "/same".into(), To("gone"));
+            w.add(WatchKind::Exist, format!("/{i}"), To("gone"));
+            assert!(count(&w) <= SWEEP_MIN + 1);
+        }
+        assert_eq!(w.fire(EventType::NodeDataChanged, "/kept"), [(To("kept"), true)]);
     }
 
     #[test]

@@ -10,7 +10,7 @@
 use crate::base::Zxid;
 use crate::disk::{Background, Flush, LogFile, MarkFile, SegmentEvent, Segments};
 use crate::handoff::Inbox;
-use crate::reactor::mesh::ToReplicaTask;
+use crate::reactor::mesh::{ToReplicaTask, tell_result};
 use crate::storage::format::FileKind;
 use crate::storage::log::{FileId, LogAction, SyncToken};
 use crate::tree::Image;
@@ -35,7 +35,7 @@ pub struct Disk {
 /// Removes everything above a zxid from the log's directory, durably; blocking.
 pub type CutLogs = Arc<dyn Fn(Zxid) -> io::Result<()> + Send + Sync>;
 
-/// Tells the replica's task what the segment thread has done. Runs on that thread, which may wait.
+/// Tells the replica's task what the segment thread has done. Runs on that thread.
 pub fn on_segment_event(control: &Inbox<ToReplicaTask>, event: SegmentEvent) {
     let message = match event {
         SegmentEvent::Taken { request, file } => ToReplicaTask::SegmentTaken(FileId(request), Box::new(file)),
@@ -43,22 +43,8 @@ pub fn on_segment_event(control: &Inbox<ToReplicaTask>, event: SegmentEvent) {
         SegmentEvent::Done { .. } => ToReplicaTask::LogCut,
         SegmentEvent::Failed { what, error } => super::fatal(&format!("{what} failed: {error}; the transaction log cannot go on")),
     };
-    tell_from_thread(control, message);
+    tell_result(control, message);
 }
-
-/// For threads that may wait: the replica's task takes messages soon, or has ended and wants none.
-pub(super) fn tell_from_thread(control: &Inbox<ToReplicaTask>, mut message: ToReplicaTask) {
-    for _ in 0..TELL_ATTEMPTS {
-        match control.push(message) {
-            Ok(()) => return control.kick(),
-            Err(back) => message = back,
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// After so many milliseconds nobody is listening any more.
-const TELL_ATTEMPTS: u32 = 10_000;
 
 /// The open files of the log. Lives on the replica's executor.
 pub struct LogFiles {
@@ -235,7 +221,7 @@ fn perform_flushes(jobs: &Receiver<Job>, control: &Inbox<ToReplicaTask>, slow: D
                 if let Err(e) = file.sync_all() {
                     super::fatal(&format!("the durable mark could not be flushed: {e}"));
                 }
-                tell_from_thread(control, ToReplicaTask::MarkSynced);
+                tell_result(control, ToReplicaTask::MarkSynced);
                 continue;
             }
         };
@@ -244,7 +230,7 @@ fn perform_flushes(jobs: &Receiver<Job>, control: &Inbox<ToReplicaTask>, slow: D
         }
         let took = began.elapsed();
         job.took = took;
-        tell_from_thread(control, ToReplicaTask::Flushed(job));
+        tell_result(control, ToReplicaTask::Flushed(job));
         if took >= slow {
             tracing::warn!("flushing the transaction log took {} ms; slow disks delay every write", took.as_millis());
         }
@@ -263,7 +249,10 @@ pub struct Snapshots {
 
 /// The thread that writes a snapshot, for whoever ends the server. Clones are the same one.
 #[derive(Clone, Default)]
-pub struct RunningSnapshot(Arc<Mutex<Option<(JoinHandle<()>, Background)>>>);
+pub struct RunningSnapshot(Arc<Mutex<Option<Writing>>>);
+
+/// The thread, and what makes it give up.
+type Writing = (JoinHandle<()>, Background);
 
 impl RunningSnapshot {
     /// Gives up the snapshot that is being written, if there is one, and waits until its file is gone: the log has all it would hold.
@@ -321,23 +310,20 @@ impl Snapshots {
                     false
                 }
             };
-            tell_from_thread(&control, ToReplicaTask::SnapshotDone { zxid, ok });
+            tell_result(&control, ToReplicaTask::SnapshotDone { zxid, ok });
         };
         match std::thread::Builder::new().name("zoo-snapshot".into()).spawn(run) {
             Ok(thread) => self.running.set(thread, abandonable),
             Err(e) => {
                 tracing::warn!("no thread for the snapshot at {zxid}: {e}");
-                let failed = ToReplicaTask::SnapshotDone { zxid, ok: false };
-                if self.control.push(failed).is_ok() {
-                    self.control.kick();
-                }
+                tell_result(&self.control, ToReplicaTask::SnapshotDone { zxid, ok: false });
             }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::disk::{LogWriter, SegmentsConfig, dir};
     use crate::reactor::executor;
@@ -349,7 +335,7 @@ mod tests {
 
     const SEGMENT: u64 = 64 << 10;
 
-    fn disk(dir: &Path, control: &Arc<Inbox<ToReplicaTask>>) -> Disk {
+    pub(in crate::reactor) fn disk(dir: &Path, control: &Arc<Inbox<ToReplicaTask>>) -> Disk {
         std::fs::write(dir.join(MARK_FILE), [0; MARK_FILE_BYTES]).expect("written");
         let mark = MarkFile::open(&dir.join(MARK_FILE), MARK_FILE_BYTES, false).expect("a mark");
         let config = SegmentsConfig {

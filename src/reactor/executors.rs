@@ -28,6 +28,14 @@ pub struct CorePlan {
     pub cores: Vec<Option<usize>>,
 }
 
+/// What speaks against binding executors to cores.
+#[derive(Clone, Copy)]
+struct Machine {
+    /// The scheduler takes cores away to keep to it.
+    has_quota: bool,
+    may_pin: bool,
+}
+
 /// Why a server could not start its executors.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecutorError {
@@ -59,11 +67,14 @@ pub enum ExecutorError {
         /// In the affinity mask.
         cores: usize,
     },
+    /// It may not bind threads at all.
+    #[error("zoo.pin=yes, but this process may not choose its cores (sched_setaffinity is refused); allow it or set zoo.pin=auto")]
+    MayNotPin,
 }
 
 fn what_is_missing(reason: &str) -> &'static str {
     if reason.contains("MemLock") || reason.contains("os error 12") {
-        "Each executor needs about 240 KiB of locked memory: raise the limit (ulimit -l, LimitMEMLOCK) or lower zoo.shards"
+        "The limit of locked memory has to be 512 KiB at least, and each executor uses about 240 KiB: raise it (ulimit -l, LimitMEMLOCK) or lower zoo.shards"
     } else {
         "It needs io_uring: Linux 5.8 or newer, not blocked by a container's seccomp profile nor by kernel.io_uring_disabled"
     }
@@ -75,17 +86,25 @@ impl CorePlan {
     /// On one or two cores one shard is best: it shares its executor with the replica, and a hop between parked cores costs more than the
     /// second core brings (rule B1). Binding helps when every shard has a core of its own; under a CPU quota it hurts.
     pub fn new(shards: Option<u16>, pin: Option<bool>) -> Result<Self, ExecutorError> {
-        Self::choose(&usable_cores(), shards.map(usize::from), pin, has_cpu_quota())
+        let machine = Machine { has_quota: has_cpu_quota(), may_pin: may_pin() };
+        let plan = Self::choose(&usable_cores(), shards.map(usize::from), pin, machine)?;
+        if plan.cores.len() > 1 && !machine.may_pin {
+            tracing::info!("this process may not choose its cores: shards run wherever the kernel puts them");
+        }
+        Ok(plan)
     }
 
-    fn choose(cores: &[usize], shards: Option<usize>, pin: Option<bool>, quota: bool) -> Result<Self, ExecutorError> {
+    fn choose(cores: &[usize], shards: Option<usize>, pin: Option<bool>, machine: Machine) -> Result<Self, ExecutorError> {
         let automatic = if cores.len() <= 2 { 1 } else { cores.len() };
         let shards = shards.unwrap_or(automatic).clamp(1, crate::handoff::message::SHARDS_MAX);
         let enough = shards <= cores.len();
         if pin == Some(true) && !enough {
             return Err(ExecutorError::TooFewCores { shards, cores: cores.len() });
         }
-        let bind = pin.unwrap_or(enough && shards > 1 && !quota);
+        if pin == Some(true) && !machine.may_pin {
+            return Err(ExecutorError::MayNotPin);
+        }
+        let bind = pin.unwrap_or(enough && shards > 1 && !machine.has_quota && machine.may_pin);
         Ok(CorePlan { cores: (0..shards).map(|shard| bind.then(|| cores[shard])).collect() })
     }
 
@@ -105,6 +124,11 @@ fn usable_cores() -> Vec<usize> {
         Ok(set) => (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| set.is_set(core)).collect(),
         Err(_) => (0..std::thread::available_parallelism().map_or(1, usize::from)).collect(),
     }
+}
+
+/// Whether threads of this process may be bound to cores: some sandboxes refuse even what changes nothing.
+fn may_pin() -> bool {
+    rustix::thread::sched_getaffinity(None).is_ok_and(|mask| rustix::thread::sched_setaffinity(None, &mask).is_ok())
 }
 
 fn has_cpu_quota() -> bool {
@@ -245,8 +269,8 @@ async fn rebalance(mut balancer: balance::Balancer, mesh: Arc<Mesh>, every: Dura
 mod tests {
     use super::*;
 
-    fn plan(cores: &[usize], shards: Option<usize>, pin: Option<bool>, quota: bool) -> Vec<Option<usize>> {
-        CorePlan::choose(cores, shards, pin, quota).expect("possible").cores
+    fn plan(cores: &[usize], shards: Option<usize>, pin: Option<bool>, has_quota: bool) -> Vec<Option<usize>> {
+        CorePlan::choose(cores, shards, pin, Machine { has_quota, may_pin: true }).expect("possible").cores
     }
 
     #[test]
@@ -265,7 +289,15 @@ mod tests {
     #[test]
     fn more_shards_than_cores_run_unbound_and_cannot_be_pinned() {
         assert_eq!(plan(&[0, 1], Some(4), None, false), [None; 4]);
-        assert!(matches!(CorePlan::choose(&[0, 1], Some(4), Some(true), false), Err(ExecutorError::TooFewCores { .. })));
+        let machine = Machine { has_quota: false, may_pin: true };
+        assert!(matches!(CorePlan::choose(&[0, 1], Some(4), Some(true), machine), Err(ExecutorError::TooFewCores { .. })));
+    }
+
+    #[test]
+    fn who_may_not_choose_cores_runs_unbound_unless_told_to_pin() {
+        let machine = Machine { has_quota: false, may_pin: false };
+        let plan = |pin| CorePlan::choose(&[0, 1], Some(2), pin, machine).map(|plan| plan.pinned());
+        assert!(matches!((plan(None), plan(Some(false)), plan(Some(true))), (Ok(false), Ok(false), Err(ExecutorError::MayNotPin))));
     }
 
     #[test]

@@ -22,8 +22,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Sockets, reports and orders waiting for one shard; a full inbox refuses new sockets.
 const SHARD_INBOX_LEN: usize = 1024;
-/// Completions and orders waiting for the replica: few are ever under way.
+/// Results and orders waiting for the replica. Orders that find it so full come back to whoever gave them.
 const CONTROL_INBOX_LEN: usize = 1024;
+/// Room that only results of threads may take: far more than are ever under way, so none finds the inbox full.
+const RESULTS_UNDER_WAY_MAX: usize = 512;
 
 /// To one shard's executor, besides the published stream.
 pub enum ToShard {
@@ -184,8 +186,12 @@ impl Mesh {
         self.shards[shard].len() >= SHARD_INBOX_LEN / 2
     }
 
-    /// Tells the replica's task; `Err` gives the message back when its inbox is full.
+    /// Orders the replica's task; `Err` gives the order back when its inbox has room for results only.
     pub fn tell_replica(&self, message: ToReplicaTask) -> Result<(), ToReplicaTask> {
+        // Every core may find the last place at once; what is kept for results is more than cores.
+        if self.control.len() >= CONTROL_INBOX_LEN - RESULTS_UNDER_WAY_MAX {
+            return Err(message);
+        }
         self.control.push(message)?;
         self.control.kick();
         Ok(())
@@ -206,6 +212,14 @@ impl Mesh {
             self.bells[shard].ring();
         }
     }
+}
+
+/// Tells the replica's task what has come of something it asked for; from any thread. Each is awaited: a lost one would be a server that hangs.
+pub fn tell_result(control: &Inbox<ToReplicaTask>, result: ToReplicaTask) {
+    if control.push(result).is_err() {
+        super::fatal("more results wait for the replica than it can have asked for");
+    }
+    control.kick();
 }
 
 #[cfg(test)]
@@ -245,5 +259,17 @@ mod tests {
         let mesh = Mesh::new(1, 1);
         (0..SHARD_INBOX_LEN).for_each(|_| assert!(mesh.tell(0, ToShard::ResetServerStats).is_ok()));
         assert!(matches!(mesh.tell(0, ToShard::Stop), Err(ToShard::Stop)));
+    }
+
+    #[test]
+    fn orders_leave_room_for_every_result_a_replica_that_takes_nothing_can_be_told_of() {
+        let mesh = Mesh::new(1, 1);
+        let orders = (0..2 * CONTROL_INBOX_LEN).filter(|_| mesh.tell_replica(ToReplicaTask::ResetServerStats).is_ok()).count();
+        assert_eq!(orders, CONTROL_INBOX_LEN - RESULTS_UNDER_WAY_MAX);
+        (0..RESULTS_UNDER_WAY_MAX).for_each(|_| tell_result(&mesh.control, ToReplicaTask::MarkSynced));
+        let mut told = Vec::new();
+        mesh.control.drain(&mut told, usize::MAX);
+        let results = told.iter().filter(|told| matches!(told, ToReplicaTask::MarkSynced)).count();
+        assert_eq!(results, RESULTS_UNDER_WAY_MAX, "none is lost");
     }
 }

@@ -145,7 +145,8 @@ impl ReplicaLoop {
             let mut ready = pin!(self.mesh.control.ready()).poll(cx).is_ready();
             let state = self.state.borrow();
             let admits = state.replica.admits();
-            ready |= state.replica.holds_flush();
+            // The alarm's turn may have taken in the order to stop.
+            ready |= state.stopped || state.replica.holds_flush();
             ready |= state.peers.as_ref().is_some_and(|peers| peers.poll_ready(cx, state.replica.admits_packets()));
             self.waits_for_admission.set(!admits);
             if admits {
@@ -423,6 +424,54 @@ fn tell_peers(peers: &PeerIo, output: Output) {
         | Output::TreeReplaced { .. }
         | Output::LoadSnapshot { .. } => {
             unreachable!("carried out by the replica's own task")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::{disk_io, executor};
+    use crate::replica::tests::config;
+    use crate::tree::TreeConfig;
+
+    /// A replica that stands alone, with its log in a directory.
+    fn replica_loop(dir: &std::path::Path) -> (Rc<ReplicaLoop>, Arc<Mesh>) {
+        let mesh = Arc::new(Mesh::new(1, 16));
+        let disk = disk_io::tests::disk(dir, &mesh.control);
+        let log = LogFiles::new(disk, mesh.control.clone(), Duration::from_secs(60)).expect("a thread");
+        let snapshots = Snapshots::new(Arc::new(|_, _| Ok(0)), mesh.control.clone());
+        let replica = Replica::new(config(), Tree::new(TreeConfig::default()), clock::now(), clock::wall());
+        (ReplicaLoop::new(replica, Publisher::new(), log, snapshots, None, mesh.clone()), mesh)
+    }
+
+    #[test]
+    fn an_end_that_the_alarm_finds_before_the_main_task_is_an_end() {
+        for end in [|| ToReplicaTask::Stop, || ToReplicaTask::Kill] {
+            let dir = tempfile::tempdir().expect("temp dir");
+            let path = dir.path().to_path_buf();
+            executor::run(move || async move {
+                let (server, mesh) = replica_loop(&path);
+                let ended = Rc::new(Cell::new(false));
+                let ends = ended.clone();
+                let main = server.clone();
+                glommio::spawn_local(async move {
+                    main.run().await;
+                    ends.set(true);
+                })
+                .detach();
+                glommio::timer::sleep(Duration::from_millis(20)).await;
+                // Nobody is woken by this push: the alarm was on its way.
+                assert!(mesh.control.push(end()).is_ok());
+                server.turn(Some(Input::Timeout));
+                for _ in 0..1_000 {
+                    if ended.get() {
+                        return;
+                    }
+                    glommio::timer::sleep(Duration::from_millis(10)).await;
+                }
+                panic!("it waits for ever");
+            });
         }
     }
 }

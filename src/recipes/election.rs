@@ -231,7 +231,7 @@ pub enum Then {
 }
 
 /// A candidate whose leadership is the run of a function: it leads from the call to the return. The guarantees are those of [`LeaderLatch`], the line that of
-/// [`super::Mutex`], so Curator's `LeaderSelector` and kazoo's `Election` stand in it as locks do.
+/// [`super::Mutex`], so Curator's `LeaderSelector` stands in it, and kazoo's `Election` if its lock is given the pattern of `docs/recipes.md`.
 #[derive(Clone, Debug)]
 pub struct LeaderSelector {
     sessions: Sessions,
@@ -319,6 +319,8 @@ impl LeaderSelector {
         drop(watcher.join());
         drop(leadership);
         match Arc::try_unwrap(place).map(|mut place| place.leave()) {
+            // It goes on in the background, and with the session at the latest.
+            Ok(Err(Error::TimedOut)) => Ok(then),
             Ok(Err(why)) if why.session_is_over() => Ok(then),
             Ok(Err(why)) => Err(why),
             _ => Ok(then),

@@ -77,8 +77,8 @@ impl PersistentNode {
     pub fn set_data(&self, data: &[u8]) -> Result<(), Error> {
         data.clone_into(&mut lock(&self.keeping.data));
         let client = self.keeping.sessions.current()?;
-        // Where it is not there, whoever makes it looks at the data afterwards.
-        self.keeping.write(&client, &Until::done())
+        // Where it is not there, whoever makes it looks at the data afterwards; so does the next session.
+        session_may_end(self.keeping.write(&client, &Until::done()))
     }
 
     /// Takes it away and keeps it no longer.
@@ -105,6 +105,11 @@ impl Drop for PersistentNode {
     }
 }
 
+/// The node ends with the session, too.
+fn session_may_end(ended: Result<(), Error>) -> Result<(), Error> {
+    if ended == Err(Error::Client(client::Error::SessionExpired)) { Ok(()) } else { ended }
+}
+
 impl Keeping {
     fn run(&self) {
         let why = loop {
@@ -114,7 +119,7 @@ impl Keeping {
             };
             let Err(why) = self.keep(&client);
             match why {
-                Error::Stopped => break self.take_away(&client).err().unwrap_or(Error::Stopped),
+                Error::Stopped => break session_may_end(self.take_away(&client)).err().unwrap_or(Error::Stopped),
                 Error::Client(client::Error::SessionExpired) => self.standing.show(Standing::Absent),
                 why => break why,
             }
@@ -170,6 +175,8 @@ impl Keeping {
 
     fn take_away(&self, client: &ZooClient) -> Result<(), Error> {
         let until = Until::within(client.session_timeout());
+        // What was sent before, and given up when this was stopped, comes before the answer or never.
+        until.insist(|| client.pipelined().sync(&self.path))?;
         match until.insist(|| client.pipelined().exists(&self.path))? {
             Some(stat) if stat.ephemeral_owner == client.session_id() => delete(client, &self.path, &until),
             _ => Ok(()),

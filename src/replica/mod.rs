@@ -527,4 +527,4 @@ fn first_session_id(server_id: i64, wall: WallTime) -> i64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -14,6 +14,8 @@ pub struct ReplicaReport {
     pub last_zxid: Zxid,
     /// Sizes of the tree.
     pub tree: crate::tree::TreeCounts,
+    /// Quotas by child of the root.
+    pub quotas: Vec<(String, crate::tree::QuotaSums)>,
     /// Transactions prepared and not published.
     pub outstanding: u64,
     /// (session, timeout ms, ms until expiry)
@@ -148,6 +150,7 @@ impl Replica {
         ReplicaReport {
             last_zxid: self.tree.applied(),
             tree: self.tree.counts(),
+            quotas: self.tree.quota_sums(),
             outstanding: self.groups.outstanding() as u64,
             sessions: Vec::new(),
             local_sessions: None,

@@ -7,7 +7,7 @@ use crate::record::TxnHeader;
 use crate::record::txn::{CreateKind, CreateTxn, Txn};
 use crate::tree::TreeConfig;
 
-fn config() -> ReplicaConfig {
+pub(crate) fn config() -> ReplicaConfig {
     ReplicaConfig {
         server_id: 0,
         tick_ms: 1000,

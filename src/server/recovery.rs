@@ -12,6 +12,7 @@ use super::snapshots::{self, SnapshotFiles};
 use crate::base::Zxid;
 use crate::base::limits::TAIL_BYTES_MAX;
 use crate::disk::{DirLock, ReadAheadFile, dir};
+use crate::reactor::peer_io::vouch;
 use crate::record::TxnDigest;
 use crate::record::epochs::{ACCEPTED_EPOCH_FILE, CURRENT_EPOCH_FILE, Epochs, StoredEpoch};
 use crate::record::txn::decode_payload;
@@ -312,8 +313,7 @@ impl Dirs {
         if !is_empty {
             dir::remove(&self.snapshots, [VOUCHED_FILE]).map_err(io_error(written))?;
         } else if marked {
-            let temp = format!("{TEMP_PREFIX}{VOUCHED_FILE}");
-            dir::replace_file(&self.snapshots, &temp, VOUCHED_FILE, |_| Ok::<_, io::Error>(())).map_err(io_error(written))?;
+            vouch(&self.snapshots).map_err(io_error(written))?;
         }
         self.use_up_initialize_marker()?;
         Ok(is_empty && self.snapshots.join(VOUCHED_FILE).exists())

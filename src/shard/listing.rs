@@ -76,7 +76,7 @@ impl Shard {
         let mut body = Reader::new(frame);
         let Some(op) = RequestHeader::read(&mut body).ok().and_then(|header| OpCode::from_i32(header.op)) else { return false };
         match op {
-            OpCode::GetEphemerals | OpCode::GetAllChildrenNumber => true,
+            OpCode::GetEphemerals | OpCode::GetAllChildrenNumber | OpCode::MultiRead => true,
             OpCode::GetChildren | OpCode::GetChildren2 => match Request::decode(op, &mut body) {
                 Ok(Request::GetChildren { path, .. }) => self.reader.children_len(self.at, path) > self.config.listing_nodes_per_turn,
                 _ => false,

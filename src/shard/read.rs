@@ -127,6 +127,14 @@ impl Reading<'_> {
                 listing.write(nodes, bytes, out);
                 Ok(None)
             }
+            Request::MultiRead(ref parts) => {
+                let mut listing = tree.multi_read(at, parts, auth);
+                if listing.measure(nodes).is_none_or(|body| body > bytes) {
+                    return Ok(Some(listing));
+                }
+                listing.write(nodes, bytes, out);
+                Ok(None)
+            }
             _ => self.body(request, out).map(|()| None),
         }
     }
@@ -151,7 +159,6 @@ impl Reading<'_> {
                 found
             }
             Request::GetAcl { path } => tree.get_acl(at, path, auth, out),
-            Request::MultiRead(ref parts) => tree.multi_read(at, parts, auth, self.config.out_buffer_bytes_max, out),
             Request::AddWatch { path, mode } => self.add_watch(path, mode, out),
             Request::CheckWatches { path, kind } => self.check_watches(path, kind),
             Request::RemoveWatches { path, kind } => self.remove_watches(path, kind),

@@ -32,6 +32,7 @@ mod configuration;
 mod digest;
 mod image;
 mod listing;
+mod multi_read;
 mod op;
 mod quota;
 mod read;
@@ -45,6 +46,7 @@ mod znode;
 pub use acl::permits;
 pub use image::{Image, ImageDigest, ImageError, ImageLoader, load_image};
 pub use listing::Listing;
+pub use quota::QuotaSums;
 pub use read::TreeReader;
 
 use crate::base::limits::TXN_PAYLOAD_MAX;

@@ -14,6 +14,8 @@ use std::fmt::Write as _;
 
 const LIMITS: &str = "zookeeper_limits";
 const STATS: &str = "zookeeper_stats";
+/// With more quotas than these their sums are not made: whoever asks for them every few seconds must not hold up writes.
+const SUMMED_MAX: usize = 1_000;
 
 /// Paths under a quota.
 #[derive(Default)]
@@ -48,6 +50,16 @@ impl Quotas {
 /// `path` and everything above it but the root, deepest first.
 fn prefixes(path: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(path), |p| path::parent(p)).filter(|p| !p.is_empty() && *p != ROOT)
+}
+
+/// Limits and usage of all quotas below one child of the root, for monitoring; each absent "none" is a -1 in the sum, as in ZooKeeper.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[allow(missing_docs)]
+pub struct QuotaSums {
+    pub count_limit: i64,
+    pub bytes_limit: i64,
+    pub count_used: i64,
+    pub bytes_used: i64,
 }
 
 /// What a node below "/zookeeper/quota" is to the quota machinery.
@@ -153,6 +165,26 @@ impl Tree {
             return if count_exceeded || bytes_exceeded { Err(ErrorCode::QuotaExceeded) } else { Ok(()) };
         }
         Ok(())
+    }
+
+    /// The committed limits and usage by child of the root; nothing when there are too many quotas.
+    pub fn quota_sums(&self) -> Vec<(String, QuotaSums)> {
+        let mut sums = BTreeMap::<&str, QuotaSums>::new();
+        let subjects = self.quotas.armed.iter().take(if self.quotas.armed.len() > SUMMED_MAX { 0 } else { SUMMED_MAX });
+        for subject in subjects {
+            let top = subject.split('/').nth(1).filter(|top| !top.is_empty());
+            let (Some(top), Some(limits)) = (top, self.store.committed(&quota_node(subject, LIMITS))) else { continue };
+            let sum = sums.entry(top).or_default();
+            let limits = Track::parse(limits.data());
+            let limit = |hard: i64, soft: i64| if hard > -1 { hard } else { soft };
+            sum.count_limit = sum.count_limit.saturating_add(limit(limits.hard(Track::COUNT_HARD), limits.count));
+            sum.bytes_limit = sum.bytes_limit.saturating_add(limit(limits.hard(Track::BYTES_HARD), limits.bytes));
+            let Some(stats) = self.store.committed(&quota_node(subject, STATS)) else { continue };
+            let used = Track::parse(stats.data());
+            sum.count_used = sum.count_used.saturating_add(used.count);
+            sum.bytes_used = sum.bytes_used.saturating_add(used.bytes);
+        }
+        sums.into_iter().map(|(top, sum)| (top.to_owned(), sum)).collect()
     }
 
     /// A node has been created: limits arm, stats get the real numbers, everything else is charged.

@@ -5,14 +5,13 @@ use super::permits;
 use super::store::{CellId, Hold, NodeView, Reader};
 use crate::base::acl::AclEntry;
 use crate::base::{Auth, Perms, Writer as _, Zxid, path};
-use crate::proto::response::{write_multi_end, write_multi_error, write_multi_ok};
-use crate::proto::{ErrorCode, OpCode, Request};
+use crate::proto::ErrorCode;
 use zerocopy::IntoBytes as _;
 
 /// One shard's view. Reads are answered at a given zxid between `low` and the burst's.
 pub struct TreeReader {
     reader: Reader,
-    skip_acl: bool,
+    pub(super) skip_acl: bool,
 }
 
 impl TreeReader {
@@ -116,35 +115,6 @@ impl TreeReader {
             list.iter().for_each(|entry| write_masked(&entry, out));
         }
         out.put_raw(node.stat().as_bytes());
-        Ok(())
-    }
-
-    /// multiRead body, terminator included; a part that fails is an error part. Fails as a whole when it grows above `bytes_max`.
-    pub fn multi_read(&self, at: Zxid, parts: &[Request<'_>], auth: &Auth, bytes_max: usize, out: &mut Vec<u8>) -> Result<(), ErrorCode> {
-        let body = out.len();
-        for part in parts {
-            let start = out.len();
-            let left = (body + bytes_max).checked_sub(start).ok_or(ErrorCode::Marshalling)?;
-            let done = match part {
-                Request::GetData { path, .. } => {
-                    write_multi_ok(out, OpCode::GetData);
-                    self.get_data(at, path, auth, out)
-                }
-                Request::GetChildren { path, .. } => {
-                    write_multi_ok(out, OpCode::GetChildren);
-                    match self.get_children(at, path, false, auth, (usize::MAX, left), out) {
-                        Ok(false) => return Err(ErrorCode::Marshalling),
-                        done => done.map(drop),
-                    }
-                }
-                _ => Err(ErrorCode::Marshalling),
-            };
-            if let Err(err) = done {
-                out.truncate(start);
-                write_multi_error(out, err);
-            }
-        }
-        write_multi_end(out);
         Ok(())
     }
 

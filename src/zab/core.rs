@@ -125,7 +125,17 @@ impl Core {
     /// Has an epoch file written.
     pub fn write_epoch(&mut self, file: EpochFile, epoch: u32) {
         let token = self.local.write_epoch(file, epoch);
-        self.put(Output::WriteEpoch { token, file, epoch });
+        self.put(Output::WriteEpoch { token, file, epoch, vouches: false });
+    }
+    /// Has the promise of a leader's epoch written. To promise to one that has none (`begins`) is to begin an ensemble, and whoever is empty then
+    /// has lost nothing: a quorum has elected that leader, and nobody of it had more.
+    pub fn write_promise(&mut self, epoch: u32, begins: bool) {
+        let vouches = begins && self.local.is_unexplained();
+        let token = self.local.write_epoch(EpochFile::Accepted, epoch);
+        if vouches {
+            self.local.vouch();
+        }
+        self.put(Output::WriteEpoch { token, file: EpochFile::Accepted, epoch, vouches });
     }
     /// The configuration that is proposed, if there is one.
     pub fn proposed(&self) -> Option<&Membership> {

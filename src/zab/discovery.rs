@@ -4,6 +4,7 @@
 use super::core::{Core, PROTOCOL_VERSION};
 use super::input::LinkId;
 use super::leader::{Leader, Refusal, Stage};
+use super::learner::{BEGINS, HAS_LOST_NOTHING, MAY_HAVE_LOST_ALL};
 use super::message::{LearnerInfo, Packet};
 use super::output::EpochFile;
 use super::pipeline::Pipeline;
@@ -13,8 +14,12 @@ use super::quorum::Quorum;
 use super::vote::ZXID_UNKNOWN;
 use crate::base::Zxid;
 
-/// ACKEPOCH has room for no more, and votes are compared as signed numbers.
-const EPOCH_MAX: u32 = i32::MAX as u32 - 1;
+/// The highest epoch that a learner may have promised, so that the next one still can be told: ACKEPOCH has room for no more, and votes are compared
+/// as signed numbers. A learner beyond it is turned away.
+pub(super) const EPOCH_MAX: u32 = i32::MAX as u32 - 1;
+/// How far a learner's promise may be ahead of ours; one beyond it is turned away. Whoever knows the number of a member can speak for it here, and an epoch is
+/// used up for ever: a stranger must not take all that are left at once. A leader that never served costs one, and days of such leaders do not get this far.
+const EPOCH_JUMP_MAX: u32 = 1 << 20;
 
 impl Leader {
     /// A learner says who it is.
@@ -35,9 +40,13 @@ impl Leader {
         if info.config_version > core.config.membership.version {
             return Err("it knows a newer configuration");
         }
-        let (accepted_epoch, is_vouched) = (told.epoch(), told.counter() == 1);
+        let accepted_epoch = told.epoch();
         if accepted_epoch > EPOCH_MAX {
             return Err("its epoch is beyond all bounds");
+        }
+        let ours = self.epoch.max(core.local.accepted_epoch());
+        if accepted_epoch.saturating_sub(ours) > EPOCH_JUMP_MAX {
+            return Err("its acceptedEpoch is too far ahead of ours to be one of this ensemble");
         }
         let older = self.learners.iter().find(|(_, l)| l.step > Step::Unknown && l.peer == peer).map(|(older, _)| *older);
         if let Some(older) = older {
@@ -46,7 +55,8 @@ impl Leader {
         let votes = kind == Kind::Follower && core.is_voter(peer);
         let learner = self.learners.get_mut(&link).ok_or("unknown link")?;
         learner.greeted(peer, kind, votes, accepted_epoch);
-        learner.is_vouched = is_vouched;
+        learner.is_vouched = told.counter() == HAS_LOST_NOTHING;
+        learner.is_in_doubt = told.counter() == MAY_HAVE_LOST_ALL;
         self.superseded |= votes && self.stage > Stage::Gathering && accepted_epoch > self.epoch;
         if self.stage >= Stage::Promising {
             self.tell(core, link);
@@ -80,7 +90,9 @@ impl Leader {
         let Some(learner) = self.learners.get_mut(&link) else { return };
         learner.step = Step::Told;
         learner.deadline = Some(core.now.plus_ms(core.init_ms()));
-        core.send(link, Packet::LeaderInfo { zxid: Zxid::new(self.epoch, 0), protocol_version: PROTOCOL_VERSION });
+        let begins = learner.is_in_doubt && self.rank == (0, Zxid::ZERO);
+        let zxid = Zxid::new(self.epoch, if begins { BEGINS } else { 0 });
+        core.send(link, Packet::LeaderInfo { zxid, protocol_version: PROTOCOL_VERSION });
     }
 
     /// A learner promises the epoch, and tells its history.
@@ -125,8 +137,9 @@ impl Leader {
         let tells_history = l.promise.1.is_some() && l.promise.0 != ZXID_UNKNOWN;
         // Wiped, it may have promised an epoch since, and left its leader before it was brought up to date: it has nothing, or that one's image,
         // and no epoch of a history that would make it more than ours (a restart finds one in the image). That is all it may have had only where no
-        // ensemble has logged anything.
-        let has_nothing = l.promise.1 == Some(0) && !l.is_vouched && self.rank.1.epoch() > 0;
+        // ensemble has had a leader: that we have logged nothing ourselves does not say that nobody has. Java servers do not say whether they are in doubt.
+        let may_have_had_more = self.rank.1.epoch() > 0 || self.rank.0 > 0 && l.is_in_doubt;
+        let has_nothing = l.promise.1 == Some(0) && !l.is_vouched && may_have_had_more;
         let forgot = may_have_forgotten(core, l) || has_nothing && !core.config.planted.has(Bug::WipedServerCounts);
         l.step >= Step::Promised && tells_history && !forgot
     }

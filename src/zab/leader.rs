@@ -3,6 +3,7 @@
 
 use super::core::{Core, Leave};
 use super::input::LinkId;
+use super::learner::ANSWERS_NOTHING;
 use super::message::Packet;
 use super::output::{EpochFile, Output, Role};
 use super::pipeline::Pipeline;
@@ -243,6 +244,7 @@ impl Leader {
     fn served(&mut self, core: &mut Core, link: LinkId, packet: Packet) -> Result<(), Refusal> {
         let learner = self.learners.get_mut(&link).ok_or("unknown link")?;
         match packet {
+            Packet::Ping { zxid: ANSWERS_NOTHING, touched } => core.put(Output::Touched { link, sessions: touched }),
             Packet::Ping { zxid: _, touched } => {
                 learner.contact = Some(learner.answer().ok_or("an answer to no ping")?);
                 core.put(Output::Touched { link, sessions: touched });

@@ -2,6 +2,7 @@
 //! point ends the role (L3): nothing is guessed, the next synchronisation sets things right.
 
 use super::core::{Core, Leave, PROTOCOL_VERSION};
+use super::discovery::EPOCH_MAX;
 use super::input::LinkId;
 use super::leader::LearnerCounts;
 use super::master::{Master, Wish};
@@ -18,6 +19,16 @@ use std::collections::VecDeque;
 const DIALS_MAX: u32 = 5;
 /// How often it dials masters before: after an election they need some time until they serve.
 const MASTER_DIALS: u32 = 20;
+/// Sessions told in one packet; more go in several. Java servers take packets of twice `jute.maxbuffer`, and this is less than half of that.
+const TOUCHED_MAX: usize = 1 << 16;
+/// In place of the zxid of a ping: a table of sessions that went before the answer because it did not fit into it.
+pub(super) const ANSWERS_NOTHING: Zxid = Zxid(u64::MAX);
+/// In the counter of a greeting: this disk is empty and has lost nothing.
+pub(super) const HAS_LOST_NOTHING: u32 = 1;
+/// The same: it has no epoch of a history, and does not know what it held before. Java servers do not say so.
+pub(super) const MAY_HAVE_LOST_ALL: u32 = 2;
+/// In the counter of the answer to that: the leader has neither a history nor an epoch of one.
+pub(super) const BEGINS: u32 = 1;
 /// The op code of a sync, the only request that is no transaction.
 const OP_SYNC: i32 = 9;
 
@@ -206,8 +217,9 @@ impl Learner {
         }
         self.state = State::Greeting;
         self.await_leader(core, core.init_ms());
-        // Of the zxid a leader looks at the epoch only. Ours hear in the counter that the operator vouches that this disk has lost nothing.
-        let zxid = Zxid::new(core.local.accepted_epoch(), u32::from(core.local.is_vouched()));
+        // Of the zxid a leader looks at the epoch only. Ours hear in the counter what this disk says of its emptiness.
+        let emptiness = if core.local.is_vouched() { HAS_LOST_NOTHING } else { u32::from(core.local.is_in_doubt()) * MAY_HAVE_LOST_ALL };
+        let zxid = Zxid::new(core.local.accepted_epoch(), emptiness);
         let info = LearnerInfo { id: Some(core.me()), protocol_version: PROTOCOL_VERSION, config_version: core.config.membership.version };
         let greeting = if self.observes { Packet::ObserverInfo { zxid, info } } else { Packet::FollowerInfo { zxid, info } };
         core.send(self.link, greeting);
@@ -327,6 +339,9 @@ impl Learner {
         if protocol_version < PROTOCOL_VERSION {
             return Leave::because("the leader's protocol is older than ZAB 1.0");
         }
+        if zxid.epoch() > EPOCH_MAX + 1 {
+            return Leave::because(format!("the leader's epoch {} is beyond all bounds", zxid.epoch()));
+        }
         self.epoch = zxid.epoch();
         match self.epoch.cmp(&core.local.accepted_epoch()) {
             std::cmp::Ordering::Less => Leave::because(format!("the leader's epoch {} is older than one promised before", self.epoch)),
@@ -337,7 +352,7 @@ impl Learner {
             std::cmp::Ordering::Greater => {
                 self.state = State::Accepting;
                 self.deadline = None;
-                core.write_epoch(EpochFile::Accepted, self.epoch);
+                core.write_promise(self.epoch, zxid.counter() == BEGINS);
                 Ok(())
             }
         }
@@ -634,6 +649,10 @@ impl Learner {
         if self.state == State::Serving && self.pings > 0 {
             self.pings -= 1;
             touched.extend(self.host.as_mut().map(Master::take_touched).unwrap_or_default());
+            while touched.len() > TOUCHED_MAX {
+                let rest = touched.split_off(TOUCHED_MAX);
+                core.send(self.link, Packet::Ping { zxid: ANSWERS_NOTHING, touched: std::mem::replace(&mut touched, rest) });
+            }
             core.send(self.link, Packet::Ping { zxid, touched });
         }
     }

@@ -83,6 +83,18 @@ impl Local {
     pub fn is_vouched(&self) -> bool {
         self.current_epoch == 0 && self.emptiness == Emptiness::Vouched
     }
+    /// Nothing is here, and nobody says why.
+    pub fn is_unexplained(&self) -> bool {
+        self.emptiness() == Some(Emptiness::Unexplained)
+    }
+    /// It is certain that nothing was here, and is being written down. Nobody is told before that has been done: no link begins meanwhile.
+    pub fn vouch(&mut self) {
+        self.emptiness = Emptiness::Vouched;
+    }
+    /// There is no epoch of a history, and whether there was one before is not known: this server has been wiped, or has followed nobody to the end yet.
+    pub fn is_in_doubt(&self) -> bool {
+        self.current_epoch == 0 && !self.is_vouched()
+    }
     /// What stands before it can be had only as an image.
     pub fn snapshot(&self) -> Zxid {
         self.snapshot

@@ -8,6 +8,7 @@ use super::core::Core;
 use super::feed::send;
 use super::input::LinkId;
 use super::leader::{Leader, LearnerCounts};
+use super::learner::ANSWERS_NOTHING;
 use super::message::{ForwardedRequest, Packet, Payload};
 use super::progress::Step;
 use crate::base::{Instant, PeerId, SessionId, Zxid};
@@ -77,11 +78,12 @@ impl Master {
                 observer.deadline = Some(deadline);
                 return Some(Wish::Revalidate(session, timeout_ms));
             }
-            (Packet::Ping { zxid: _, touched }, Some(observer)) => {
+            (Packet::Ping { zxid, touched }, Some(observer)) => {
                 observer.deadline = Some(deadline);
-                match observer.answer() {
-                    Some(_) => self.touched.extend(touched),
-                    None => self.feeder.refuse(core, link, "an answer to no ping"),
+                if zxid == ANSWERS_NOTHING || observer.answer().is_some() {
+                    self.touched.extend(touched);
+                } else {
+                    self.feeder.refuse(core, link, "an answer to no ping");
                 }
             }
             (packet, _) => self.feeder.handshake(core, link, packet),

@@ -96,7 +96,7 @@ enum Place {
     /// Elected, or leading.
     Leading(Leader),
     /// Has a leader, or is finding it.
-    Learning(Learner),
+    Learning(Box<Learner>),
 }
 
 impl Zab {
@@ -413,7 +413,7 @@ impl Zab {
                 self.core.put(Output::Close(link));
             }
             let masters = if observes { self.masters(vote.leader) } else { Vec::new() };
-            self.place = Place::Learning(Learner::new(&mut self.core, vote.leader, observes, self.wants_all, link, masters));
+            self.place = Place::Learning(Box::new(Learner::new(&mut self.core, vote.leader, observes, self.wants_all, link, masters)));
             return Ok(());
         }
         self.wants_all = false;

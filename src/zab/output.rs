@@ -131,6 +131,8 @@ pub enum Output {
         file: EpochFile,
         /// Its content.
         epoch: u32,
+        /// First say durably that this disk is empty because it has never held anything, as with the operator's `initialize` (L21).
+        vouches: bool,
     },
     /// Write a configuration where the next start finds it, off the reactor and one after the other; report `ConfigWritten`. No role begins
     /// before.

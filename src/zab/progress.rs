@@ -77,8 +77,10 @@ pub struct Progress {
     pub votes: bool,
     /// The epoch it had promised before.
     pub accepted_epoch: u32,
-    /// It has nothing, and its operator vouches that it never had.
+    /// It has nothing, and it is certain that it never had.
     pub is_vouched: bool,
+    /// It says that it may have had something.
+    pub is_in_doubt: bool,
     /// Its promise: the end of its log, and the epoch of its history unless it had promised this epoch before.
     pub promise: (Zxid, Option<i32>),
     /// It has more history than we have, of the same epoch, and cannot lead: it counts when that is known to be lost.
@@ -111,6 +113,7 @@ impl Progress {
             votes: false,
             accepted_epoch: 0,
             is_vouched: false,
+            is_in_doubt: false,
             promise: (Zxid::ZERO, None),
             is_ahead: false,
             acked: Zxid::ZERO,

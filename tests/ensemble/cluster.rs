@@ -744,7 +744,7 @@ impl Cluster {
                 self.put(n, link, Item::Gone);
                 self.links.remove(&(n, link));
             }
-            zab::Output::WriteEpoch { token, file, epoch } => {
+            zab::Output::WriteEpoch { token, file, epoch, .. } => {
                 let mark = self.world(n).disk.durable_mark;
                 assert!(mark.is_none_or(|mark| file.of(epoch).within(&mark.epochs)), "{file:?} says {epoch}, {mark:?} does not (A23)");
                 self.work(n, Work::Epoch(token, file, epoch));

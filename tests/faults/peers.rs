@@ -181,6 +181,67 @@ fn a_learner_that_sends_what_no_learner_sends_loses_its_link_in_every_phase() {
     wait_until("their descriptors are closed", || cluster.process(leader).descriptors() <= before);
 }
 
+/// A greeting with the number, protocol, configuration or epoch of somebody who cannot belong to this ensemble ends its link. No epoch is used up for it, and
+/// what is told before there is a leader does not move the epochs either.
+#[test]
+fn greetings_that_no_member_would_send_end_their_links_and_move_no_epoch_s7() {
+    let mut cluster = ensemble();
+    let leader = cluster.settled(&[1, 2, 3]);
+    let witness = Witness::start(cluster.address(leader));
+    let epoch = Zxid::from_i64(cluster.client(leader).create("/before", b"", 0).zxid).epoch();
+    let voter = (1..=3).find(|id| *id != leader).expect("three") as i64;
+    let info = |id| LearnerInfo { id: Some(PeerId(id)), protocol_version: PROTOCOL_VERSION, config_version: 0 };
+    let greetings = |of: i64| {
+        let greeting = |epoch, info| Packet::FollowerInfo { zxid: Zxid::new(epoch, 0), info };
+        [
+            ("a stranger's number", greeting(epoch, info(99))),
+            ("a number below all", greeting(epoch, info(i64::MIN))),
+            ("no number", greeting(epoch, LearnerInfo { id: None, ..info(of) })),
+            ("the protocol of long ago", greeting(epoch, LearnerInfo { protocol_version: 1, ..info(of) })),
+            ("a configuration of the future", greeting(epoch, LearnerInfo { config_version: i64::MAX, ..info(of) })),
+            ("an epoch that cannot be told", greeting(u32::MAX, info(of))),
+            ("nearly the last epoch", greeting(i32::MAX as u32 - 2, info(of))),
+        ]
+    };
+    let place = &cluster.members[leader - 1];
+    for (what, packet) in greetings(voter) {
+        let mut fake = Fake::new(dial(place.quorum_port), Side::Learner);
+        fake.say(&packet);
+        assert!(ends(fake.stream), "{what}");
+    }
+    witness.finish();
+    assert_eq!(cluster.settled(&[1, 2, 3]), leader, "nobody had to elect again");
+    // All that are alive are told the same while they elect; some of it is heard by whoever leads next before it knows its epoch.
+    let stop = Arc::new(AtomicBool::new(false));
+    let ports: Vec<u16> = cluster.members[..3].iter().map(|m| m.quorum_port).collect();
+    let told = stop.clone();
+    let liar = std::thread::spawn(move || {
+        let mut links = 0_u64;
+        while !told.load(Ordering::Relaxed) {
+            for port in &ports {
+                let Ok(mut stream) = TcpStream::connect(("127.0.0.1", *port)) else { continue };
+                let mut bytes = Vec::new();
+                let far = Zxid::new(i32::MAX as u32 - 2, 0);
+                encode(&Packet::FollowerInfo { zxid: far, info: info(1 + (links % 3) as i64) }, Side::Learner, &mut bytes);
+                let _ = stream.write_all(&bytes);
+                links += 1;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        links
+    });
+    cluster.kill(leader);
+    let others: Vec<usize> = (1..=3).filter(|id| *id != leader).collect();
+    let next = cluster.settled(&others);
+    stop.store(true, Ordering::Relaxed);
+    assert!(liar.join().expect("it only connects") > 0);
+    let after = Zxid::from_i64(cluster.client(next).create("/after", b"", 0).zxid).epoch();
+    assert!(after > epoch && after < epoch + 1_000, "epoch {after} after {epoch}");
+    cluster.run(leader);
+    cluster.settled(&[1, 2, 3]);
+    (1..=3).for_each(|id| cluster.shows(id, "/after"));
+}
+
 /// Member 3 is played, and member 1 made to follow it.
 struct FakeLeader<'a> {
     follower: &'a Place,

@@ -112,6 +112,69 @@ fn what_a_client_sends_behind_its_listing_is_answered_behind_it_up_to_the_end_of
 }
 
 #[test]
+fn a_long_multi_read_is_made_in_pieces_as_of_one_zxid_and_holds_up_nobody_b5() {
+    const LISTS: usize = 20;
+    let mut w = with_children(Setup::default(), 5000);
+    let ((a, _), (b, _)) = (w.connect(0), w.connect(0));
+    w.set(b, "/small", &"x".repeat(100_000));
+    w.settle();
+    w.take(b);
+    let at = driver::applied(&mut w).as_i64();
+    let part = |r: &mut Vec<u8>, op: i32, path: &str| {
+        r.put_i32(op);
+        r.put_bool(false);
+        r.put_i32(-1);
+        r.put_string(path);
+        r.put_bool(false);
+    };
+    let asked = w.request(a, OpCode::MultiRead, |r| {
+        (0..LISTS).for_each(|_| part(r, OpCode::GetChildren as i32, "/big"));
+        (0..LISTS).for_each(|_| part(r, OpCode::GetData as i32, "/small"));
+        part(r, OpCode::GetData as i32, "/none");
+        r.put_i32(-1);
+        r.put_bool(true);
+        r.put_i32(-1);
+    });
+    deliver(&mut w, a);
+    assert_eq!(w.take(a), [], "not all in one turn");
+    let (mut answered, mut longest) = (0, 0);
+    while answered < 50 {
+        let before = w.clients[a].received.len();
+        assert!(w.shard_step(0), "its shard has work");
+        longest = longest.max(w.clients[a].received.len() - before);
+        w.get(b, "/none", false);
+        w.set(b, "/small", &answered.to_string());
+        w.delete(b, &format!("/big/c{answered}"));
+        deliver(&mut w, b);
+        while w.replica_step(usize::MAX) | w.disk_step() {}
+        answered += 1;
+    }
+    assert!(longest <= (64 << 10) + 110_000, "{longest} bytes in one turn");
+    w.get(a, "/small", false);
+    w.settle();
+    assert!(w.replies(b).len() >= 100);
+    let frames = w.take(a);
+    let Frame::Reply { xid, zxid, err: 0, body } = &frames[0] else { panic!("{:?}", frames.len()) };
+    assert_eq!((*xid, *zxid), (asked, at), "as of the moment it was asked for");
+    let mut r = Reader::new(body);
+    let mut head = || (r.i32(), r.bool(), r.i32());
+    assert_eq!(head(), (Ok(OpCode::GetChildren as i32), Ok(false), Ok(0)));
+    for n in 0..LISTS {
+        assert_eq!(r.string_vec().expect("names").iter().count(), 5000, "exactly the children of then, in list {n}");
+        let next = if n + 1 < LISTS { OpCode::GetChildren } else { OpCode::GetData };
+        assert_eq!((r.i32(), r.bool(), r.i32()), (Ok(next as i32), Ok(false), Ok(0)));
+    }
+    for n in 0..LISTS {
+        assert_eq!(r.buffer().map(|data| data.map(<[u8]>::len)), Ok(Some(100_000)));
+        Stat::read(&mut r).expect("a stat");
+        let next = if n + 1 < LISTS { (Ok(OpCode::GetData as i32), Ok(false), Ok(0)) } else { (Ok(-1), Ok(false), Ok(-101)) };
+        assert_eq!((r.i32(), r.bool(), r.i32()), next);
+    }
+    assert_eq!((r.i32(), r.i32(), r.bool(), r.i32(), r.remaining()), (Ok(-101), Ok(-1), Ok(true), Ok(-1), &[][..]));
+    assert_eq!(data_of(&frames[1]), "49", "what was asked behind it comes behind it, newer");
+}
+
+#[test]
 fn a_client_that_takes_nothing_keeps_little_of_a_listing_and_not_for_ever() {
     let mut w = with_children(Setup::default(), 50_000);
     let ((a, _), (b, _)) = (w.connect(0), w.connect(0));

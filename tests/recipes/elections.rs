@@ -1,5 +1,6 @@
 //! At most one leader per epoch, and one soon.
 
+use super::trouble::{self, Members};
 use super::{PATIENCE, Place};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -128,7 +129,16 @@ fn a_leading_function_is_told_of_the_end_and_stop_ends_it_wherever_it_is() {
 /// The order of what leaders wrote by `transaction` is that of their epochs, and each epoch is one candidate's.
 #[test]
 fn no_two_leaders_of_an_epoch_and_none_of_an_old_one_under_kills_pauses_and_lost_sessions() {
-    let (client, written, _cluster) = super::trouble::during(4, 0xe1ec, |trouble, i| {
+    no_two_leaders_of_an_epoch_and_none_of_an_old_one(Members::processes());
+}
+
+#[test]
+fn no_two_leaders_of_an_epoch_and_none_of_an_old_one_under_partitions_and_lost_sessions() {
+    no_two_leaders_of_an_epoch_and_none_of_an_old_one(Members::network());
+}
+
+fn no_two_leaders_of_an_epoch_and_none_of_an_old_one(members: Members) {
+    let (client, written, _members) = trouble::during(members, 4, 0xe1ec, |trouble, i| {
         let sessions = Sessions::new(trouble.builder());
         let setup = sessions.current().expect("a client");
         while !trouble.is_over() && setup.ensure("/log").is_err() {}

@@ -1,6 +1,7 @@
 //! One holder at a time.
 
 use super::proxy::Cut;
+use super::trouble::{self, Members};
 use super::{PATIENCE, Place};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -156,7 +157,16 @@ fn contenders_of_other_clients_count_by_their_numbers() {
 /// Holders write by `transaction`; in the log that the servers keep, the token of an earlier holder never comes behind that of a later one.
 #[test]
 fn nobody_writes_after_a_later_holder_under_kills_pauses_and_lost_sessions() {
-    let (client, held, _cluster) = super::trouble::during(6, 0x10c4, |trouble, _| {
+    nobody_writes_after_a_later_holder(Members::processes());
+}
+
+#[test]
+fn nobody_writes_after_a_later_holder_under_partitions_and_lost_sessions() {
+    nobody_writes_after_a_later_holder(Members::network());
+}
+
+fn nobody_writes_after_a_later_holder(members: Members) {
+    let (client, held, _members) = trouble::during(members, 6, 0x10c4, |trouble, _| {
         let mut held_times = 0;
         'sessions: while !trouble.is_over() {
             let client = trouble.client();

@@ -15,6 +15,8 @@ mod locks;
 mod others;
 mod proxy;
 mod queues;
+mod refusals;
+mod steps;
 mod trouble;
 
 use proxy::Proxy;
@@ -24,6 +26,7 @@ use support::{RawClient, ServerProcess, temp_dir};
 use zoo::base::SessionId;
 use zoo::client::{Builder, ZooClient};
 use zoo::proto::OpCode;
+use zoo::proto::connect::Password;
 use zoo::recipes::Sessions;
 
 /// Longer than anything takes when it works.
@@ -64,7 +67,7 @@ impl Place {
     }
 
     fn end_session(&self, client: &ZooClient) {
-        end_session(self.server.address, client);
+        end_session(self.server.address, SessionId(client.session_id()), client.session_password());
     }
 }
 
@@ -72,9 +75,9 @@ fn builder(servers: &str) -> Builder {
     ZooClient::builder(servers).session_timeout(Duration::from_secs(20))
 }
 
-/// Ends a client's session behind its back, if the server serves.
-fn end_session(at: SocketAddr, client: &ZooClient) {
-    if let Ok(Some(mut thief)) = RawClient::try_attach(at, SessionId(client.session_id()), client.session_password(), 20_000) {
+/// Ends a session behind its client's back, if the server serves.
+fn end_session(at: SocketAddr, id: SessionId, password: Password) {
+    if let Ok(Some(mut thief)) = RawClient::try_attach(at, id, password, 20_000) {
         let _ = thief.send(OpCode::CloseSession, &[]).and_then(|_| thief.reply());
     }
 }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use zoo::base::SessionId;
 use zoo::proto::OpCode;
+use zoo::proto::connect::{ConnectResponse, Password};
 
 /// Where the next request of a kind ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,11 +16,29 @@ pub enum Cut {
     Request,
     /// The server carries it out, the client does not hear of it.
     Answer,
+    /// The session ends in its place.
+    Expiry,
+    /// The session ends when the server has carried it out, and before the client hears of it.
+    LateExpiry,
+}
+
+impl Cut {
+    pub const ALL: [Cut; 4] = [Cut::Request, Cut::Answer, Cut::Expiry, Cut::LateExpiry];
+
+    pub fn ends_the_session(self) -> bool {
+        matches!(self, Cut::Expiry | Cut::LateExpiry)
+    }
+
+    fn comes_after_the_request(self) -> bool {
+        matches!(self, Cut::Answer | Cut::LateExpiry)
+    }
 }
 
 struct Shared {
     target: SocketAddr,
     cuts: Mutex<Vec<(OpCode, Cut)>>,
+    /// How many requests still pass before this happens.
+    next_cut: Mutex<Option<(usize, Cut)>>,
     requests: Mutex<BTreeMap<i32, usize>>,
     events: AtomicUsize,
 }
@@ -33,7 +53,13 @@ impl Proxy {
     pub fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("bound");
-        let shared = Arc::new(Shared { target, cuts: Mutex::default(), requests: Mutex::default(), events: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared {
+            target,
+            cuts: Mutex::default(),
+            next_cut: Mutex::default(),
+            requests: Mutex::default(),
+            events: AtomicUsize::new(0),
+        });
         let serves = shared.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -47,22 +73,32 @@ impl Proxy {
 
     /// Breaks the connection of the next request of this kind.
     pub fn cut(&self, op: OpCode, cut: Cut) {
-        self.shared.cuts.lock().unwrap_or_else(PoisonError::into_inner).push((op, cut));
+        lock(&self.shared.cuts).push((op, cut));
     }
 
     /// Have all cuts been made?
     pub fn all_cut(&self) -> bool {
-        self.shared.cuts.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        lock(&self.shared.cuts).is_empty()
+    }
+
+    /// Breaks the connection of the request, whatever its kind, behind so many others.
+    pub fn cut_behind(&self, requests: usize, cut: Cut) {
+        *lock(&self.shared.next_cut) = Some((requests, cut));
+    }
+
+    /// Has that happened? If not, it will not any more.
+    pub fn has_cut(&self) -> bool {
+        lock(&self.shared.next_cut).take().is_none()
     }
 
     /// Requests of this kind so far.
     pub fn requests(&self, op: OpCode) -> usize {
-        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).get(&(op as i32)).copied().unwrap_or(0)
+        lock(&self.shared.requests).get(&(op as i32)).copied().unwrap_or(0)
     }
 
     /// Requests of all kinds so far, but for pings.
     pub fn all_requests(&self) -> usize {
-        let requests = self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = lock(&self.shared.requests);
         requests.iter().filter(|(op, _)| **op != OpCode::Ping as i32).map(|(_, count)| count).sum()
     }
 
@@ -70,6 +106,10 @@ impl Proxy {
     pub fn events(&self) -> usize {
         self.shared.events.load(Ordering::Relaxed)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn frame(from: &mut impl Read) -> std::io::Result<Vec<u8>> {
@@ -85,55 +125,88 @@ fn number(frame: &[u8], at: usize) -> i32 {
     frame[at..].first_chunk().map_or(0, |bytes| i32::from_be_bytes(*bytes))
 }
 
+/// What both directions of a connection know.
+#[derive(Default)]
+struct Link {
+    /// The answer that does not get through.
+    doomed: Mutex<Option<(i32, Cut)>>,
+    session: Mutex<Option<(SessionId, Password)>>,
+}
+
 impl Shared {
     fn join(self: &Arc<Self>, client: TcpStream, server: TcpStream) {
         for stream in [&client, &server] {
             stream.set_nodelay(true).expect("a socket");
         }
-        let doomed = Arc::new(Mutex::new(None));
+        let link = Arc::new(Link::default());
         let (up, down) = (self.clone(), self.clone());
-        let (doomed_up, ends) = (doomed.clone(), [&client, &server].map(|s| s.try_clone().expect("a socket")));
+        let (link_up, ends) = (link.clone(), [&client, &server].map(|s| s.try_clone().expect("a socket")));
         let (from_client, to_server) = (client.try_clone().expect("a socket"), server.try_clone().expect("a socket"));
         std::thread::spawn(move || {
-            let _ = up.carry_requests(from_client, to_server, &doomed_up);
+            let _ = up.carry_requests(from_client, to_server, &link_up);
             ends.iter().for_each(|end| drop(end.shutdown(Shutdown::Both)));
         });
         std::thread::spawn(move || {
-            let _ = down.carry_answers(&server, &client, &doomed);
+            let _ = down.carry_answers(&server, &client, &link);
             [&client, &server].iter().for_each(|end| drop(end.shutdown(Shutdown::Both)));
         });
     }
 
-    fn carry_requests(&self, mut from: TcpStream, mut to: TcpStream, doomed: &Mutex<Option<i32>>) -> std::io::Result<()> {
+    fn carry_requests(&self, mut from: TcpStream, mut to: TcpStream, link: &Link) -> std::io::Result<()> {
         to.write_all(&frame(&mut from)?)?;
         loop {
             let request = frame(&mut from)?;
             let (xid, op) = (number(&request, 4), number(&request, 8));
-            let cut = {
-                let mut cuts = self.cuts.lock().unwrap_or_else(PoisonError::into_inner);
-                cuts.iter().position(|(at, _)| *at as i32 == op).map(|i| cuts.remove(i).1)
-            };
-            match cut {
-                Some(Cut::Request) => return Ok(()),
-                Some(Cut::Answer) => *doomed.lock().unwrap_or_else(PoisonError::into_inner) = Some(xid),
-                None => *self.requests.lock().unwrap_or_else(PoisonError::into_inner).entry(op).or_insert(0) += 1,
+            match self.cut_at(xid, op) {
+                Some(cut) if cut.comes_after_the_request() => *lock(&link.doomed) = Some((xid, cut)),
+                Some(cut) => {
+                    self.end_session(link, cut);
+                    return Ok(());
+                }
+                None => *lock(&self.requests).entry(op).or_insert(0) += 1,
             }
             to.write_all(&request)?;
         }
     }
 
-    fn carry_answers(&self, mut from: &TcpStream, mut to: &TcpStream, doomed: &Mutex<Option<i32>>) -> std::io::Result<()> {
-        to.write_all(&frame(&mut from)?)?;
+    fn cut_at(&self, xid: i32, op: i32) -> Option<Cut> {
+        let mut next = lock(&self.next_cut);
+        match &mut *next {
+            // Pings and watches that are set again have numbers below 0.
+            Some((0, cut)) if xid > 0 => {
+                let cut = *cut;
+                *next = None;
+                return Some(cut);
+            }
+            Some((behind, _)) if xid > 0 => *behind -= 1,
+            _ => {}
+        }
+        let mut cuts = lock(&self.cuts);
+        cuts.iter().position(|(at, _)| *at as i32 == op).map(|i| cuts.remove(i).1)
+    }
+
+    fn carry_answers(&self, mut from: &TcpStream, mut to: &TcpStream, link: &Link) -> std::io::Result<()> {
+        let greeting = frame(&mut from)?;
+        *lock(&link.session) = ConnectResponse::decode(&greeting[4..]).ok().map(|greeting| (greeting.session, greeting.password));
+        to.write_all(&greeting)?;
         loop {
             let answer = frame(&mut from)?;
             let xid = number(&answer, 4);
-            if *doomed.lock().unwrap_or_else(PoisonError::into_inner) == Some(xid) {
+            if let Some((_, cut)) = lock(&link.doomed).filter(|(doomed, _)| *doomed == xid) {
+                self.end_session(link, cut);
                 return Ok(());
             }
             if xid == -1 {
                 self.events.fetch_add(1, Ordering::Relaxed);
             }
             to.write_all(&answer)?;
+        }
+    }
+
+    fn end_session(&self, link: &Link, cut: Cut) {
+        let session = *lock(&link.session);
+        if let Some((id, password)) = session.filter(|_| cut.ends_the_session()) {
+            super::end_session(self.target, id, password);
         }
     }
 }

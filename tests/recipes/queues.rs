@@ -1,6 +1,7 @@
 //! No item is lost, none acknowledged twice.
 
 use super::proxy::Cut;
+use super::trouble::{self, Members};
 use super::{PATIENCE, Place};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -106,10 +107,19 @@ fn results_appear_with_the_acknowledgement_or_not_at_all() {
 
 #[test]
 fn every_item_is_acknowledged_once_under_kills_pauses_and_lost_sessions() {
+    every_item_is_acknowledged_once(Members::processes());
+}
+
+#[test]
+fn every_item_is_acknowledged_once_under_partitions_and_lost_sessions() {
+    every_item_is_acknowledged_once(Members::network());
+}
+
+fn every_item_is_acknowledged_once(members: Members) {
     const PRODUCERS: usize = 2;
     let (acknowledged, put) = (Mutex::new(BTreeMap::<String, usize>::new()), Mutex::new(Vec::new()));
     let uncertain = Mutex::new(BTreeSet::new());
-    let (client, _, _cluster) = super::trouble::during(6, 0x9e0e, |trouble, i| {
+    let (client, _, _members) = trouble::during(members, 6, 0x9e0e, |trouble, i| {
         let mut count = 0;
         'sessions: while !trouble.is_over() {
             let client = trouble.client();

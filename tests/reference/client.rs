@@ -3,11 +3,16 @@
 use super::request::{self, Request};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 use zoo::base::{Reader, SessionId, Stat};
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
 
 const ANSWER_MAX: Duration = Duration::from_secs(60);
+
+/// Of the next request of any client. As with real clients a session never uses a number twice, not on another connection either: Java servers tell by session and
+/// number which of their clients' requests a transaction answers, and a write that was refused elsewhere, because the session had moved, is such a transaction.
+static NEXT_XID: AtomicI32 = AtomicI32::new(1);
 
 #[derive(Debug)]
 pub struct Client {
@@ -69,7 +74,7 @@ impl Client {
 
     /// The reply, skipping events; `None` when the server closed instead.
     pub fn try_call(&mut self, request: &Request) -> Option<Reply> {
-        self.send(&request.frame(1));
+        self.send(&request.frame(NEXT_XID.fetch_add(1, Ordering::Relaxed)));
         loop {
             let reply = self.receive()?;
             if reply.xid != -1 {

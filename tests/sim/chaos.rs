@@ -291,7 +291,10 @@ fn converge_these(world: &mut World, ids: &[PeerId]) {
 /// (L21). Whoever is in force has to give it up or to find it by hand; as with ZooKeeper somebody has to decide (`docs/membership.md`).
 fn only_the_operator_can_tell(world: &World) -> bool {
     let platter = |id: PeerId| &world.servers[&id].platter;
-    let rank = |id: PeerId| (platter(id).current_epoch, platter(id).last());
+    let rank = |id: PeerId| {
+        let stored = platter(id).stored(1);
+        (stored.current_epoch, stored.last_logged)
+    };
     // A change may be in force without anybody's file saying so.
     let newest = world.servers.values().filter_map(|server| server.platter.active.as_ref()).max_by_key(|active| active.version);
     let active = newest.unwrap_or(&world.membership);
@@ -344,12 +347,7 @@ fn holdings(world: &World) -> String {
                 .map_or("none".into(), |m| format!("{} {:?}", Zxid::from_i64(m.version), m.voters().map(|id| id.0).collect::<Vec<_>>()))
         };
         let configurations = [show(&p.active), show(&p.proposed), show(&p.stored(1).configuration)];
-        format!(
-            "\n  {id:?}: epochs {} {}, up to {}, active, proposed, logged {configurations:?}",
-            p.accepted_epoch,
-            p.current_epoch,
-            p.last()
-        )
+        format!("\n  {id:?}: {p}, active, proposed, logged {configurations:?}")
     };
     world.servers.iter().map(of).collect()
 }

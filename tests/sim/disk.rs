@@ -1,5 +1,6 @@
 //! What a server's disk holds, and what a crash leaves of what was under way.
 
+use std::fmt;
 use zoo::base::Zxid;
 use zoo::base::prng::Prng;
 use zoo::zab::reconfig::proposed_in;
@@ -22,12 +23,19 @@ pub struct Platter {
     pub proposed: Option<Membership>,
 }
 
+impl fmt::Display for Platter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "epochs {} {}, {} transactions up to {}", self.accepted_epoch, self.current_epoch, self.history.len(), self.last())
+    }
+}
+
 /// Something on its way to the disk.
 #[derive(Clone)]
 pub enum Work {
     /// The log up to so many entries.
     Flush(usize),
-    Epoch(EpochToken, EpochFile, u32),
+    /// Whether the disk is said before to have lost nothing.
+    Epoch(EpochToken, EpochFile, u32, bool),
     Config(ConfigToken, ConfigWrite),
     Truncate(Zxid),
     Install(Zxid, Vec<Entry>),
@@ -74,8 +82,15 @@ impl Platter {
                 let from = self.history.len();
                 self.history.extend_from_slice(&memory[from.min(*upto)..*upto]);
             }
-            Work::Epoch(_, EpochFile::Accepted, epoch) => self.accepted_epoch = *epoch,
-            Work::Epoch(_, EpochFile::Current, epoch) => self.current_epoch = *epoch,
+            Work::Epoch(_, file, epoch, vouches) => {
+                if *vouches {
+                    self.emptiness = Emptiness::Vouched;
+                }
+                match file {
+                    EpochFile::Accepted => self.accepted_epoch = *epoch,
+                    EpochFile::Current => self.current_epoch = *epoch,
+                }
+            }
             Work::Config(_, ConfigWrite::Proposed(text)) => {
                 self.proposed = text.as_ref().map(|text| Membership::parse(text).expect("a configuration"));
             }
@@ -105,6 +120,10 @@ impl Platter {
                     return self.finish(&Work::Install(*zxid, image[..image.len() / 2].to_vec()), memory, None);
                 }
                 whole => {
+                    if matches!(whole, Work::Epoch(_, _, _, true)) && prng.chance(1, 3) {
+                        self.emptiness = Emptiness::Vouched;
+                        return;
+                    }
                     if prng.chance(1, 2) {
                         self.finish(whole, memory, bug);
                     }

@@ -10,6 +10,8 @@ pub const ALL: &[super::Named] = crate::named![
     a_voter_whose_disk_may_have_been_wiped_does_not_decide_what_the_history_is_l21,
     a_voter_that_has_promised_an_epoch_and_has_nothing_does_not_decide_what_the_history_is_l21,
     a_wiped_voter_with_the_image_of_a_leader_that_never_served_does_not_decide_what_the_history_is_l21,
+    a_leader_without_a_log_counts_nobody_who_may_have_lost_one_l21,
+    a_leader_that_begins_an_ensemble_says_so_to_whoever_is_in_doubt_l21,
     a_new_ensemble_is_begun_by_servers_without_history,
     proposals_go_to_whoever_is_being_synchronised_from_the_cut_on_l19,
     commits_are_in_order_and_count_our_own_disk_like_any_other_p2,
@@ -29,6 +31,7 @@ pub const ALL: &[super::Named] = crate::named![
     a_leader_whose_own_log_is_stuck_gives_up,
     a_learner_that_takes_nothing_is_cut_off_when_its_queue_is_full_l14,
     a_voter_that_has_promised_a_newer_epoch_gets_its_election,
+    no_stranger_brings_the_epochs_near_their_end_s7,
     leading_without_a_quorum_ends_after_init_limit,
     a_single_voter_elects_itself_and_works_alone,
     a_configuration_that_only_the_log_knows_of_needs_its_own_quorum_l2,
@@ -148,6 +151,37 @@ fn a_wiped_voter_with_the_image_of_a_leader_that_never_served_does_not_decide_wh
     accept(&mut s, 101);
     s.packet(101, follower_info(1, 1)).packet(101, ack_epoch(z(1, 3), Some(1)));
     assert!(s.said().contains(&"write Current 2".to_string()));
+}
+
+/// That it has logged nothing itself does not mean that nobody has: it may have been cut off when that began.
+fn a_leader_without_a_log_counts_nobody_who_may_have_lost_one_l21() {
+    let (says_nothing, has_lost_nothing, may_have_lost_all) = (0, 1, 2);
+    for (says, counts) in [(says_nothing, true), (has_lost_nothing, true), (may_have_lost_all, false)] {
+        let mut s = Script::new(3, stored(1, 1, &[]));
+        s.win();
+        accept(&mut s, 102);
+        s.packet(102, Packet::FollowerInfo { zxid: z(1, says), info: info(2) });
+        assert_eq!(s.said(), ["write Accepted 2", "102 LEADERINFO 2:0"]);
+        s.packet(102, ack_epoch(Zxid::ZERO, Some(0)));
+        assert_eq!(s.said().contains(&"write Current 2".to_string()), counts, "{says}");
+        accept(&mut s, 101);
+        s.packet(101, follower_info(1, 1)).packet(101, ack_epoch(Zxid::ZERO, Some(1)));
+        assert_eq!(s.said().contains(&"write Current 2".to_string()), !counts, "{says}");
+    }
+}
+
+/// Whoever promises to it has lost nothing, and may know it. Java's learners do not ask.
+fn a_leader_that_begins_an_ensemble_says_so_to_whoever_is_in_doubt_l21() {
+    for (epoch, says, told) in [(0, 2, "1:1"), (0, 0, "1:0"), (1, 2, "2:0")] {
+        let mut s = Script::new(3, stored(epoch, epoch, &[]));
+        s.win();
+        for (id, link) in [(1, 101), (2, 102)] {
+            accept(&mut s, link);
+            s.packet(link, Packet::FollowerInfo { zxid: z(epoch, says), info: info(id) });
+        }
+        let said = s.said();
+        assert!(said.contains(&format!("102 LEADERINFO {told}")), "{said:?}");
+    }
 }
 
 fn a_new_ensemble_is_begun_by_servers_without_history() {
@@ -311,6 +345,11 @@ fn learners_requests_and_sessions_reach_the_replica() {
     s.said();
     s.packet(102, Packet::Ping { zxid: z(2, 0), touched: vec![(SessionId(7), 4_000)] });
     assert_eq!(s.said(), ["102 touched 1"]);
+    // More sessions than a packet holds come in front of an answer, and answer nothing.
+    for _ in 0..3 {
+        s.packet(102, Packet::Ping { zxid: Zxid(u64::MAX), touched: vec![(SessionId(8), 4_000); 2] });
+        assert_eq!(s.said(), ["102 touched 2"]);
+    }
     s.give(Input::Disconnected(LinkId(102)));
     assert_eq!(s.said(), ["102 gone"]);
 }
@@ -324,6 +363,7 @@ fn hostile_and_mistaken_learners_cost_their_own_link_only_s7() {
         ("a newer configuration", vec![greeting(LearnerInfo { config_version: 1, ..info(1) })]),
         ("an older protocol", vec![greeting(LearnerInfo { protocol_version: 1, ..info(1) })]),
         ("an epoch beyond all bounds", vec![follower_info(1, u32::MAX)]),
+        ("an epoch that nobody can have reached", vec![follower_info(1, 2 + (1 << 20) + 1)]),
         ("no greeting", vec![ack(z(2, 0))]),
         ("a request first", vec![Packet::Request(request(1))]),
         ("two greetings", vec![follower_info(1, 1), follower_info(1, 1)]),
@@ -457,6 +497,22 @@ fn a_voter_that_has_promised_a_newer_epoch_gets_its_election() {
     accept(&mut s, 101);
     s.packet(101, follower_info(1, 7));
     assert_eq!(s.said(), ["101 LEADERINFO 2:0", "looking", "101 close", "102 close"]);
+}
+
+/// An epoch is used up for ever: whoever speaks for a member before there is a leader must not take nearly all that are left.
+fn no_stranger_brings_the_epochs_near_their_end_s7() {
+    for (promised, epoch) in [(1, Some(2)), (1 + (1 << 20), Some(2 + (1 << 20))), (2 + (1 << 20), None), (i32::MAX as u32 - 1, None)] {
+        let mut s = three();
+        s.win();
+        accept(&mut s, 101);
+        s.said();
+        s.packet(101, follower_info(1, promised));
+        let said = s.said();
+        match epoch {
+            Some(epoch) => assert!(said.contains(&format!("write Accepted {epoch}")), "{promised}: {said:?}"),
+            None => assert_eq!(said, ["101 close"], "{promised}"),
+        }
+    }
 }
 
 fn leading_without_a_quorum_ends_after_init_limit() {

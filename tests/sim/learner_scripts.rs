@@ -7,6 +7,7 @@ use zoo::zab::{Emptiness, Input, LinkId, Packet, Role, ServerState, Stored};
 pub const ALL: &[super::Named] = crate::named![
     the_promise_is_on_disk_before_it_is_given_a24,
     a_promise_given_before_is_not_counted_again_and_an_older_leader_is_left,
+    an_epoch_that_cannot_be_told_is_never_promised_s7,
     history_then_epoch_then_acknowledgement_l2_l7,
     proposals_and_commits_may_come_in_any_of_the_three_windows,
     what_is_out_of_place_ends_the_role_and_is_never_guessed_at_l3,
@@ -21,6 +22,7 @@ pub const ALL: &[super::Named] = crate::named![
     a_cut_to_what_is_not_in_the_log_is_refused_and_its_leader_asked_for_an_image_l6,
     a_leader_that_does_not_send_the_image_is_left_and_the_next_one_told_the_history,
     a_replica_that_finds_itself_different_asks_for_everything_l17,
+    an_empty_disk_is_in_doubt_until_it_begins_an_ensemble_or_has_a_history_l21,
     an_operator_vouches_for_a_disk_until_it_takes_part_l21,
     each_proposal_is_acknowledged_once_it_is_durable_in_order_p2,
     commits_that_come_as_a_run_are_carried_out_one_by_one_up_to_the_first_out_of_place_l3,
@@ -81,6 +83,18 @@ fn a_promise_given_before_is_not_counted_again_and_an_older_leader_is_left() {
     s.said();
     s.packet(link, leader_info(2));
     assert_eq!(s.said(), [format!("{link} close")]);
+}
+
+fn an_epoch_that_cannot_be_told_is_never_promised_s7() {
+    for (epoch, is_promised) in [(i32::MAX as u32, true), (i32::MAX as u32 + 1, false), (u32::MAX, false)] {
+        let mut s = one();
+        let link = s.follow();
+        s.said();
+        s.packet(link, leader_info(epoch));
+        let said = s.said();
+        assert_eq!(said.contains(&format!("write Accepted {epoch}")), is_promised, "{said:?}");
+        assert_eq!(said.contains(&format!("{link} close")), !is_promised, "{said:?}");
+    }
 }
 
 fn history_then_epoch_then_acknowledgement_l2_l7() {
@@ -373,6 +387,28 @@ fn commits_that_come_as_a_run_are_carried_out_one_by_one_up_to_the_first_out_of_
     assert_eq!(s.said(), ["commit 2:3".into(), "looking".into(), format!("{link} close")]);
 }
 
+/// What it promised may be all that is left of what it had, unless that was to the first leader there ever was.
+fn an_empty_disk_is_in_doubt_until_it_begins_an_ensemble_or_has_a_history_l21() {
+    for (counter, is_certain) in [(0, false), (1, true)] {
+        let mut s = Script::new(1, stored(0, 0, &[]));
+        let link = s.follow();
+        assert!(s.said().contains(&format!("{link} FOLLOWERINFO 0:2 Some(1)")));
+        s.packet(link, Packet::LeaderInfo { zxid: z(1, counter), protocol_version: 0x10000 });
+        assert_eq!(s.vouched, is_certain, "it is on the disk before the promise is");
+        s.give(Input::Disconnected(LinkId(link)));
+        s.run(10 * TICK_MS);
+        s.said();
+        let link = s.follow();
+        assert_eq!(s.said().last(), Some(&format!("{link} FOLLOWERINFO 1:{} Some(1)", if is_certain { 1 } else { 2 })));
+    }
+    // With a history there is nothing to say of emptiness.
+    let mut s = one();
+    let link = s.follow();
+    assert_eq!(s.said().last(), Some(&format!("{link} FOLLOWERINFO 1:0 Some(1)")));
+    s.packet(link, Packet::LeaderInfo { zxid: z(2, 1), protocol_version: 0x10000 });
+    assert!(!s.vouched);
+}
+
 fn an_operator_vouches_for_a_disk_until_it_takes_part_l21() {
     let mut s = Script::new(1, Stored { emptiness: Emptiness::Vouched, ..stored(0, 0, &[]) });
     let greeted = |s: &mut Script| {
@@ -423,6 +459,13 @@ fn requests_syncs_pings_and_sessions_travel_both_ways() {
     s.zab.pinged(z(2, 0), Vec::new());
     s.pump();
     assert_eq!(s.said(), [format!("{link} PING 2:0 1")], "one answer to one ping");
+    // Of many sessions no more go into a packet than a Java leader takes, and nothing but the last one is an answer.
+    s.packet(link, Packet::Ping { zxid: z(2, 0), touched: Vec::new() });
+    s.said();
+    s.zab.pinged(z(2, 0), (0..150_000).map(|id| (SessionId(id), 5_000)).collect());
+    s.pump();
+    let table = "PING 4294967295:4294967295 65536";
+    assert_eq!(s.said(), [table, table, "PING 2:0 18928"].map(|line| format!("{link} {line}")));
 }
 
 fn a_silent_leader_is_left_and_one_that_pings_is_not() {

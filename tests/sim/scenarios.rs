@@ -7,6 +7,7 @@ use zoo::zab::{Emptiness, Role};
 
 pub const ALL: &[super::Named] = crate::named![
     a_server_without_its_disk_does_not_help_to_forget_what_it_acknowledged_l21,
+    a_server_that_has_logged_nothing_does_not_take_that_for_the_history_of_all_l21,
     an_ensemble_is_restored_from_one_disk_when_its_operator_vouches_for_the_empty_ones_l21,
     servers_whose_emptiness_is_distrusted_elect_nobody_and_join_whoever_serves_l21,
     a_learner_behind_what_is_in_memory_is_fed_from_the_log_on_the_disk_l1,
@@ -81,6 +82,34 @@ fn a_server_without_its_disk_does_not_help_to_forget_what_it_acknowledged_l21() 
         heal(&mut world);
         converge(&mut world);
         assert!(world.checker.committed.iter().any(|(zxid, _)| *zxid == committed));
+        for id in world.ids() {
+            assert!(world.servers[&id].platter.has(committed), "seed {seed}: server {id:?}");
+        }
+    }
+}
+
+/// One was cut off before anything was logged; one has acknowledged all of it, lost its disk, promised an epoch to somebody and gone again; the third is down. To
+/// the first it looks as if there had never been anything.
+fn a_server_that_has_logged_nothing_does_not_take_that_for_the_history_of_all_l21() {
+    for seed in 1..=8 {
+        let mut world = quiet(seed, 3);
+        wait(&mut world, 5);
+        let leader = world.leader().expect("a leader");
+        let others: Vec<PeerId> = world.ids().into_iter().filter(|id| *id != leader).collect();
+        isolate(&mut world, others[0]);
+        wait(&mut world, 3);
+        write(&mut world, 20);
+        let committed = world.checker.last_committed();
+        world.crash(leader, false);
+        assert!(world.wipe(others[1]));
+        world.servers.get_mut(&others[1]).expect("a server").platter.accepted_epoch = 7;
+        world.network.blocked.clear();
+        world.start(others[1]);
+        wait(&mut world, 30);
+        assert_eq!(world.leader(), None, "seed {seed}: those two do not know what was committed");
+        heal(&mut world);
+        converge(&mut world);
+        assert!(world.checker.committed.iter().any(|(zxid, _)| *zxid == committed), "seed {seed}");
         for id in world.ids() {
             assert!(world.servers[&id].platter.has(committed), "seed {seed}: server {id:?}");
         }

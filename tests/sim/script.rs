@@ -67,6 +67,8 @@ pub struct Script {
     pub sent: Vec<(LinkId, Packet)>,
     logged: Zxid,
     epochs: VecDeque<EpochToken>,
+    /// The disk has been said to have lost nothing.
+    pub vouched: bool,
     cut: Option<Zxid>,
     /// The last link asked for.
     pub dialed: Option<LinkId>,
@@ -113,6 +115,7 @@ impl Script {
             sent: Vec::new(),
             logged,
             epochs: VecDeque::new(),
+            vouched: false,
             cut: None,
             dialed: None,
             voted: None,
@@ -210,8 +213,9 @@ impl Script {
             Output::SendSnapshot { link, zxid } => format!("{} image {}", link.0, show_zxid(zxid)),
             Output::ReadLog { link, from, upto, .. } => format!("{} read log {} to {}", link.0, show_zxid(from), show_zxid(upto)),
             Output::Close(link) => format!("{} close", link.0),
-            Output::WriteEpoch { token, file, epoch } => {
+            Output::WriteEpoch { token, file, epoch, vouches } => {
                 self.epochs.push_back(token);
+                self.vouched |= vouches;
                 if !self.disk_waits {
                     self.epoch_written_later(file, epoch);
                     return;

@@ -15,6 +15,7 @@ pub(super) fn mntr(view: &AdminView) -> String {
     latency(&mut out, view);
     connections(&mut out, view);
     znodes(&mut out, view);
+    quotas(&mut out, view);
     process(&mut out, view);
     counters(&mut out, view);
     summaries(&mut out, view);
@@ -80,6 +81,15 @@ fn znodes(out: &mut Lines, view: &AdminView) {
     out.line("local_sessions", view.replica.local_session_count);
     out.line("watch_count", view.totals().watch_count);
     out.line("snap_count", view.replica.snapshots_taken);
+}
+
+fn quotas(out: &mut Lines, view: &AdminView) {
+    for (namespace, sums) in &view.replica.quotas {
+        out.line(&format!("{namespace}_quota_count_limit_per_namespace"), sums.count_limit);
+        out.line(&format!("{namespace}_quota_bytes_limit_per_namespace"), sums.bytes_limit);
+        out.line(&format!("{namespace}_quota_count_usage_per_namespace"), sums.count_used);
+        out.line(&format!("{namespace}_quota_bytes_usage_per_namespace"), sums.bytes_used);
+    }
 }
 
 fn process(out: &mut Lines, view: &AdminView) {

@@ -7,7 +7,7 @@ use crate::base::{Instant, SessionId, WallTime, Zxid};
 use crate::metrics::ReplicaMetrics;
 use crate::replica::report::{LearnerCounts, MemberReport, ProposalBytes, ReplicaReport, ServerState};
 use crate::shard::{ConnReport, ShardReport};
-use crate::tree::TreeCounts;
+use crate::tree::{QuotaSums, TreeCounts};
 use crate::zab::Membership;
 
 const ALICE: SessionId = SessionId(0x0100_0024_5f1c_0000);
@@ -75,6 +75,7 @@ fn view() -> AdminView {
     let replica = ReplicaReport {
         last_zxid: Zxid(0x2a),
         tree: TreeCounts { znodes: 9, ephemerals: 2, data_bytes: 210, sessions: 2 },
+        quotas: vec![("app".into(), QuotaSums { count_limit: 5, bytes_limit: -1, count_used: 3, bytes_used: 70 })],
         outstanding: 1,
         sessions: vec![(ALICE, 10_000, 6_000), (BOB, 10_000, 4_000)],
         ephemerals: vec![(ALICE, vec!["/a/e1".into(), "/a/e2".into()])],
@@ -227,6 +228,10 @@ fn mntr_lines_are_tab_separated_and_unique() {
         ("zk_snap_count", "4"),
         ("zk_auth_failed_count", "1"),
         ("zk_connection_drop_probability", "0.0"),
+        ("zk_app_quota_count_limit_per_namespace", "5"),
+        ("zk_app_quota_bytes_limit_per_namespace", "-1"),
+        ("zk_app_quota_count_usage_per_namespace", "3"),
+        ("zk_app_quota_bytes_usage_per_namespace", "70"),
         ("zk_uptime", "123456"),
     ] {
         assert_eq!(value(key), Some(want), "{key}");

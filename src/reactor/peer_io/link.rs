@@ -11,6 +11,7 @@ use super::log_out::LogParts;
 use super::pipe::TaskEnd;
 use super::snapshot_in::Receiving;
 use super::socket::{PeerSocket, within};
+use crate::reactor::clock;
 use crate::zab::wire::packet::{self, LastIdentities};
 use crate::zab::wire::{Decoded, Side};
 use crate::zab::{Input, LinkId, Packet};
@@ -51,9 +52,13 @@ pub struct LinkLimits {
     pub queued_bytes: usize,
     /// Data of the largest packet: a larger one closes the link.
     pub packet_bytes: usize,
-    /// Without a byte of an image for so long the link is closed.
+    /// Without a byte of an image for so long the link is closed; so it is when the learner takes longer for each `IMAGE_STEP_BYTES` of one.
     pub silence: Duration,
 }
+
+/// An image holds a version of the tree and what is proposed meanwhile, so whoever takes it must go on taking it: this much in the time of
+/// `LinkLimits::silence`. With the default times that is 52 KiB/s.
+const IMAGE_STEP_BYTES: usize = 1 << 20;
 
 #[derive(Default)]
 struct Out {
@@ -169,7 +174,7 @@ impl Link {
     pub async fn write(&self, events: &Events) -> io::Result<()> {
         loop {
             while !self.send_some()? && !self.closed.get() {
-                self.socket.writable().await?;
+                self.room().await?;
             }
             let image = {
                 let mut out = self.out.borrow_mut();
@@ -219,12 +224,29 @@ impl Link {
         !self.closed.get()
     }
 
+    /// Waits until the socket takes more. What stands before an image has its time as the image has; else the broadcast core watches over it.
+    async fn room(&self) -> io::Result<()> {
+        if matches!(self.out.borrow().image, ImageOut::None) {
+            return self.socket.writable().await;
+        }
+        within(self.limits.silence, self.socket.writable()).await.unwrap_or_else(too_slow)
+    }
+
     async fn send_image(&self, image: TaskEnd) -> io::Result<()> {
+        let (mut left, mut step) = (self.limits.silence, 0);
         loop {
-            match image.receive().await {
-                Ok(Some(piece)) => self.socket.send(&piece).await?,
+            // Waiting for the writer does not count.
+            let piece = match image.receive().await {
+                Ok(Some(piece)) => piece,
                 Ok(None) => return Ok(()),
                 Err(_) => return Err(io::Error::other("the image of the tree could not be written")),
+            };
+            let began = clock::now();
+            within(left, self.socket.send(&piece)).await.unwrap_or_else(too_slow)?;
+            left = left.saturating_sub(Duration::from_nanos(clock::now().since_ns(began)));
+            step += piece.len();
+            if step >= IMAGE_STEP_BYTES {
+                (left, step) = (self.limits.silence, 0);
             }
         }
     }
@@ -329,6 +351,10 @@ impl Link {
             waker.wake();
         }
     }
+}
+
+fn too_slow<T>() -> io::Result<T> {
+    Err(io::Error::new(io::ErrorKind::TimedOut, "it takes its image of the tree too slowly"))
 }
 
 impl Out {

@@ -21,7 +21,7 @@ mod socket;
 
 pub use configs::ConfigFiles;
 pub use cuts::Cuts;
-pub use epochs::write_epoch;
+pub use epochs::{vouch, write_epoch};
 pub use log_out::{LogAsk, LogParts};
 pub use ports::{Bind, ClientMoves, bind_in_time};
 pub use snapshot_in::{History, ImageStream};
@@ -30,7 +30,7 @@ pub use socket::{resolve_blocking, within};
 use crate::base::{PeerId, Zxid};
 use crate::handoff::Inbox;
 use crate::reactor::clock;
-use crate::reactor::mesh::ToReplicaTask;
+use crate::reactor::mesh::{ToReplicaTask, tell_result};
 use crate::reactor::tasks::Tasks;
 use crate::tree::Image;
 use crate::zab::membership::Member;
@@ -72,7 +72,7 @@ pub struct PeerIoConfig {
     pub set_up_limit: Duration,
     /// Connecting to a leader, all attempts together.
     pub learner_connect_limit: Duration,
-    /// How long an image that is being received may pause.
+    /// How long an image that is being received may pause, and how long a learner may take for a part of one that it is sent.
     pub image_silence: Duration,
     /// Bytes that may wait for one peer: beyond it the link is closed (L14).
     pub link_bytes_max: usize,
@@ -213,7 +213,7 @@ impl PeerIo {
             Output::ConnectToMaster { link, peer } => self.quorum.connect(link, peer, |config, _| config.observer_master_port.unwrap_or(0)),
             Output::Send { link, packet } => self.quorum.send(link, &packet),
             Output::Close(link) => self.quorum.close(link),
-            Output::WriteEpoch { token, file, epoch } => self.epochs.push(EpochWrite { token, file, epoch }),
+            Output::WriteEpoch { token, file, epoch, vouches } => self.epochs.push(EpochWrite { token, file, epoch, vouches }),
             Output::WriteConfig { token, write } => self.configs.push(WantedConfig { token, write }),
             Output::Config { active, proposed } => {
                 self.ports.follow(&active.members);
@@ -250,10 +250,7 @@ impl PeerIo {
             // Without the link the stream is broken off at once, and the thread says so.
             Ok(receiving) => self.quorum.receive_image(link, receiving),
             Err(e) => {
-                let result = Err(format!("no thread for it: {e}"));
-                if self.control.push(ToReplicaTask::ImageReceived(result)).is_ok() {
-                    self.control.kick();
-                }
+                tell_result(&self.control, ToReplicaTask::ImageReceived(Err(format!("no thread for it: {e}"))));
             }
         }
     }

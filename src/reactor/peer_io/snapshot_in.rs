@@ -4,8 +4,8 @@ use super::log_out::LogParts;
 use super::pipe::{TaskEnd, ThreadEnd, pipe};
 use crate::base::Zxid;
 use crate::handoff::Inbox;
-use crate::reactor::mesh::ToReplicaTask;
-use crate::reactor::{AbortOnPanic, disk_io, fatal, lower_priority};
+use crate::reactor::mesh::{ToReplicaTask, tell_result};
+use crate::reactor::{AbortOnPanic, fatal, lower_priority};
 use crate::storage::snapshot_stream::StreamScanner;
 use crate::tree::Tree;
 use std::io;
@@ -90,7 +90,7 @@ fn in_background(control: Arc<Inbox<ToReplicaTask>>, work: impl FnOnce() -> ToRe
     std::thread::Builder::new().name("zoo-install".into()).spawn(move || {
         let _guard = AbortOnPanic;
         lower_priority();
-        disk_io::tell_from_thread(&control, work());
+        tell_result(&control, work());
     })?;
     Ok(())
 }

@@ -70,6 +70,11 @@ fn port() -> Port {
 
 /// Servers 1 to N, listening.
 fn servers(count: i64, link_bytes_max: usize) -> Vec<Side> {
+    servers_with(count, link_bytes_max, PATIENCE)
+}
+
+/// The same, with an image's time.
+fn servers_with(count: i64, link_bytes_max: usize, image_silence: Duration) -> Vec<Side> {
     let ports: Vec<_> = (0..count).map(|_| (port(), port())).collect();
     let member = |election_port, quorum_port| Member {
         addresses: vec![MemberAddress { host: "127.0.0.1".to_owned(), quorum_port, election_port }],
@@ -87,7 +92,7 @@ fn servers(count: i64, link_bytes_max: usize) -> Vec<Side> {
             connect_limit: PATIENCE,
             set_up_limit: Duration::from_millis(300),
             learner_connect_limit: PATIENCE,
-            image_silence: PATIENCE,
+            image_silence,
             link_bytes_max,
             packet_bytes_max: 1 << 20,
             observer_master_port: None,
@@ -399,6 +404,36 @@ fn an_image_arrives_whole_between_the_packets_around_it() {
     });
 }
 
+/// An image holds a version of the tree: nobody who takes nothing of it, or hardly anything, keeps it for longer than its time (L14).
+#[test]
+fn a_learner_that_takes_its_image_too_slowly_is_cut_off_and_its_writer_ends() {
+    run(|| async {
+        for takes in [0, 1_000] {
+            let limit = Duration::from_millis(400);
+            let sides = servers_with(2, 64 << 20, limit);
+            let mut slow = dial(sides[1].quorum_port);
+            let Input::Accepted(link) = sides[1].of_links().await else { panic!("accepted") };
+            let (stream, writer) = pipe::pipe();
+            sides[1].io.quorum.send_image(link, &Packet::Snap { zxid: Zxid(9) }, stream);
+            sides[1].io.flush();
+            let writer = std::thread::spawn(move || while writer.send(vec![0; 64 << 10]).is_ok() {});
+            let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let told = done.clone();
+            // A little at a time: it is never silent for long.
+            let reader = std::thread::spawn(move || {
+                while !told.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = slow.read(&mut vec![0; takes]);
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            });
+            assert!(matches!(sides[1].of_links().await, Input::Disconnected(gone) if gone == link), "{takes}");
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            writer.join().expect("the image is let go");
+            reader.join().expect("ends");
+        }
+    });
+}
+
 /// ZK-3642: a stream that breaks off is reported as such, whoever ended it.
 #[test]
 fn an_image_that_breaks_off_is_reported_as_failed() {
@@ -431,11 +466,12 @@ fn an_image_that_breaks_off_is_reported_as_failed() {
 fn epoch_files_are_on_disk_when_they_are_reported() {
     run(|| async {
         let sides = servers(1, 1 << 20);
-        sides[0].io.perform(Output::WriteEpoch { token: EpochToken(1), file: EpochFile::Accepted, epoch: 4 });
-        sides[0].io.perform(Output::WriteEpoch { token: EpochToken(2), file: EpochFile::Current, epoch: 3 });
+        sides[0].io.perform(Output::WriteEpoch { token: EpochToken(1), file: EpochFile::Accepted, epoch: 4, vouches: true });
+        sides[0].io.perform(Output::WriteEpoch { token: EpochToken(2), file: EpochFile::Current, epoch: 3, vouches: false });
         assert!(matches!(sides[0].call().await, Input::EpochWritten(EpochToken(1))));
         assert!(matches!(sides[0].call().await, Input::EpochWritten(EpochToken(2))));
         let read = |name: &str| std::fs::read_to_string(sides[0].epochs.path().join(name)).expect("written");
+        assert!(sides[0].epochs.path().join(crate::storage::format::VOUCHED_FILE).exists());
         assert_eq!((read("acceptedEpoch"), read("currentEpoch")), ("4".to_owned(), "3".to_owned()));
     });
 }

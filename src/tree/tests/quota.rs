@@ -50,6 +50,23 @@ fn usage_is_counted_and_follows_every_change() {
 }
 
 #[test]
+fn limits_and_usage_are_summed_by_child_of_the_root_up_to_many_quotas() {
+    let mut rig = rig_with_quota("count=5,bytes=40=;byteHardLimit=30;countHardLimit=-1", false);
+    rig.make("/a/b");
+    rig.make("/zookeeper/quota/a/b");
+    put(&mut rig, "/zookeeper/quota/a/b/zookeeper_limits", "count=2,bytes=-1");
+    put(&mut rig, "/zookeeper/quota/a/b/zookeeper_stats", "");
+    put(&mut rig, "/zookeeper/quota/zookeeper_limits", "count=1,bytes=1");
+    let sums = QuotaSums { count_limit: 7, bytes_limit: 29, count_used: 4, bytes_used: 6 };
+    assert_eq!(rig.tree.quota_sums(), [("a".to_owned(), sums)]);
+    for i in 0..1_000 {
+        rig.make(&format!("/zookeeper/quota/n{i}"));
+        put(&mut rig, &format!("/zookeeper/quota/n{i}/zookeeper_limits"), "count=1,bytes=1");
+    }
+    assert_eq!(rig.tree.quota_sums(), [], "not by walking for ever");
+}
+
+#[test]
 fn deleting_the_limits_disarms() {
     let mut rig = rig_with_quota("count=5,bytes=-1", false);
     rig.request(&delete(LIMITS, -1));

@@ -98,6 +98,23 @@ pub fn quota(c: &mut Context<'_>) {
     usage(c, a, "/qu");
 }
 
+/// What monitoring is told: sums by child of the root, hard limits before soft ones.
+pub fn quota_gauges(c: &mut Context<'_>) {
+    let a = c.pair.connect();
+    for path in ["/qg", "/qg/x", "/qg/y"] {
+        c.pair.call(a, &create(path, b"abc", PERSISTENT));
+    }
+    c.pair.call(a, &create("/zookeeper/quota/qg", b"", PERSISTENT));
+    quota_nodes(c, a, "/qg/x", b"count=7,bytes=100=;byteHardLimit=20;countHardLimit=-1");
+    quota_nodes(c, a, "/qg/y", b"count=-1,bytes=9");
+    c.pair.call(a, &create("/qg/x/more", b"12345", PERSISTENT));
+    c.pair.word("mntr", |text| {
+        let mut lines: Vec<_> = text.lines().filter(|line| line.starts_with("zk_qg_quota_")).collect();
+        lines.sort_unstable();
+        format!("{} gauges\n{}", lines.len(), lines.join("\n"))
+    });
+}
+
 /// Without `enforceQuota` nothing is refused.
 pub fn soft_quota(c: &mut Context<'_>) {
     let a = c.pair.connect();

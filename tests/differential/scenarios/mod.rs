@@ -75,6 +75,7 @@ pub const SUITES: &[Suite] = &[
             ("containers", lifecycle::containers),
             ("ttl nodes", lifecycle::ttl),
             ("quota", lifecycle::quota),
+            ("gauges of quotas", lifecycle::quota_gauges),
             ("reconfig", lifecycle::reconfiguration),
             ("words", words::all),
             ("restart", lifecycle::clean_restart),
@@ -98,6 +99,7 @@ pub const SUITES: &[Suite] = &[
 /// leaves open, and ours closes it.
 pub const OF_ONE_SERVER: &[&str] = &[
     "system nodes",
+    "gauges of quotas",
     "reconfig",
     "words",
     "restart",

@@ -417,6 +417,7 @@ impl World {
         }
         let Some(backup) = self.servers[&id].backup.clone().filter(|backup| backup.current_epoch > 0) else { return false };
         self.crash(id, false);
+        self.say(format_args!("{id:?} has {} instead of {}", backup, self.servers[&id].platter));
         if let Some(server) = self.servers.get_mut(&id) {
             server.platter = backup;
         }
@@ -438,6 +439,7 @@ impl World {
     /// Its disk is new, whatever that does to the others.
     pub fn lose(&mut self, id: PeerId, emptiness: Emptiness) {
         self.crash(id, false);
+        self.say(format_args!("{id:?} has nothing instead of {}", self.servers[&id].platter));
         if let Some(server) = self.servers.get_mut(&id) {
             server.wiped = Some(server.platter.last().max(server.wiped.unwrap_or(Zxid::ZERO)));
             server.platter = Platter { emptiness, ..Platter::default() };
@@ -524,7 +526,7 @@ impl World {
                 }
                 self.fail_image(life, link);
             }
-            Output::WriteEpoch { token, file, epoch } => self.work(life, Work::Epoch(token, file, epoch)),
+            Output::WriteEpoch { token, file, epoch, vouches } => self.work(life, Work::Epoch(token, file, epoch, vouches)),
             Output::Append { zxid, payload } => {
                 if let Some(running) = self.alive(life) {
                     assert!(

@@ -256,7 +256,7 @@ impl History {
                 Asked::Sync => assert!(zxid >= question.floor, "{who}: {:x} was known before (P9)", question.floor),
                 asked => {
                     assert!(zxid >= written, "{who}: an own write at {written:x} (P7)");
-                    self.check_read(asked, &mut watching, zxid, err, body, &replayed, &who);
+                    self.check_read(asked, &mut watching, (zxid, err, body), &replayed, &who);
                 }
             }
         }
@@ -277,9 +277,7 @@ impl History {
         &self,
         asked: &Asked,
         watching: &mut Watching,
-        zxid: i64,
-        err: i32,
-        body: &[u8],
+        (zxid, err, body): (i64, i32, &[u8]),
         replayed: &[(i64, i32, String)],
         who: &str,
     ) {
@@ -329,7 +327,7 @@ fn knows(c: &Cluster, leader: usize, ended: Instant, node: usize, asked: Instant
         return answered <= ended;
     }
     let told = |p: &&Ping| p.from.0 == node && p.to == leader && p.heard <= ended;
-    let before = c.pings.iter().filter(told).filter(|p| p.sent <= asked).map(|p| p.from.1).last();
+    let before = c.pings.iter().filter(told).filter(|p| p.sent <= asked).map(|p| p.from.1).next_back();
     let mut since =
         c.pings.iter().filter(told).filter(|p| Some(p.from.1) == before && p.sent > answered.plus_ms(TELLING_MS)).map(|p| p.sent);
     since.next().is_some_and(|first| since.any(|next| next > first))
