@@ -16,7 +16,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::pin::pin;
 use std::process::{Child, Command, Stdio};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use zoo::base::{Reader, Writer};
 use zoo::client::{Pipelined, ZooClient};
@@ -70,7 +70,7 @@ fn main() {
         for _ in 0..if is_measured { ROUNDS } else { 1 } {
             for ((_, way), figures) in ways.iter_mut().zip(&mut figures) {
                 if is_measured {
-                    drop(measure(WARM_UP, depth, way));
+                    let _ = measure(WARM_UP, depth, way);
                 }
                 figures.push(measure(if is_measured { MEASURED } else { IN_TEST }, depth, way));
             }
@@ -188,7 +188,7 @@ fn run(task: impl Future<Output = ()>) {
     }
     let waker = Waker::from(std::sync::Arc::new(Unpark(std::thread::current())));
     let mut task = pin!(task);
-    while let Poll::Pending = task.as_mut().poll(&mut Context::from_waker(&waker)) {
+    while task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
         std::thread::park();
     }
 }

@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source benches/servers.sh
+source benches/single.sh
 
 usage() {
     cat <<'USAGE'
@@ -54,55 +55,7 @@ esac
 choose_kinds
 
 durability='fdatasync before every acknowledgement (forceSync=yes)'
-declare -A pid=() port=()
-
-stop() { # NAME
-    local id=${pid[$1]-}
-    # Without its 0 a return in a trap passes on what the script ends with, and ends the trap.
-    if [[ -z $id ]]; then return 0; fi
-    kill -TERM "$id" 2>/dev/null || true
-    await_end "$id"
-    unset "pid[$1]"
-}
-stop_all() { for name in "${!pid[@]}"; do stop "$name"; done; }
-interrupted() {
-    # One that was just being started is known by its file alone.
-    [[ -n $starting && -f $dir/$starting/pid ]] && pid[$starting]=$(<"$dir/$starting/pid")
-    stop_all
-}
-starting=
-trap interrupted EXIT
-
-write_cfg() { # NAME [LINE]...
-    local name=$1
-    shift
-    port[$name]=${port[$name]-$(free_port)}
-    write_cfg_file "$dir/$name" "${port[$name]}" "$@"
-}
-
-start() { # NAME: starts it with its zoo.cfg, waits for its first answer and prints how long that took
-    local name=$1 command
-    case $name in
-        java) command=(java -Xmx2g -cp "$(classpath)" org.apache.zookeeper.server.quorum.QuorumPeerMain "$dir/java/zoo.cfg") ;;
-        zoo) command=("$zoo" server "$dir/zoo/zoo.cfg") ;;
-    esac
-    rm -f "$dir/$name/pid"
-    starting=$name
-    "$loadgen" start --server "127.0.0.1:${port[$name]}" --log "$dir/$name/out.log" --pid-file "$dir/$name/pid" -- "${command[@]}" ||
-        { tail "$dir/$name/out.log" >&2; exit 1; }
-    pid[$name]=$(<"$dir/$name/pid")
-    starting=
-}
-
-fresh() { # NAME [LINE]...: an empty server
-    stop "$1"
-    rm -rf "${dir:?}/$1"
-    write_cfg "$@"
-    start "$1" >/dev/null
-}
-
 both_fresh() { for name in "${kinds[@]}"; do fresh "$name"; done; }
-at() { echo "127.0.0.1:${port[$1]},${pid[$1]},$1"; }
 title() { printf '\n== %s ==\n\n' "$*"; }
 conditions=(--data-dir "$dir" --durability "$durability")
 
@@ -110,23 +63,13 @@ load() { # ARGS: closed loops, then open ones at half of the slower server's thr
     both_fresh
     local args=(--duration "$duration" "${conditions[@]}" "$@") name
     if ((${#kinds[@]} == 2)); then
-        "$loadgen" compare --a "$(at "${kinds[0]}")" --b "$(at "${kinds[1]}")" --alternations "$alternations" "${args[@]}"
+        "$loadgen" compare --target "$(at "${kinds[0]}")" --target "$(at "${kinds[1]}")" --alternations "$alternations" "${args[@]}"
     else
         # A server compared with itself shows its own spread.
         name=${kinds[0]}
-        "$loadgen" compare --a "$(at "$name")" --b "$(at "$name")-again" --alternations "$alternations" "${args[@]}"
+        "$loadgen" compare --target "$(at "$name")" --target "$(at "$name")-again" --alternations "$alternations" "${args[@]}"
     fi
     stop_all
-}
-
-floor() { # NAME: path of a floor program
-    cargo bench -q --bench "$1" --no-run --message-format=json 2>/dev/null | grep -F '"kind":["bench"]' | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
-}
-
-start_echo() {
-    port[echo]=$(free_port)
-    "$loadgen" start --server "127.0.0.1:${port[echo]}" --pid-file "$dir/echo.pid" -- "$(floor echo)" --listen "127.0.0.1:${port[echo]}" >/dev/null
-    pid[echo]=$(<"$dir/echo.pid")
 }
 
 case_get16() { load --mix get --connections 50 --in-flight 16; }
@@ -139,7 +82,7 @@ case_fan-out() {
     [[ $only == java ]] && return
     fresh zoo
     start_echo
-    "$loadgen" compare --a "$(at zoo)" --b "$(at echo)" --alternations "$alternations" --duration "$duration" --case fan-out --open-share 0 "${conditions[@]}"
+    "$loadgen" compare --target "$(at zoo)" --target "$(at echo)" --alternations "$alternations" --duration "$duration" --case fan-out --open-share 0 "${conditions[@]}"
     stop_all
 }
 case_sessions() { load --case sessions; }
@@ -157,17 +100,10 @@ case_echo() {
     for name in "${kinds[@]}"; do
         fresh "$name"
         start_echo
-        "$loadgen" compare --a "$(at "$name")" --b "$(at echo)" --alternations "$alternations" --duration "$duration" --mix get --connections 50 \
+        "$loadgen" compare --target "$(at "$name")" --target "$(at echo)" --alternations "$alternations" --duration "$duration" --mix get --connections 50 \
             --in-flight 16 --open-share 0 "${conditions[@]}"
         stop_all
     done
-}
-
-fill() { # NAME [ARGS]...
-    local name=$1 collect=()
-    shift
-    [[ $name == java ]] && collect=(--settle-run "jcmd ${pid[java]} GC.run")
-    "$loadgen" fill --server "127.0.0.1:${port[$name]}" --pid "${pid[$name]}" --znodes "$znodes" "${collect[@]}" "${conditions[@]}" "$@"
 }
 
 case_memory() {

@@ -16,6 +16,7 @@ Cases (default: set16 mixed16 single):
   failover   setData while the leader is killed (-9) and clients go on elsewhere: longest gap without a write
   catch-up   a follower misses 10,000 writes and comes back: time until in sync, p99 of the others meanwhile
   snapshot   an empty server joins one of 1,000,000 znodes: time until in sync, p99 of the others meanwhile, RSS
+  overload   twice what the servers can do, for a minute: memory, sessions, elections, acknowledged writes, recovery
   delay      one of two followers is 50 ms away in each direction: p50 of a write with and without that
   all        all of them
 
@@ -31,13 +32,15 @@ Options:
   --kills N           failover: turns each ensemble gets (default: 20)
   --missed N          catch-up: writes that the follower misses (default: 10000)
   --znodes N          snapshot: znodes (default: 1000000)
+  --overload S        overload: seconds of it (default: 60)
+  --memory MIB        overload: most that all servers together may take (default: 2048)
   --rate OPS          catch-up, snapshot, delay: writes a second (default: 500)
 
 The reference server's jars come from tests/oracle.sh, or from ORACLE_CLASSPATH.
 USAGE
 }
 
-servers=3 dir=target/ensemble kills=20 missed=10000 znodes=1000000 rate=500 zoo_lines=()
+servers=3 dir=target/ensemble kills=20 missed=10000 znodes=1000000 rate=500 overload=60 memory=2048 zoo_lines=()
 while (($#)); do
     case $1 in
         --servers) servers=$2; shift 2 ;;
@@ -46,12 +49,14 @@ while (($#)); do
         --missed) missed=$2; shift 2 ;;
         --znodes) znodes=$2; shift 2 ;;
         --rate) rate=$2; shift 2 ;;
+        --overload) overload=$2; shift 2 ;;
+        --memory) memory=$2; shift 2 ;;
         *) common_option "$@"; shift "$shifts" ;;
     esac
 done
 case ${cases[*]-} in
     '') cases=(set16 mixed16 single) ;;
-    all) cases=(set16 mixed16 single failover catch-up snapshot delay) ;;
+    all) cases=(set16 mixed16 single failover catch-up snapshot overload delay) ;;
 esac
 choose_kinds
 
@@ -207,7 +212,7 @@ compare() { # ARGS
     # An ensemble compared with itself shows its own spread.
     if [[ $a == "$b" ]]; then label=-again; fi
     for kind in "${kinds[@]}"; do start "$kind"; done
-    "$loadgen" compare --a "$(target "$a")" --b "$(target "$b")$label" --alternations "$alternations" --duration "$duration" "${conditions[@]}" "$@"
+    "$loadgen" compare --target "$(target "$a")" --target "$(target "$b")$label" --alternations "$alternations" --duration "$duration" "${conditions[@]}" "$@"
     stop_all
 }
 
@@ -226,6 +231,22 @@ run() { # FILE ARGS
     local file=$1
     shift
     "$loadgen" run --json "${conditions[@]}" "$@" >"$file" || { grep -s failure "$file" >&2 || true; exit 1; }
+}
+
+# One saved run of a workload's file.
+workload() { # FILE WORKLOAD TARGET ARGS
+    local file=$1 name=$2 target=$3
+    shift 3
+    "$loadgen" suite --workload "benches/workloads/$name.workload" --dir "$dir" --target "$target" --alternations 1 --warm-run 0 --duration "$duration" \
+        --save "$results/one" "${conditions[@]}" "$@" >"$results/one.log" || { tail -n 3 "$results/one.log" >&2; exit 1; }
+    mv "$results/one/01-00-0.json" "$file"
+}
+
+# What a workload runs in its middle.
+script() { # KIND NAME COMMAND
+    mkdir -p "$dir/$1"
+    printf '#!/bin/sh\n%s\n' "$3" >"$dir/$1/$2"
+    chmod +x "$dir/$1/$2"
 }
 
 # Writes that do not count: a JVM compiles its code first, and an ensemble has a history. They leave the keys for the runs that count.
@@ -256,8 +277,8 @@ case_failover() {
 kill_leader() { # KIND TURN
     local leader
     leader=$(leader_of "$1")
-    run "$results/$1-$2.json" --server "$(addresses "$1")" --label "$1" --mix set --connections 12 --in-flight 4 --reconnect --keep --warmup 1 \
-        --duration "$duration" --during-at 2 --during "kill -KILL $(pid_of "$1" "$leader")"
+    script "$1" kill-leader "kill -KILL $(pid_of "$1" "$leader")"
+    workload "$results/$1-$2.json" leader-kill "$(addresses "$1"),$1"
     launch "$1" "$leader"
     await_all "$1"
 }
@@ -269,9 +290,10 @@ rejoin() { # KIND TURN N ARGS
     read -ra words <<<"$(command_of "$kind" "$n")"
     # A class path has a star in it, which is the server's.
     printf -v command '%q ' "${words[@]}"
-    run "$results/$kind-$turn.json" --server "$(addresses "$kind" "$n")" --pid "$(pids "$kind" "$n")" --label "$kind" --mix set --connections 8 --keep \
-        --rate "$rate" --during-at $((duration / 2)) --during "$loadgen start --sync --json --label $kind --server 127.0.0.1:${port[$kind-$n]} \
-            --pid-file $home/pid --log $home/out.log -- $command >$results/$kind-$turn-joined.json" "$@"
+    script "$kind" rejoin "$loadgen start --sync --json --label $kind --server 127.0.0.1:${port[$kind-$n]} --pid-file $home/pid \
+        --log $home/out.log -- $command >$results/$kind-$turn-joined.json"
+    workload "$results/$kind-$turn.json" catch-up "$(addresses "$kind" "$n"),$(pids "$kind" "$n"),$kind" --set "rate=$rate" \
+        --set "during-at=$((duration / 2))" "$@"
 }
 
 report_rejoins() {
@@ -319,6 +341,51 @@ join_empty() { # KIND TURN
     stop "$1" "$n"
     blank_data "$1" "$n"
     rejoin "$1" "$2" "$n" --duration $((duration * 6))
+}
+
+# What an open loop does to servers that cannot keep up; a figure that breaks a promise fails the case.
+case_overload() {
+    local kind
+    for kind in "${kinds[@]}"; do
+        start "$kind"
+        warm "$kind"
+        overload_of "$kind"
+        stop_all
+    done
+}
+
+figure() { "$loadgen" report --json "$1" | sed -n "/^ *\"$2\": {/,/\"unit\"/s/.*\"median\": \([0-9.]*\).*/\1/p" | head -n 1; } # FILE NAME
+
+epoch_of() { # KIND N: of the last transaction it has
+    local answer
+    answer=$({ exec 3<>"/dev/tcp/127.0.0.1/${port[$1-$2]}" && printf srvr >&3 && timeout 5 cat <&3; } 2>/dev/null) || return 1
+    [[ $answer =~ Zxid:\ 0x([0-9a-f]+) ]] && echo $((16#${BASH_REMATCH[1]} >> 32))
+}
+
+overload_of() { # KIND
+    local kind=$1 leader epoch most bystanders peak broken=()
+    run "$results/$kind-closed.json" --server "$(addresses "$kind")" --label "$kind" --mix set=70,get=20,create=5,delete=5 --connections 64 --in-flight 16 \
+        --duration 5
+    most=$(figure "$results/$kind-closed.json" throughput)
+    leader=$(leader_of "$kind")
+    epoch=$(epoch_of "$kind" "$leader")
+    echo "$kind: ${most%.*} requests a second are all there is; twice as many for $overload s"
+    # Sessions that do nothing but ping, and have to live through it.
+    "$loadgen" idle --server "$(addresses "$kind")" --sessions 300 --quiet "$overload" --storms 0 --session-timeout 10 >"$results/$kind-idle.txt" 2>&1 &
+    bystanders=$!
+    workload "$results/$kind-overload.json" overload "$(target "$kind")" --duration "$overload" --set "rate=$((2 * ${most%.*}))"
+    # Recovery: what a client that comes now sees.
+    run "$results/$kind-after.json" --server "$(addresses "$kind")" --pid "$(pids "$kind")" --label "$kind" --mix set --connections 8 --rate 200 --warmup 0 --duration 5
+    wait "$bystanders" || broken+=("a session that kept pinging was lost: $(tail -n 1 "$results/$kind-idle.txt")")
+    peak=$(figure "$results/$kind-overload.json" 'server peak RSS')
+    [[ $(leader_of "$kind") == "$leader" && $(epoch_of "$kind" "$leader") == "$epoch" ]] || broken+=("there was an election")
+    ((${peak%.*} <= memory)) || broken+=("all servers together took $peak MiB, more than $memory")
+    grep -q '"sessions lost"' "$results/$kind-overload.json" && broken+=("sessions of the load were lost")
+    "$loadgen" report --only throughput,p50,p99,max,server,send,moves "$results/$kind-overload.json"
+    echo 'Afterwards'
+    "$loadgen" report --only throughput,p50,p99,max "$results/$kind-after.json"
+    ((${#broken[@]} == 0)) || { printf 'BROKEN: %s\n' "${broken[@]}" >&2; exit 1; }
+    echo "$kind: no election, no session lost, every acknowledged create there, $peak MiB at most"
 }
 
 case_delay() {

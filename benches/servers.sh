@@ -9,6 +9,7 @@ common_option() { # WORD [VALUE]
     case $1 in
         --only) only=$2 ;;
         --zoo) zoo=$2 ;;
+        --loadgen) loadgen=$2 ;;
         --dir) dir=$2 ;;
         --alternations) alternations=$2 ;;
         --duration) duration=$2 ;;

@@ -207,8 +207,8 @@ layer_clients() {
             SERVER_JVMFLAGS=-Dzoo.shards=$shards part "client $name, $shards shards" "$(share clients)" bash tests/clients/run.sh zoo "$name"
         done
     done
-    part "locks shared with kazoo and Curator" "$(share clients)" cargo test --locked -p zoo --test recipes -- --ignored --nocapture
-    said_skipped "locks shared with kazoo and Curator"
+    part "recipes shared with kazoo and Curator" "$(share clients)" cargo test --locked -p zoo --test recipes -- --ignored --nocapture
+    said_skipped "recipes shared with kazoo and Curator"
 }
 
 layer_differential() {

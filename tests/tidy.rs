@@ -15,12 +15,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("handoff", &["base"]),
     ("disk", &["base"]),
     ("metrics", &["base"]),
-    ("balance", &[]),
+    ("balance", &["base"]),
     ("tree", &["base", "proto", "record"]),
     ("storage", &["base", "record"]),
     ("zab", &["base", "record"]),
     ("conn", &["base", "proto"]),
-    ("replica", &["base", "proto", "record", "tree", "storage", "zab", "handoff"]),
+    ("replica", &["base", "balance", "proto", "record", "tree", "storage", "zab", "handoff"]),
     ("shard", &["base", "proto", "record", "tree", "conn", "handoff", "metrics"]),
     ("admin", &["base", "metrics"]),
     (
@@ -39,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("client", &["base", "proto"]),
     ("recipes", &["base", "client"]),
-    ("cli", &["base", "proto", "record", "tree", "storage", "disk", "admin", "server", "client", "recipes"]),
+    ("cli", &["base", "balance", "proto", "record", "tree", "storage", "disk", "admin", "server", "client", "recipes"]),
 ];
 /// Names beyond the layers: one file, what it may name besides.
 const EXCEPTIONS: &[(&str, &str)] = &[

@@ -1,8 +1,9 @@
 //! The command line.
 
+use crate::case::Case;
 use crate::disturbance::Disturbance;
 use crate::driver::Pace;
-use crate::fan_out::FanOutOptions;
+use crate::fan_out::{FanOutOptions, Watching};
 use crate::fill::FillOptions;
 use crate::idle::IdleOptions;
 use crate::load::LoadOptions;
@@ -30,7 +31,7 @@ const EXAMPLES: &str = "Examples:
   loadgen run --server 127.0.0.1:2181 --mix get=90,set=10 --connections 50 --in-flight 16
   loadgen run --server 127.0.0.1:2181 --pid 4711 --mix set --rate 5000 --duration 30
   loadgen fill --server 127.0.0.1:2181 --pid 4711 --znodes 1000000
-  loadgen compare --a 127.0.0.1:2281,4711,zoo --b 127.0.0.1:2381,4712,java --mix get --alternations 5
+  loadgen compare --target 127.0.0.1:2281,4711,zoo --target 127.0.0.1:2381,4712,java --mix get --alternations 5
 
 Exit status: 0 done, 1 a wrong reply, a lost connection or a failure, 2 bad usage.";
 
@@ -47,7 +48,7 @@ pub enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Measure two running servers (or ensembles) in turns, in closed loops and then in open ones at the same rate
+    /// Measure running servers (or ensembles) in turns, in closed loops and then in open ones at the same rate
     Compare(CompareArgs),
     /// Create many znodes in the layout /app/svc-123/inst-456 and weigh the server
     Fill {
@@ -58,7 +59,7 @@ pub enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Change one znode that many connections watch: time and CPU until the last event
+    /// Change znodes that connections watch: time and CPU until the last event
     FanOut {
         #[command(flatten)]
         server: ServerArgs,
@@ -76,7 +77,7 @@ pub enum Command {
         #[command(flatten)]
         output: OutputArgs,
     },
-    /// Hold sessions that only ping, and watches that never fire: memory of each, and CPU meanwhile
+    /// Open many sessions and keep them idle: memory and CPU of each; then cut all connections at once and have all come back
     Idle {
         #[command(flatten)]
         server: ServerArgs,
@@ -87,7 +88,7 @@ pub enum Command {
     },
     /// Run workloads that are described in files on one server or several in turns, and report them
     Suite(SuiteArgs),
-    /// Put runs that were saved with --json side by side
+    /// Put runs that were saved with --json or --save side by side
     Report(ReportArgs),
     /// Stand between servers and make links slow, as told on standard input: "delay NAME MILLISECONDS"; ends with it
     Proxy {
@@ -188,6 +189,9 @@ pub struct LoadArgs {
     /// Leave the keys for the next run
     #[arg(long)]
     pub keep: bool,
+    /// Look for every znode whose create was acknowledged and that was not deleted, before they are removed
+    #[arg(long)]
+    pub verify: bool,
     /// A client whose connection breaks goes at once to the next server with its session; without this the run fails
     #[arg(long)]
     pub reconnect: bool,
@@ -204,7 +208,7 @@ impl LoadArgs {
     pub fn options(&self) -> LoadOptions {
         let pace = match self.rate {
             Some(rate) => Pace::Open { rate, spacing: self.spacing },
-            None => Pace::Closed { in_flight: self.in_flight },
+            None => Pace::Closed { in_flight: self.in_flight, spacing: self.spacing },
         };
         LoadOptions {
             mix: self.mix.clone(),
@@ -223,32 +227,21 @@ impl LoadArgs {
             snapshot_dir: self.snapshot_dir.clone(),
             keep: self.keep,
             reconnect: self.reconnect,
+            verify: self.verify,
             disturbance: self.during.clone().map(|command| Disturbance { command, after_s: self.during_at }),
         }
     }
 }
 
-/// Two servers.
+/// Servers and how they are measured in turns.
 #[derive(Debug, Args)]
 pub struct CompareArgs {
-    /// The first server or ensemble
-    #[arg(long, value_name = "HOST:PORT[,HOST:PORT…][,PID…][,LABEL]")]
-    pub a: Target,
-    /// The second server or ensemble
-    #[arg(long, value_name = "HOST:PORT[,HOST:PORT…][,PID…][,LABEL]")]
-    pub b: Target,
+    /// A server or ensemble; to be given again, each is compared with the first
+    #[arg(long, required = true, value_name = TARGET)]
+    pub target: Vec<Target>,
     /// What to run on them
-    #[arg(long, value_enum, default_value_t = Case::Load)]
-    pub case: Case,
-    /// Turns each server gets
-    #[arg(long, default_value_t = 5, value_parser = positive)]
-    pub alternations: usize,
-    /// Case load: rate of the open loops, as a share of the slower server's closed-loop throughput; 0 leaves them out
-    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
-    pub open_share: f64,
-    /// Case load: seconds of load on each server before anything counts (a JVM compiles its code first)
-    #[arg(long, value_name = "S", default_value_t = 10.0)]
-    pub warm_run: f64,
+    #[arg(long, value_enum, default_value_t = CaseKind::Load)]
+    pub case: CaseKind,
     #[command(flatten)]
     #[allow(missing_docs)]
     pub load: LoadArgs,
@@ -257,12 +250,61 @@ pub struct CompareArgs {
     pub fan_out: FanOutArgs,
     #[command(flatten)]
     #[allow(missing_docs)]
-    pub output: OutputArgs,
+    pub turns: TurnsArgs,
+}
+
+/// How a target is told.
+const TARGET: &str = "HOST:PORT[,HOST:PORT…][,PID…][,LABEL][,ops=OP+OP…][,protocol=etcd]";
+
+impl CompareArgs {
+    /// What is run.
+    pub fn case(&self) -> Case {
+        let options = self.load.options();
+        match self.case {
+            CaseKind::Load => Case::Load(Box::new(options)),
+            CaseKind::FanOut => Case::FanOut(self.fan_out.options()),
+            CaseKind::Sessions => Case::Sessions(SessionsOptions {
+                clients: options.connections,
+                warmup_s: options.warmup_s,
+                duration_s: options.duration_s,
+                session_timeout: options.session_timeout,
+            }),
+        }
+    }
+}
+
+/// How often, how fast, and where to.
+#[derive(Debug, Args)]
+pub struct TurnsArgs {
+    /// Turns each target gets
+    #[arg(long, default_value_t = 5, value_parser = positive)]
+    pub alternations: usize,
+    /// Rate of the open loops that follow closed ones, as a share of the slowest target's closed-loop throughput; 0 leaves them out
+    #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
+    pub open_share: f64,
+    /// Seconds of load on each target before anything counts (a JVM compiles its code first)
+    #[arg(long, value_name = "S", default_value_t = 10.0)]
+    pub warm_run: f64,
+    /// Directory for the runs: JSON and HdrHistogram log of each
+    #[arg(long, value_name = "DIR")]
+    pub save: Option<PathBuf>,
+    /// Write a page with tables and drawings, too
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
+    /// The servers' data directory, to name its disk beside the figures
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// How durable an acknowledged write is, to print beside the figures (it cannot be seen from outside)
+    #[arg(long, value_name = "TEXT", default_value = "not stated (--durability)")]
+    pub durability: String,
 }
 
 /// What a comparison runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Case {
+pub enum CaseKind {
     /// As `run`
     Load,
     /// As `fan-out`
@@ -323,13 +365,19 @@ impl FillArgs {
 /// How wide.
 #[derive(Debug, Args)]
 pub struct FanOutArgs {
-    /// Connections that watch the znode
+    /// Connections that watch
     #[arg(long, default_value_t = 1_000, value_parser = positive)]
     pub watchers: usize,
-    /// Changes that are measured
+    /// Znodes that are watched, each changed once a round
+    #[arg(long, default_value_t = 1, value_parser = positive)]
+    pub paths: usize,
+    /// Who watches what: each connection every znode, every znode one connection, or each connection the whole subtree for good
+    #[arg(long, value_enum, default_value_t = Watching::Each)]
+    pub watch: Watching,
+    /// Rounds of changes that are measured
     #[arg(long, default_value_t = 50, value_parser = positive)]
     pub rounds: usize,
-    /// Changes before that
+    /// Rounds before that
     #[arg(long, default_value_t = 10)]
     pub warmup_rounds: usize,
 }
@@ -339,11 +387,46 @@ impl FanOutArgs {
     pub fn options(&self) -> FanOutOptions {
         FanOutOptions {
             watchers: self.watchers,
+            paths: self.paths,
+            watching: self.watch,
             rounds: self.rounds,
             warmup_rounds: self.warmup_rounds,
             value_size: 100,
             root: "/loadgen".to_owned(),
             session_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// How many sessions that do nothing.
+#[derive(Debug, Args)]
+pub struct IdleArgs {
+    /// Sessions, each with a connection; 0 takes as many as the limits of files and ports allow
+    #[arg(long, default_value_t = 10_000)]
+    pub sessions: usize,
+    /// One-shot watches that each sets and that never fire, every one on a path of its own: memory of each
+    #[arg(long, default_value_t = 0)]
+    pub watches: usize,
+    /// Idle seconds, in which they ping
+    #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = positive_f64)]
+    pub quiet: f64,
+    /// How often all connections are cut and made again at once
+    #[arg(long, default_value_t = 3)]
+    pub storms: usize,
+    /// Session timeout to ask for, in seconds
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub session_timeout: u64,
+}
+
+impl IdleArgs {
+    /// As options.
+    pub fn options(&self) -> IdleOptions {
+        IdleOptions {
+            sessions: self.sessions,
+            watches: self.watches,
+            quiet: Duration::from_secs_f64(self.quiet),
+            storms: self.storms,
+            session_timeout: Duration::from_secs(self.session_timeout),
         }
     }
 }
@@ -374,43 +457,6 @@ impl SessionsArgs {
     }
 }
 
-/// How idle.
-#[derive(Debug, Args)]
-pub struct IdleArgs {
-    /// Sessions, each with its connection; 0 measures a server that nobody uses
-    #[arg(long, default_value_t = 10_000)]
-    pub sessions: usize,
-    /// One-shot watches of each session, every one on a path of its own
-    #[arg(long, default_value_t = 0)]
-    pub watches: usize,
-    /// Where these paths are: /app/svc-123/inst-456
-    #[arg(long, value_name = "PATH", default_value = "/app", value_parser = znode_path)]
-    pub root: String,
-    /// Session timeout to ask for, in seconds; each session pings three times in it
-    #[arg(long, value_name = "S", default_value_t = 30)]
-    pub session_timeout: u64,
-    /// Quiet seconds before memory is read
-    #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = positive_f64)]
-    pub settle: f64,
-    /// Seconds in which CPU is measured
-    #[arg(long, value_name = "S", default_value_t = 20.0, value_parser = positive_f64)]
-    pub duration: f64,
-}
-
-impl IdleArgs {
-    /// As options.
-    pub fn options(&self) -> IdleOptions {
-        IdleOptions {
-            sessions: self.sessions,
-            watches: self.watches,
-            root: self.root.clone(),
-            session_timeout: Duration::from_secs(self.session_timeout),
-            settle: Duration::from_secs_f64(self.settle),
-            duration: Duration::from_secs_f64(self.duration),
-        }
-    }
-}
-
 /// What to put side by side.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
@@ -420,6 +466,9 @@ pub struct ReportArgs {
     /// Only figures whose name begins with one of these
     #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
     pub only: Vec<String>,
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
     /// Write a page with tables and drawings, too
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
@@ -428,33 +477,30 @@ pub struct ReportArgs {
 /// Which workloads, on what.
 #[derive(Debug, Args)]
 pub struct SuiteArgs {
-    /// A server or ensemble; may be given again
-    #[arg(long, required = true, value_name = "HOST:PORT[,HOST:PORT…][,PID…][,LABEL]")]
+    /// A server or ensemble; to be given again, each is compared with the first. A workload that one cannot do is left out on it
+    #[arg(long, required = true, value_name = TARGET)]
     pub target: Vec<Target>,
     /// A file with workloads; may be given again
     #[arg(long, required = true, value_name = "FILE", value_parser = workload_file)]
     pub workload: Vec<PathBuf>,
-    /// Directory for the runs
+    /// Only workloads whose name contains one of these
+    #[arg(long, value_name = "TEXT", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Directory that workloads speak of as {dir}; {label} is that of each target
     #[arg(long, value_name = "DIR")]
-    pub save: PathBuf,
-    /// Write a page with tables and drawings, too
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-    /// Turns each target gets
-    #[arg(long, default_value_t = 1, value_parser = positive)]
-    pub alternations: usize,
-    /// Measured seconds, whatever the files say
+    pub dir: Option<PathBuf>,
+    /// An option of every workload, whatever the files say; may be given again
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// Measured seconds of loads and session storms, whatever the files say
     #[arg(long, value_name = "S", value_parser = positive_f64)]
     pub duration: Option<f64>,
     /// Seconds of load before that, whatever the files say
     #[arg(long, value_name = "S")]
     pub warmup: Option<f64>,
-    /// The servers' data directory, to name its disk beside the figures
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// How durable an acknowledged write is, to print beside the figures (it cannot be seen from outside)
-    #[arg(long, value_name = "TEXT", default_value = "not stated (--durability)")]
-    pub durability: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub turns: TurnsArgs,
 }
 
 impl SuiteArgs {
@@ -526,7 +572,7 @@ mod tests {
             Command::Run { load, .. } => load.options().pace,
             other => panic!("{other:?}"),
         };
-        assert_eq!(parse(&["--in-flight", "16"]), Pace::Closed { in_flight: 16 });
+        assert_eq!(parse(&["--in-flight", "16"]), Pace::Closed { in_flight: 16, spacing: Spacing::Steady });
         assert_eq!(parse(&["--rate", "10", "--spacing", "poisson"]), Pace::Open { rate: 10.0, spacing: Spacing::Poisson });
     }
 

@@ -1,6 +1,7 @@
 //! One session over one socket: handshake, framing and buffers; blocking calls for preparations, and the non-blocking
 //! halves that the driver's loop uses.
 
+use crate::target::{Endpoint, Protocol};
 use crate::workload::{Mismatch, begin_request, write_create_persistent, write_read};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -93,6 +94,16 @@ impl InBuffer {
         Ok(n)
     }
 
+    /// Appends bytes that came by another way.
+    #[cfg(feature = "etcd")]
+    fn push(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            // Reading from memory cannot fail.
+            let _ = self.read_from(&mut rest);
+        }
+    }
+
     /// True when the last read may have left bytes in the socket.
     fn is_full(&self) -> bool {
         self.end == self.bytes.len()
@@ -124,6 +135,32 @@ fn millis(timeout: Duration) -> i32 {
     i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX)
 }
 
+/// Sends what the socket takes of it; true when nothing is left.
+fn write_some(mut stream: &TcpStream, output: &mut Vec<u8>, sent: &mut usize) -> Result<bool, Failure> {
+    while *sent < output.len() {
+        match stream.write(&output[*sent..]) {
+            Ok(0) => return Err(Failure::Closed),
+            Ok(n) => *sent += n,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    output.clear();
+    *sent = 0;
+    Ok(true)
+}
+
+/// How much was there; `None` when nothing was.
+fn read_some(read: impl FnOnce() -> io::Result<usize>) -> Result<Option<usize>, Failure> {
+    match read() {
+        Ok(0) => Err(Failure::Closed),
+        Ok(n) => Ok(Some(n)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
 /// A socket whose connection is being made; the first write tells whether it was.
 fn begin_connect(addr: SocketAddr) -> io::Result<TcpStream> {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
@@ -137,6 +174,24 @@ fn begin_connect(addr: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// A session without a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    /// Its number.
+    pub id: SessionId,
+    password: Password,
+}
+
+impl Ticket {
+    /// As [`Session::move_to`].
+    pub fn resume(&self, addr: SocketAddr, timeout: Duration, last_zxid_seen: i64) -> Result<Session, Failure> {
+        let mut session = Session::over(begin_connect(addr)?, self.id, self.password);
+        let again = ConnectRequest::again(self.id, &self.password, millis(timeout));
+        ConnectRequest { last_zxid_seen, ..again }.write_frame(&mut session.output);
+        Ok(session)
+    }
+}
+
 /// A connected session.
 #[derive(Debug)]
 pub struct Session {
@@ -146,6 +201,9 @@ pub struct Session {
     /// Requests not sent yet.
     pub output: Vec<u8>,
     sent: usize,
+    /// What etcd is told and says instead.
+    #[cfg(feature = "etcd")]
+    etcd: Option<Box<crate::etcd::Wire>>,
     last_xid: i32,
     /// Its number; `NONE` until the server has given one.
     pub id: SessionId,
@@ -154,16 +212,25 @@ pub struct Session {
 
 impl Session {
     /// Connects and waits for the session.
-    pub fn connect(addr: SocketAddr, timeout: Duration) -> Result<Self, Failure> {
-        Self::connect_within(CALL_TIMEOUT, addr, timeout)
+    pub fn connect(server: impl Into<Endpoint>, timeout: Duration) -> Result<Self, Failure> {
+        Self::connect_within(CALL_TIMEOUT, server, timeout)
     }
 
     /// The same with another limit on the wait for the connection and for each answer.
-    pub fn connect_within(limit: Duration, addr: SocketAddr, timeout: Duration) -> Result<Self, Failure> {
+    pub fn connect_within(limit: Duration, server: impl Into<Endpoint>, timeout: Duration) -> Result<Self, Failure> {
+        let Endpoint { addr, protocol } = server.into();
         let stream = TcpStream::connect_timeout(&addr, limit)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(limit))?;
         let mut session = Session::over(stream, SessionId::NONE, Password::default());
+        match protocol {
+            Protocol::ZooKeeper => {}
+            #[cfg(feature = "etcd")]
+            Protocol::Etcd => {
+                session.etcd = Some(Box::new(crate::etcd::Wire::new(addr.to_string())));
+                return Ok(session);
+            }
+        }
         ConnectRequest::new_session(millis(timeout)).write_frame(&mut session.output);
         session.flush()?;
         let response = ConnectResponse::decode(session.wait_frame()?)?;
@@ -174,14 +241,26 @@ impl Session {
     /// Begins to move this session to another server, without waiting for anything: its connect request is the first output, and the server's
     /// answer to it the first input. A session without a number asks for a new one.
     pub fn move_to(&self, addr: SocketAddr, timeout: Duration, last_zxid_seen: i64) -> Result<Self, Failure> {
-        let mut session = Session::over(begin_connect(addr)?, self.id, self.password);
-        let again = ConnectRequest::again(self.id, &self.password, millis(timeout));
-        ConnectRequest { last_zxid_seen, ..again }.write_frame(&mut session.output);
-        Ok(session)
+        self.ticket().resume(addr, timeout, last_zxid_seen)
+    }
+
+    /// What is needed to come back after the connection is gone.
+    pub fn ticket(&self) -> Ticket {
+        Ticket { id: self.id, password: self.password }
     }
 
     fn over(stream: TcpStream, id: SessionId, password: Password) -> Self {
-        Session { stream, input: InBuffer::new(), output: Vec::new(), sent: 0, last_xid: 0, id, password }
+        Session {
+            stream,
+            input: InBuffer::new(),
+            output: Vec::new(),
+            sent: 0,
+            #[cfg(feature = "etcd")]
+            etcd: None,
+            last_xid: 0,
+            id,
+            password,
+        }
     }
 
     /// The server's answer to the connect request.
@@ -211,28 +290,28 @@ impl Session {
 
     /// Sends what the socket takes; true when nothing is left.
     pub fn flush(&mut self) -> Result<bool, Failure> {
-        while self.sent < self.output.len() {
-            match (&self.stream).write(&self.output[self.sent..]) {
-                Ok(0) => return Err(Failure::Closed),
-                Ok(n) => self.sent += n,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e.into()),
-            }
+        #[cfg(feature = "etcd")]
+        if let Some(wire) = &mut self.etcd {
+            let requests = std::mem::take(&mut self.output);
+            wire.ask(&requests)?;
+            return write_some(&self.stream, &mut wire.out, &mut self.sent);
         }
-        self.output.clear();
-        self.sent = 0;
-        Ok(true)
+        write_some(&self.stream, &mut self.output, &mut self.sent)
     }
 
     /// One receive; false when nothing was there.
     pub fn receive(&mut self) -> Result<bool, Failure> {
-        match self.input.read_from(&self.stream) {
-            Ok(0) => Err(Failure::Closed),
-            Ok(_) => Ok(true),
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(false),
-            Err(e) => Err(e.into()),
+        #[cfg(feature = "etcd")]
+        if let Some(wire) = &mut self.etcd {
+            let mut bytes = [0; IN_BUFFER_BYTES];
+            let Some(n) = read_some(|| (&self.stream).read(&mut bytes))? else { return Ok(false) };
+            let mut replies = Vec::new();
+            wire.take(&bytes[..n], &mut replies)?;
+            self.input.push(&replies);
+            write_some(&self.stream, &mut wire.out, &mut self.sent)?;
+            return Ok(true);
         }
+        Ok(read_some(|| self.input.read_from(&self.stream))?.is_some())
     }
 
     /// True when another receive is worth its system call.

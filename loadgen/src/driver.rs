@@ -8,6 +8,7 @@ mod reconnect;
 
 use crate::connection::{Failure, Session, split_reply};
 use crate::disturbance::Phase;
+use crate::intervals::Intervals;
 use crate::measure::Latencies;
 use crate::schedule::{Arrivals, SECOND_NS, Spacing, Window};
 use crate::tally::Tally;
@@ -40,6 +41,8 @@ pub enum Pace {
     Closed {
         /// Requests in flight per connection.
         in_flight: usize,
+        /// Of an open loop, should one be made of it.
+        spacing: Spacing,
     },
     /// This many requests a second in all, whatever the server does.
     Open {
@@ -203,7 +206,7 @@ impl<'a> Worker<'a> {
             dirty: Vec::new(),
             next_ping_check_ns: PING_NS,
             down: 0,
-            tally: Tally::default(),
+            tally: Tally { intervals: Intervals::of(plan.window), ..Tally::default() },
             by_kind: Default::default(),
         })
     }
@@ -237,7 +240,7 @@ impl<'a> Worker<'a> {
 
     fn run(&mut self) -> Result<(), Failure> {
         let window = self.plan.window;
-        if let Pace::Closed { in_flight } = self.plan.pace {
+        if let Pace::Closed { in_flight, .. } = self.plan.pace {
             for at in 0..self.conns.len() {
                 let now = self.now_ns();
                 self.conns[at].issue_many(in_flight, now);
@@ -386,6 +389,7 @@ impl<'a> Worker<'a> {
             if self.plan.window.contains(measured_at) {
                 let latency = now.saturating_sub(pending.at_ns);
                 self.by_kind[issued.kind as usize].get_or_insert_default().record(latency);
+                self.tally.intervals.record(measured_at, latency);
                 match in_snapshot {
                     Some(true) => self.tally.in_snapshot.record(latency),
                     Some(false) => self.tally.out_of_snapshot.record(latency),
@@ -439,6 +443,7 @@ impl<'a> Worker<'a> {
                 {
                     self.tally.unanswered += 1;
                     self.by_kind[issued.kind as usize].get_or_insert_default().record(now.saturating_sub(pending.at_ns));
+                    self.tally.intervals.record(pending.at_ns, now.saturating_sub(pending.at_ns));
                 }
             }
         }
@@ -447,6 +452,7 @@ impl<'a> Worker<'a> {
                 self.tally.unanswered += 1;
                 let kind = self.plan.workload.mix.first();
                 self.by_kind[kind as usize].get_or_insert_default().record(now - arrivals.next_ns());
+                self.tally.intervals.record(arrivals.next_ns(), now - arrivals.next_ns());
             }
             arrivals.advance();
         }

@@ -5,9 +5,8 @@ use crate::host;
 use crate::measure::{Metric, us_per};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
-use crate::target::Target;
+use crate::target::{Endpoint, Target};
 use crate::workload::{write_create_persistent, write_read};
-use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -16,7 +15,7 @@ use zoo::base::{Reader, Stat};
 use zoo::proto::{ErrorCode, OpCode};
 
 /// How often the progress line moves.
-pub const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 
 /// What to create.
 #[derive(Clone, Debug)]
@@ -104,7 +103,7 @@ fn created(path: &str, err: i32) -> Result<(), Failure> {
     if err == 0 || err == ErrorCode::NodeExists.code() { Ok(()) } else { Err(Failure::Code(err, format!("create {path}"))) }
 }
 
-fn create_children(server: SocketAddr, o: &FillOptions, progress: &Progress) -> Result<(), Failure> {
+fn create_children(server: Endpoint, o: &FillOptions, progress: &Progress) -> Result<(), Failure> {
     let value = vec![b'v'; o.value_size];
     let done = AtomicU64::new(0);
     let connections = o.connections.max(1);

@@ -1,182 +1,329 @@
-//! Sessions that do nothing but stay alive, and watches that never fire: what they cost the server in memory, and in CPU while nothing happens.
+//! Many sessions that do nothing: what each costs in memory and CPU, and what watches cost that never fire; then a connection storm, in which
+//! all connections are cut at once and every client comes back with its session.
 //!
-//! CPU is taken from the threads' own run times: a server at rest uses less than the tick in which a process's time is counted.
+//! CPU of idle sessions is taken from the threads' own run times: the ticks in which a process's time is counted are too coarse for it.
 
-use crate::connection::{Failure, Session, split_reply};
-use crate::fill::{PROGRESS_EVERY, layout_path};
-use crate::host::{self, Memory};
-use crate::measure::Metric;
+use crate::connection::{Failure, Session};
+use crate::fill::layout_path;
+use crate::host;
+use crate::measure::{Latencies, Metric, us_per};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::target::Target;
 use crate::workload::{begin_request, write_read};
+use rustix::event::epoll;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::Timespec;
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
-use zoo::base::Xid;
+use zoo::base::{SessionId, Xid};
+use zoo::proto::connect::ConnectResponse;
 use zoo::proto::{ErrorCode, OpCode};
 
-/// Threads that connect and set watches: enough for what they wait for to share a flush.
-const CONNECTING: usize = 50;
-/// Watches asked for before the first answer is waited for.
-const WATCHES_IN_FLIGHT: usize = 64;
-/// A client sends a ping when it has been silent for this part of its timeout.
+/// Files this program needs besides its connections.
+const OTHER_FILES: u64 = 64;
+/// Ports that are left to others.
+const OTHER_PORTS: usize = 1_000;
+/// Ports of a system that does not say how many there are.
+const PORTS_DEFAULT: usize = 28_000;
+/// After the last session the server may still be tidying up; then memory is read.
+const SETTLE: Duration = Duration::from_secs(1);
+/// A storm that takes longer has lost somebody.
+const STORM_MAX: Duration = Duration::from_secs(120);
+/// Connections that are being made at once: what the server's backlog takes, or the kernel's own retries of a second would be measured.
+const CONNECTING_MAX: usize = 512;
+/// Every session pings so many times within its timeout.
 const PINGS_PER_TIMEOUT: u32 = 3;
-/// Children of one parent in the paths that are watched.
-const CHILDREN_PER_PARENT: usize = 1_000;
+/// Where the paths are that are watched, how many under one parent, and how many watches of a session are asked for at once.
+const WATCHED_ROOT: &str = "/app";
+const WATCHED_PER_PARENT: usize = 1_000;
+const WATCHES_IN_FLIGHT: usize = 256;
+const POLL: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+const EVENTS_MAX: usize = 256;
 
-/// How many and how long.
+/// How many, how long.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct IdleOptions {
+    /// 0: as many as the limits allow.
     pub sessions: usize,
-    /// One-shot watches of each session, every one on a path of its own.
+    /// Of each session.
     pub watches: usize,
-    pub root: String,
+    pub quiet: Duration,
+    pub storms: usize,
     pub session_timeout: Duration,
-    /// Quiet time before memory is read.
-    pub settle: Duration,
-    pub duration: Duration,
+}
+
+impl IdleOptions {
+    /// In words.
+    pub fn describe(&self) -> String {
+        let sessions = if self.sessions == 0 { "as many as the limits allow".to_owned() } else { self.sessions.to_string() };
+        let (quiet, timeout) = (self.quiet.as_secs_f64(), self.session_timeout.as_secs_f64());
+        let watches = if self.watches == 0 { String::new() } else { format!(", {} watches of each", self.watches) };
+        format!(
+            "{sessions} idle sessions with a timeout of {timeout} s{watches}, {quiet} s quiet; then {} times all cut and back",
+            self.storms
+        )
+    }
 }
 
 /// Runs it.
 pub fn run_idle(target: &Target, o: &IdleOptions, progress: &Progress) -> Result<Outcome, Failure> {
+    let wanted = sessions_possible(o.sessions, target)?;
+    let mut metrics = Vec::new();
     let empty = target.memory();
-    progress.stage("connecting");
-    let mut idle = Idle { clients: connect_all(target, o)?, next: 0, pings: 0, every: o.session_timeout / PINGS_PER_TIMEOUT };
-    idle.rest(o.settle, progress)?;
-    let connected = target.memory();
-    progress.stage("watching");
-    watch_all(&mut idle.clients, o)?;
-    idle.rest(o.settle, progress)?;
-    let watching = target.memory();
-    let (cpu_before, pings_before) = (target.thread_cpu_times(), idle.pings);
-    let start = Instant::now();
-    idle.rest(o.duration, progress)?;
-    let took = start.elapsed();
-    let cpu_ns = host::cpu_between(&cpu_before, &target.thread_cpu_times());
-    let pings = idle.pings - pings_before;
-    let mut metrics = vec![Metric::new("sessions", o.sessions as f64, "")];
-    if let Some(((empty, connected), watching)) = empty.zip(connected).zip(watching) {
-        let grown = |from: Memory, to: Memory, n: usize| (to.rss_anon as f64 - from.rss_anon as f64) / n.max(1) as f64;
-        metrics.push(Metric::new("RssAnon empty", empty.rss_anon as f64 / f64::from(1 << 20), "MiB"));
-        metrics.push(Metric::new("RssAnon connected", connected.rss_anon as f64 / f64::from(1 << 20), "MiB"));
-        metrics.push(Metric::new("memory", grown(empty, connected, o.sessions), "B/session"));
-        if o.watches > 0 {
-            metrics.push(Metric::new("RssAnon watching", watching.rss_anon as f64 / f64::from(1 << 20), "MiB"));
-            metrics.push(Metric::new("watch", grown(connected, watching, o.sessions * o.watches), "B/watch"));
+    progress.stage("opening sessions");
+    let cpu_before = target.cpu_time();
+    let started = Instant::now();
+    let mut crowd = Crowd::open(target, o, wanted)?;
+    let opened = started.elapsed();
+    metrics.push(Metric::new("sessions", wanted as f64, ""));
+    metrics.push(Metric::new("sessions opened", wanted as f64 / opened.as_secs_f64(), "/s"));
+    if let Some((before, after)) = cpu_before.zip(target.cpu_time()) {
+        metrics.push(Metric::new("server CPU", us_per(after.saturating_sub(before), wanted as u64), "µs/session"));
+    }
+    thread::sleep(SETTLE);
+    let full = target.memory();
+    let each = |before: host::Memory, after: host::Memory, n: usize| (after.rss_anon as f64 - before.rss_anon as f64) / n as f64;
+    if let Some((empty, full)) = empty.zip(full) {
+        metrics.push(Metric::new("memory of a session", each(empty, full, wanted), "B"));
+        metrics.push(Metric::new("server RSS", full.rss as f64 / f64::from(1 << 20), "MiB"));
+    }
+    if o.watches > 0 {
+        progress.stage("setting watches");
+        crowd.watch_all(o.watches)?;
+        thread::sleep(SETTLE);
+        if let Some((before, after)) = full.zip(target.memory()) {
+            metrics.push(Metric::new("memory of a watch", each(before, after, wanted * o.watches), "B"));
         }
     }
-    metrics.push(Metric::new("pings", pings as f64 / took.as_secs_f64(), "/s"));
-    if target.has_pids() {
-        metrics.push(Metric::new("server CPU", cpu_ns as f64 / 1e7 / took.as_secs_f64(), "% of a core"));
-        if pings > 0 {
-            metrics.push(Metric::new("server CPU per ping", cpu_ns as f64 / 1e3 / pings as f64, "µs"));
+    crowd.stay_idle(target, o, progress, &mut metrics)?;
+    let mut back = Latencies::default();
+    let mut longest: Vec<f64> = Vec::new();
+    let (cpu_before, mut lost) = (target.cpu_time(), 0);
+    for storm in 0..o.storms {
+        progress.at(storm as f64, o.storms as f64, wanted as u64);
+        let started = Instant::now();
+        lost += crowd.cut_and_return(target, o.session_timeout, &mut back)?;
+        longest.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    if o.storms > 0 {
+        metrics.push(Metric::new("all back", longest.iter().sum::<f64>() / longest.len() as f64, "ms"));
+        metrics.extend(back.metrics("back"));
+        if let Some((before, after)) = cpu_before.zip(target.cpu_time()) {
+            metrics.push(Metric::new("server CPU of a return", us_per(after.saturating_sub(before), back.count()), "µs"));
         }
     }
-    progress.stage("closing");
-    in_parts(&mut idle.clients, |_, client| {
-        client.hear()?;
-        let (header, _) = client.session.call(|out, xid| begin_request(out, xid, OpCode::CloseSession).finish(out))?;
-        if header.err == 0 { Ok(()) } else { Err(Failure::Code(header.err, "closeSession".to_owned())) }
-    })?;
-    Ok(Outcome { metrics, ..Outcome::default() })
+    crowd.close()?;
+    let outcome = Outcome::of_latencies(metrics, &back, started.elapsed());
+    Ok(Outcome { errors: if lost > 0 { vec![("sessions lost".to_owned(), lost)] } else { Vec::new() }, ..outcome })
 }
 
-/// One session, and whether the answer to its last ping is still to be read.
-struct Client {
-    session: Session,
-    asked: bool,
+/// As many as are asked for, or as the limits allow; fewer than asked for are an error.
+fn sessions_possible(asked: usize, target: &Target) -> Result<usize, Failure> {
+    let limit = getrlimit(Resource::Nofile);
+    // Where this is refused, the limit stays what it is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let files = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| files.saturating_sub(OTHER_FILES) as usize);
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let range: Vec<usize> = range.split_ascii_whitespace().filter_map(|n| n.parse().ok()).collect();
+    let ports = if let [from, to] = range[..] { to.saturating_sub(from) } else { PORTS_DEFAULT };
+    // From one address to one port, each connection needs a port of its own.
+    let possible = files.min(ports.saturating_sub(OTHER_PORTS) * target.servers().count());
+    match asked {
+        0 => Ok(possible),
+        n if n <= possible => Ok(n),
+        n => {
+            Err(std::io::Error::other(format!("{n} sessions are more than the limits of files ({files}) and ports ({ports}) allow")).into())
+        }
+    }
 }
 
-impl Client {
-    fn ask(&mut self) -> Result<(), Failure> {
-        self.hear()?;
-        begin_request(&mut self.session.output, Xid::PING, OpCode::Ping).finish(&mut self.session.output);
-        self.session.flush()?;
-        self.asked = true;
+struct Crowd {
+    epoll: rustix::fd::OwnedFd,
+    sessions: Vec<Session>,
+}
+
+/// A connection on its way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Connecting,
+    Asked,
+    Back,
+}
+
+impl Crowd {
+    fn open(target: &Target, o: &IdleOptions, wanted: usize) -> Result<Self, Failure> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(std::io::Error::from)?;
+        let mut sessions = Vec::with_capacity(wanted);
+        for at in 0..wanted {
+            sessions.push(Session::connect(target.of_connection(at), o.session_timeout)?);
+        }
+        for (at, session) in sessions.iter().enumerate() {
+            session.stream().set_nonblocking(true)?;
+            watch(&epoll, session, at, epoll::EventFlags::IN)?;
+        }
+        Ok(Crowd { epoll, sessions })
+    }
+
+    /// Every session asks for nodes that need not exist, each with a watch.
+    fn watch_all(&mut self, watches: usize) -> Result<(), Failure> {
+        for (at, session) in self.sessions.iter_mut().enumerate() {
+            let path = |i: usize| layout_path(WATCHED_ROOT, at * watches + i, WATCHED_PER_PARENT);
+            let write = |i: usize, xid, out: &mut Vec<u8>| write_read(out, xid, OpCode::Exists, &path(i), true);
+            session.stream().set_nonblocking(false)?;
+            session.pipeline(watches, WATCHES_IN_FLIGHT, write, |i, err| match err {
+                0 => Ok(()),
+                e if e == ErrorCode::NoNode.code() => Ok(()),
+                e => Err(Failure::Code(e, format!("exists {}", path(i)))),
+            })?;
+            session.stream().set_nonblocking(true)?;
+        }
         Ok(())
     }
 
-    fn hear(&mut self) -> Result<(), Failure> {
-        if std::mem::take(&mut self.asked) {
-            let (header, _) = split_reply(self.session.wait_frame()?)?;
-            if header.xid != Xid::PING || header.err != 0 {
-                return Err(Failure::Mismatch(format!("{header:?} to a ping")));
+    /// Pings, spread evenly, and what the server needs for that.
+    fn stay_idle(&mut self, target: &Target, o: &IdleOptions, progress: &Progress, metrics: &mut Vec<Metric>) -> Result<(), Failure> {
+        let (cpu_before, started) = (target.thread_cpu_times(), Instant::now());
+        let every = o.session_timeout / PINGS_PER_TIMEOUT;
+        let gap = every.checked_div(u32::try_from(self.sessions.len()).unwrap_or(u32::MAX)).unwrap_or(every);
+        let (mut sent, mut answered) = (0usize, 0usize);
+        // The last answers are waited for, so that a session that has ended shows.
+        while started.elapsed() < o.quiet || answered < sent {
+            if started.elapsed() > o.quiet + STORM_MAX {
+                return Err(Failure::Mismatch(format!("{} pings were not answered", sent - answered)));
             }
-        }
-        Ok(())
-    }
-}
-
-fn connect_all(target: &Target, o: &IdleOptions) -> Result<Vec<Client>, Failure> {
-    let mut places: Vec<Option<Client>> = (0..o.sessions).map(|_| None).collect();
-    in_parts(&mut places, |n, place| {
-        *place = Some(Client { session: Session::connect(target.of_connection(n), o.session_timeout)?, asked: false });
-        Ok(())
-    })?;
-    Ok(places.into_iter().flatten().collect())
-}
-
-fn watch_all(clients: &mut [Client], o: &IdleOptions) -> Result<(), Failure> {
-    in_parts(clients, |n, client| {
-        client.hear()?;
-        let path = |i: usize| layout_path(&o.root, n * o.watches + i, CHILDREN_PER_PARENT);
-        let write = |i: usize, xid, out: &mut Vec<u8>| write_read(out, xid, OpCode::Exists, &path(i), true);
-        client.session.pipeline(o.watches, WATCHES_IN_FLIGHT, write, |i, err| match err {
-            0 => Ok(()),
-            e if e == ErrorCode::NoNode.code() => Ok(()),
-            e => Err(Failure::Code(e, format!("exists {}", path(i)))),
-        })
-    })
-}
-
-/// Deals with all of them, a part on each of several threads.
-fn in_parts<T: Send>(all: &mut [T], act: impl Fn(usize, &mut T) -> Result<(), Failure> + Sync) -> Result<(), Failure> {
-    let part = all.len().div_ceil(CONNECTING).max(1);
-    thread::scope(|scope| {
-        let act = &act;
-        let workers: Vec<_> = all
-            .chunks_mut(part)
-            .enumerate()
-            .map(|(p, chunk)| scope.spawn(move || chunk.iter_mut().enumerate().try_for_each(|(i, one)| act(p * part + i, one))))
-            .collect();
-        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| Err(Failure::Mismatch("a thread panicked".to_owned()))))
-    })
-}
-
-/// Sessions that ping in turn, so that each has a ping in `every`.
-struct Idle {
-    clients: Vec<Client>,
-    next: usize,
-    pings: u64,
-    every: Duration,
-}
-
-impl Idle {
-    /// Keeps them alive for so long.
-    fn rest(&mut self, how_long: Duration, progress: &Progress) -> Result<(), Failure> {
-        let (start, mut sent, mut told) = (Instant::now(), 0u64, Duration::ZERO);
-        while start.elapsed() < how_long {
-            if self.clients.is_empty() {
-                thread::sleep(how_long.saturating_sub(start.elapsed()).min(PROGRESS_EVERY));
-            } else {
-                let due = self.every.mul_f64(sent as f64 / self.clients.len() as f64);
-                thread::sleep(due.saturating_sub(start.elapsed()).min(how_long.saturating_sub(start.elapsed())));
-                self.ping()?;
+            let due = (started.elapsed().min(o.quiet).as_nanos() / gap.as_nanos().max(1)) as usize;
+            while sent < due {
+                let at = sent % self.sessions.len();
+                let session = &mut self.sessions[at];
+                begin_request(&mut session.output, Xid::PING, OpCode::Ping).finish(&mut session.output);
+                session.flush()?;
                 sent += 1;
             }
-            if start.elapsed() - told > PROGRESS_EVERY {
-                told = start.elapsed();
-                progress.at(told.as_secs_f64(), how_long.as_secs_f64(), self.pings);
+            self.each_event(gap.max(Duration::from_millis(1)), |_, _, session, _| {
+                session.receive()?;
+                while session.input.next_frame()?.is_some() {
+                    answered += 1;
+                }
+                Ok(())
+            })?;
+            progress.at(started.elapsed().as_secs_f64(), o.quiet.as_secs_f64(), answered as u64);
+        }
+        let took = started.elapsed();
+        metrics.push(Metric::new("pings answered", answered as f64, ""));
+        if target.has_pids() {
+            let ns = host::cpu_between(&cpu_before, &target.thread_cpu_times()) as f64;
+            metrics.push(Metric::new("server CPU while idle", ns / 1e7 / took.as_secs_f64(), "% of a core"));
+            metrics.push(Metric::new("server CPU of a ping", ns / 1e3 / answered.max(1) as f64, "µs"));
+        }
+        Ok(())
+    }
+
+    /// Cuts all connections, and lets everybody come back with its session. Returns how many were lost.
+    fn cut_and_return(&mut self, target: &Target, timeout: Duration, back: &mut Latencies) -> Result<u64, Failure> {
+        for session in &self.sessions {
+            // Reset rather than linger: otherwise the ports were used up.
+            rustix::net::sockopt::set_socket_linger(session.stream(), Some(Duration::ZERO)).map_err(std::io::Error::from)?;
+        }
+        let began = Instant::now();
+        let tickets: Vec<_> = std::mem::take(&mut self.sessions).into_iter().map(|session| session.ticket()).collect();
+        let mut ways = Vec::with_capacity(tickets.len());
+        let (mut done, mut lost) = (0, 0);
+        while done < tickets.len() {
+            while ways.len() < tickets.len() && ways.len() - done < CONNECTING_MAX {
+                let at = ways.len();
+                let session = tickets[at].resume(target.of_connection(at).addr, timeout, 0)?;
+                watch(&self.epoll, &session, at, epoll::EventFlags::OUT)?;
+                self.sessions.push(session);
+                ways.push(Way::Connecting);
+            }
+            if began.elapsed() > STORM_MAX {
+                return Err(Failure::Mismatch(format!("{} of {} did not come back", tickets.len() - done, tickets.len())));
+            }
+            self.each_event(Duration::from_secs(1), |epoll, at, session, flags| {
+                if ways[at] == Way::Back {
+                    return Ok(());
+                }
+                if ways[at] == Way::Connecting && flags.contains(epoll::EventFlags::OUT) {
+                    session.flush()?;
+                    change(epoll, session, at, epoll::EventFlags::IN)?;
+                    ways[at] = Way::Asked;
+                }
+                if !session.receive()? {
+                    return Ok(());
+                }
+                let Some(frame) = session.input.next_frame()? else { return Ok(()) };
+                let response = ConnectResponse::decode(frame)?;
+                let welcome = session.welcome(&response);
+                if tickets[at].id != SessionId::NONE && (welcome.is_err() || session.id != tickets[at].id) {
+                    lost += 1;
+                }
+                if welcome.is_err() {
+                    // The server hangs up now; the next storm asks for a new session.
+                    session.forget();
+                    epoll::delete(epoll, session.stream()).map_err(std::io::Error::from)?;
+                }
+                ways[at] = Way::Back;
+                done += 1;
+                back.record(began.elapsed().as_nanos() as u64);
+                Ok(())
+            })?;
+        }
+        Ok(lost)
+    }
+
+    /// One wait; every connection that has something is handed over.
+    fn each_event(
+        &mut self,
+        longest: Duration,
+        mut handle: impl FnMut(&rustix::fd::OwnedFd, usize, &mut Session, epoll::EventFlags) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; EVENTS_MAX];
+        let timeout = Timespec::try_from(longest).unwrap_or(POLL);
+        let n = match epoll::wait(&self.epoll, &mut events[..], Some(&timeout)) {
+            Ok(n) => n,
+            Err(rustix::io::Errno::INTR) => 0,
+            Err(e) => return Err(std::io::Error::from(e).into()),
+        };
+        for event in &events[..n] {
+            let (data, flags) = (event.data, event.flags);
+            let at = data.u64() as usize;
+            if let Some(session) = self.sessions.get_mut(at) {
+                handle(&self.epoll, at, session, flags)?;
             }
         }
         Ok(())
     }
 
-    fn ping(&mut self) -> Result<(), Failure> {
-        self.clients[self.next].ask()?;
-        self.next = (self.next + 1) % self.clients.len();
-        self.pings += 1;
+    fn close(self) -> Result<(), Failure> {
+        for session in self.sessions.into_iter().filter(|s| s.id != SessionId::NONE) {
+            rustix::net::sockopt::set_socket_linger(session.stream(), Some(Duration::ZERO)).map_err(std::io::Error::from)?;
+            session.close()?;
+        }
         Ok(())
+    }
+}
+
+fn watch(epoll: &rustix::fd::OwnedFd, session: &Session, at: usize, flags: epoll::EventFlags) -> Result<(), Failure> {
+    epoll::add(epoll, session.stream(), epoll::EventData::new_u64(at as u64), flags).map_err(|e| std::io::Error::from(e).into())
+}
+
+fn change(epoll: &rustix::fd::OwnedFd, session: &Session, at: usize, flags: epoll::EventFlags) -> Result<(), Failure> {
+    epoll::modify(epoll, session.stream(), epoll::EventData::new_u64(at as u64), flags).map_err(|e| std::io::Error::from(e).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_sessions_than_the_limits_allow_are_refused_and_none_asked_for_takes_them_all() {
+        let target: Target = "127.0.0.1:1".parse().expect("valid");
+        let all = sessions_possible(0, &target).expect("some");
+        assert!(all > 100, "{all}");
+        assert_eq!(sessions_possible(all.min(200), &target).expect("fewer"), all.min(200));
+        assert!(sessions_possible(usize::MAX, &target).is_err_and(|e| e.to_string().contains("limits")));
     }
 }

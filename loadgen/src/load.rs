@@ -12,8 +12,10 @@ use crate::schedule::Window;
 use crate::snapshots::SnapshotWatch;
 use crate::tally::Tally;
 use crate::target::Target;
-use crate::timeline::points_json;
+use crate::timeline::{Samples, points_json};
 use crate::workload::{Mix, OpKind, Workload, write_create_persistent, write_delete, write_set, write_sync};
+use serde_json::json;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Barrier, OnceLock};
@@ -49,6 +51,8 @@ pub struct LoadOptions {
     pub snapshot_dir: Option<PathBuf>,
     /// Leave the keys.
     pub keep: bool,
+    /// Acknowledged creates must be there in the end.
+    pub verify: bool,
     /// A client whose connection breaks goes to the next server.
     pub reconnect: bool,
     /// What happens to the servers in the middle of the run.
@@ -86,8 +90,9 @@ pub fn run_load(target: &Target, options: &LoadOptions, progress: &Progress) -> 
 }
 
 /// CPU and memory over the measured window.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Usage {
+    samples: Samples,
     server_cpu: Option<Duration>,
     own_cpu: Duration,
     memory: Option<host::Memory>,
@@ -151,7 +156,8 @@ fn disturb(plan: &Plan, shared: &Shared, origin: Instant, disturbance: &Disturba
 }
 
 fn sample_usage(plan: &Plan, shared: &Shared, origin: Instant, progress: &Progress) -> Usage {
-    let sleep_until = |ns: u64| {
+    let mut samples = Samples::default();
+    let mut sleep_until = |ns: u64| {
         let end = origin + Duration::from_nanos(ns);
         while !shared.stop.load(Relaxed) {
             let left = end.saturating_duration_since(Instant::now());
@@ -159,7 +165,11 @@ fn sample_usage(plan: &Plan, shared: &Shared, origin: Instant, progress: &Progre
                 break;
             }
             thread::sleep(left.min(PROGRESS_EVERY));
-            progress.at(origin.elapsed().as_secs_f64(), plan.window.to_ns as f64 / 1e9, shared.replies.load(Relaxed));
+            let at = origin.elapsed();
+            progress.at(at.as_secs_f64(), plan.window.to_ns as f64 / 1e9, shared.replies.load(Relaxed));
+            if at.as_nanos() >= u128::from(plan.window.from_ns) {
+                samples.take(&plan.target, at.saturating_sub(Duration::from_nanos(plan.window.from_ns)));
+            }
         }
     };
     let sample = || (plan.target.cpu_time(), host::own_cpu_time());
@@ -168,6 +178,7 @@ fn sample_usage(plan: &Plan, shared: &Shared, origin: Instant, progress: &Progre
     sleep_until(plan.window.to_ns);
     let (server_after, own_after) = sample();
     Usage {
+        samples,
         server_cpu: server_before.zip(server_after).map(|(before, after)| after.saturating_sub(before)),
         own_cpu: own_after.saturating_sub(own_before),
         memory: plan.target.memory(),
@@ -178,9 +189,9 @@ fn sample_usage(plan: &Plan, shared: &Shared, origin: Instant, progress: &Progre
 fn prepare(target: &Target, o: &LoadOptions, workload: &Workload) -> Result<(), Failure> {
     let mut session = Session::connect(target.first(), o.session_timeout)?;
     session.create_all(&workload.keys_dir)?;
-    let known: std::collections::HashSet<_> = session.children(&workload.keys_dir)?.into_iter().collect();
+    let known: HashSet<_> = session.children(&workload.keys_dir)?.into_iter().collect();
     let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
-    let wanted: std::collections::HashSet<_> = workload.keys.iter().map(|k| name(k)).collect();
+    let wanted: HashSet<_> = workload.keys.iter().map(|k| name(k)).collect();
     let mut extra: Vec<_> = known.difference(&wanted).map(|n| format!("{}/{n}", workload.keys_dir)).collect();
     extra.sort();
     delete_all(&mut session, &extra)?;
@@ -215,14 +226,9 @@ fn prepare(target: &Target, o: &LoadOptions, workload: &Workload) -> Result<(), 
     }
     session.close()?;
     // The others may lag behind: what the first one has acknowledged must be there before anything is asked of them.
-    for server in &target.addrs()[1..] {
-        let mut session = Session::connect(*server, o.session_timeout)?;
-        session.pipeline(
-            1,
-            1,
-            |_, xid, out| write_sync(out, xid, &o.root),
-            |_, err| if err == 0 { Ok(()) } else { Err(Failure::Code(err, "sync".to_owned())) },
-        )?;
+    for server in target.servers().skip(1) {
+        let mut session = Session::connect(server, o.session_timeout)?;
+        sync(&mut session, &o.root)?;
         session.close()?;
     }
     Ok(())
@@ -230,8 +236,11 @@ fn prepare(target: &Target, o: &LoadOptions, workload: &Workload) -> Result<(), 
 
 fn clean_up(target: &Target, o: &LoadOptions, workload: &Workload, mut left_over: Vec<String>) -> Result<(), Failure> {
     // Those that were disturbed may still be away.
-    let first = target.addrs().iter().find_map(|server| Session::connect_within(CLEAN_UP_LIMIT, *server, o.session_timeout).ok());
+    let first = target.servers().find_map(|server| Session::connect_within(CLEAN_UP_LIMIT, server, o.session_timeout).ok());
     let mut session = first.ok_or(Failure::Closed)?;
+    if o.verify {
+        verify(&mut session, o, workload, &left_over)?;
+    }
     if workload.mix.any(OpKind::makes_znodes) {
         for i in (0..o.connections).filter(|_| o.reconnect) {
             // What was created without an answer is in nobody's list.
@@ -248,6 +257,29 @@ fn clean_up(target: &Target, o: &LoadOptions, workload: &Workload, mut left_over
     }
     delete_all(&mut session, &left_over)?;
     session.close()
+}
+
+/// What was acknowledged must be there, whatever the servers went through.
+fn verify(session: &mut Session, o: &LoadOptions, workload: &Workload, acknowledged: &[String]) -> Result<(), Failure> {
+    sync(session, &o.root)?;
+    let mut there = HashSet::new();
+    for i in 0..o.connections {
+        let dir = workload.connection_dir(i);
+        there.extend(session.children(&dir)?.iter().map(|name| format!("{dir}/{name}")));
+    }
+    let lost: Vec<_> = acknowledged.iter().filter(|path| !there.contains(*path)).collect();
+    match lost.first() {
+        None => Ok(()),
+        Some(first) => {
+            Err(Failure::Mismatch(format!("{} of {} acknowledged creates are gone, {first} among them", lost.len(), acknowledged.len())))
+        }
+    }
+}
+
+/// Has a server catch up with what the others have acknowledged.
+fn sync(session: &mut Session, path: &str) -> Result<(), Failure> {
+    let (header, _) = session.call(|out, xid| write_sync(out, xid, path))?;
+    if header.err == 0 { Ok(()) } else { Err(Failure::Code(header.err, "sync".to_owned())) }
 }
 
 /// Deletes in order; what is gone already, or still holds somebody else's znodes, is left.
@@ -302,8 +334,11 @@ fn to_outcome(plan: &Plan, tally: Tally, usage: Usage, snapshots: Option<usize>)
         ("sessions lost", tally.sessions_lost),
     ];
     errors.extend(more.into_iter().filter(|(_, n)| *n > 0).map(|(what, n)| (what.to_owned(), n)));
-    let points = Some(points_json(&tally.replies, &tally.writes, plan.window));
-    Outcome { metrics, errors, failure: tally.failure, points }
+    let mut points = points_json(&tally.replies, &tally.writes, plan.window);
+    points["distribution"] = json!(total.distribution());
+    points["intervals"] = tally.intervals.json();
+    points["usage"] = usage.samples.json();
+    Outcome { metrics, errors, failure: tally.failure, points: Some(points), intervals: Some(tally.intervals) }
 }
 
 /// What a run with reconnecting clients, or with a disturbance, has to tell besides.

@@ -11,6 +11,10 @@ const LATENCY_NS_MAX: u64 = 300_000_000_000;
 /// Significant digits of a latency.
 const LATENCY_DIGITS: u8 = 3;
 
+/// Steps of the curve of a distribution within a decade of what lies above, and how many decades it has.
+const CURVE_STEPS: [f64; 6] = [1.0, 0.7, 0.5, 0.35, 0.25, 0.15];
+const CURVE_DECADES: i32 = 6;
+
 /// What is told of a distribution, in this order.
 pub const QUANTILES: [&str; 4] = ["p50", "p99", "p99.9", "max"];
 
@@ -44,6 +48,17 @@ impl Latencies {
     /// The largest, in microseconds.
     pub fn max_us(&self) -> f64 {
         self.0.max() as f64 / 1e3
+    }
+    /// Pairs of a share and the latency below which it lies, in microseconds: what a curve of the whole distribution needs.
+    pub fn distribution(&self) -> Vec<(f64, f64)> {
+        let tails = (0..CURVE_DECADES).flat_map(|decade| CURVE_STEPS.map(|step| 1.0 - step * 10f64.powi(-decade)));
+        // A share that one latency of all decides is the last that means anything.
+        let shares = tails.take_while(|q| (1.0 - q) * self.count() as f64 >= 1.0);
+        shares.map(|q| (q, self.quantile_us(q))).collect()
+    }
+    /// For those who write it down.
+    pub fn histogram(&self) -> &Histogram<u64> {
+        &self.0
     }
     /// p50, p99, p99.9 and maximum as metrics whose names begin with `prefix`.
     pub fn metrics(&self, prefix: &str) -> Vec<Metric> {
@@ -149,6 +164,17 @@ mod tests {
         assert_eq!(long.count(), 1);
         long.add(&l);
         assert_eq!(long.count(), 1_001);
+    }
+
+    #[test]
+    fn the_curve_of_a_distribution_rises_and_ends_where_single_latencies_decide() {
+        let mut l = Latencies::default();
+        (1..=1_000).for_each(|us| l.record(us * 1_000));
+        let curve = l.distribution();
+        assert!(curve.windows(2).all(|w| w[0].0 < w[1].0 && w[0].1 <= w[1].1), "{curve:?}");
+        let (last, us) = *curve.last().expect("points");
+        assert!((0.998..0.9991).contains(&last) && us <= 1_000.0, "{curve:?}");
+        assert!(Latencies::default().distribution().is_empty());
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What a scenario returns, and how it is shown.
 
 use crate::host::Machine;
-use crate::measure::{Metric, QUANTILES};
+use crate::intervals::Intervals;
+use crate::measure::{Latencies, Metric, QUANTILES};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
+use std::time::Duration;
 
 /// The figures of one run.
 #[derive(Clone, Debug, Default)]
@@ -14,11 +16,19 @@ pub struct Outcome {
     pub errors: Vec<(String, u64)>,
     /// Why the figures are worthless.
     pub failure: Option<String>,
-    /// Counts over time, for a drawing.
+    /// What drawings are made of: counts over time, the distribution of latencies, CPU and memory.
     pub points: Option<Value>,
+    /// Latencies in time, for a log; not read again.
+    pub intervals: Option<Intervals>,
 }
 
 impl Outcome {
+    /// Of one kind of latency, without times: its distribution and its log.
+    pub fn of_latencies(metrics: Vec<Metric>, latencies: &Latencies, took: Duration) -> Self {
+        let points = Some(json!({"distribution": latencies.distribution()}));
+        Outcome { metrics, points, intervals: Some(Intervals::of_all(latencies.clone(), took)), ..Outcome::default() }
+    }
+
     /// For people: one line a figure; the quantiles of one thing share a line.
     pub fn table(&self) -> String {
         let width = self.metrics.iter().map(|m| m.name.chars().count()).max().unwrap_or(0);
@@ -74,6 +84,7 @@ impl Outcome {
             errors: json["errors"].as_object()?.iter().map(error).collect::<Option<_>>()?,
             failure: json["failure"].as_str().map(str::to_owned),
             points: Some(json["points"].clone()).filter(|p| !p.is_null()),
+            intervals: None,
         })
     }
 }
@@ -148,7 +159,7 @@ mod tests {
             metrics: vec![Metric::new("throughput", 5.0, "ops/s")],
             errors: vec![("get error -101".to_owned(), 3)],
             failure: Some("wrong reply".to_owned()),
-            points: None,
+            ..Outcome::default()
         };
         let table = outcome.table();
         assert!(table.contains("5.00 ops/s") && table.contains("get error -101: 3") && table.contains("FAILED: wrong reply"), "{table}");
@@ -163,6 +174,7 @@ mod tests {
             errors: vec![("get error -101".to_owned(), 3)],
             failure: None,
             points: Some(json!({"point_s": 0.1})),
+            intervals: None,
         };
         let again = Outcome::from_json(&outcome.json()).expect("our own words");
         assert_eq!((again.metrics, again.errors, again.points), (outcome.metrics, outcome.errors, outcome.points));

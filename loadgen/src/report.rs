@@ -1,93 +1,56 @@
-//! Saved runs, side by side: for each workload one table for each label beside the first one's, and a page with drawings.
+//! Sections as text, as JSON and as a page, of runs just made or saved before.
 
-use crate::compare::Series;
-use crate::outcome::{Outcome, conditions_text};
+use crate::cli::{ReportArgs, TurnsArgs};
+use crate::compare::Section;
+use crate::outcome::Outcome;
 use crate::page;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// All runs of one workload.
-#[derive(Debug)]
-pub struct Section {
-    /// The workload's name; empty for runs that were given none.
-    pub name: String,
-    /// By label, in the order they were given; never empty.
-    pub groups: Vec<Group>,
+/// Of saved runs.
+pub fn run_report(args: &ReportArgs) -> Result<(), String> {
+    show(&read_sections(&args.files)?, &args.only, args.json, args.html.as_deref())
 }
 
-/// All runs of one label, in the order they were given.
-#[derive(Debug)]
-pub struct Group {
-    /// Whose.
-    pub label: String,
-    /// Of its first run, as it was saved.
-    pub conditions: Vec<(String, String)>,
-    /// Never empty.
-    pub outcomes: Vec<Outcome>,
+/// Of runs just made; fails when one of them did.
+pub fn report_turns(sections: &[Section], args: &TurnsArgs) -> Result<(), String> {
+    show(sections, &[], args.json, args.html.as_deref())
 }
 
-/// Prints it, and writes the page. `only` are the beginnings of the names of figures that are printed; none prints all.
-pub fn run_report(files: &[PathBuf], only: &[String], html: Option<&Path>) -> Result<(), String> {
-    let sections = read_sections(files)?;
-    for section in &sections {
-        print!("{}", section_text(section, only));
+fn show(sections: &[Section], only: &[String], as_json: bool, html: Option<&Path>) -> Result<(), String> {
+    if as_json {
+        println!("{:#}", json!(sections.iter().map(Section::json).collect::<Vec<_>>()));
+    } else {
+        sections.iter().for_each(|section| print!("{}", section.text(only)));
     }
-    html.map_or(Ok(()), |file| fs::write(file, page::page(&sections)).map_err(|e| format!("{}: {e}", file.display())))
-}
-
-fn section_text(section: &Section, only: &[String]) -> String {
-    let Some((first, others)) = section.groups.split_first() else { return String::new() };
-    let title = if section.name.is_empty() { String::new() } else { format!("{}: ", section.name) };
-    let mut text = format!("{title}{}, {} runs\n{}", first.label, first.outcomes.len(), conditions_text(&first.conditions));
-    let others = if others.is_empty() { std::slice::from_ref(first) } else { others };
-    for other in others {
-        let series = Series { a: shown(&first.outcomes, only), b: shown(&other.outcomes, only) };
-        text.push_str("\nmedian [lowest–highest]; ~ marks a ratio within its spread\n");
-        text.push_str(&series.table(&first.label, &other.label));
-        text.push('\n');
+    if let Some(file) = html {
+        fs::write(file, page::page(sections)).map_err(|e| format!("{}: {e}", file.display()))?;
     }
-    text
-}
-
-fn shown(outcomes: &[Outcome], only: &[String]) -> Vec<Outcome> {
-    let is_shown = |name: &str| only.is_empty() || only.iter().any(|prefix| name.starts_with(prefix.as_str()));
-    let mut outcomes = outcomes.to_vec();
-    outcomes.iter_mut().for_each(|o| o.metrics.retain(|m| is_shown(&m.name)));
-    outcomes
+    let failed: Vec<_> = sections.iter().flat_map(|s| s.failures.iter().map(move |why| format!("{}: {why}", s.name))).collect();
+    if failed.is_empty() { Ok(()) } else { Err(format!("{} runs failed: {}", failed.len(), failed.join("; "))) }
 }
 
 fn read_sections(files: &[PathBuf]) -> Result<Vec<Section>, String> {
     let mut sections: Vec<Section> = Vec::new();
     for file in files {
-        let (name, run) = read_run(file).map_err(|why| format!("{}: {why}", file.display()))?;
-        match sections.iter_mut().find(|s| s.name == name) {
-            Some(section) => section.add(run),
-            None => sections.push(Section { name, groups: vec![run] }),
-        }
+        read_run(file, &mut sections).map_err(|why| format!("{}: {why}", file.display()))?;
     }
     Ok(sections)
 }
 
-impl Section {
-    fn add(&mut self, mut run: Group) {
-        match self.groups.iter_mut().find(|g| g.label == run.label) {
-            Some(group) => group.outcomes.append(&mut run.outcomes),
-            None => self.groups.push(run),
-        }
-    }
-}
-
-/// The workload's name, and a group of one.
-fn read_run(file: &Path) -> Result<(String, Group), String> {
+fn read_run(file: &Path, sections: &mut Vec<Section>) -> Result<(), String> {
     let text = fs::read_to_string(file).map_err(|e| e.to_string())?;
     let json: Value = serde_json::from_str(&text).map_err(|e| e.to_string())?;
-    let label = json["server"].as_str().map(str::to_owned);
-    let (label, outcome) = label.zip(Outcome::from_json(&json)).ok_or("this is no run that was saved with --json")?;
-    if let Some(why) = &outcome.failure {
-        return Err(format!("this run failed: {why}"));
-    }
+    let label = json["server"].as_str();
+    let (label, outcome) = label.zip(Outcome::from_json(&json)).ok_or("this is no run that was saved with --json or --save")?;
     let conditions = json["conditions"].as_object().into_iter().flatten();
     let conditions = conditions.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
-    Ok((json["workload"].as_str().unwrap_or_default().to_owned(), Group { label, conditions, outcomes: vec![outcome] }))
+    let name = json["workload"].as_str().unwrap_or_default();
+    let at = sections.iter().position(|s| s.name == name).unwrap_or_else(|| {
+        sections.push(Section { name: name.to_owned(), ..Section::default() });
+        sections.len() - 1
+    });
+    sections[at].add(label, conditions, outcome);
+    Ok(())
 }

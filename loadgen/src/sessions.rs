@@ -75,6 +75,6 @@ pub fn run_sessions(target: &Target, o: &SessionsOptions, progress: &Progress) -
             metrics.push(Metric::new("server CPU", us_per(cpu, n), "µs/session"));
         }
         metrics.push(Metric::new("loadgen CPU", us_per(own_cpu, n), "µs/session"));
-        Ok(Outcome { metrics, ..Outcome::default() })
+        Ok(Outcome::of_latencies(metrics, &connects, took))
     })
 }

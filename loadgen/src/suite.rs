@@ -1,95 +1,111 @@
-//! Workloads as files: what `run` takes as options, one `name = value` a line, to be read, edited and named.
+//! Workloads as files: what a command takes as options, one `name = value` a line, to be read, edited and named.
 //!
 //! Lines in front of the first `[name]` belong to every workload of the file; a file without such a heading is one workload, named as the file is.
+//! `kind` says which command's options they are (load, where nothing is said); `version` is raised whenever figures of before can no longer be compared.
 
-use crate::cli::{LoadArgs, SuiteArgs};
-use crate::describe_load;
-use crate::host::Machine;
-use crate::load;
-use crate::outcome::{conditions, conditions_json};
-use crate::progress::Progress;
-use crate::report;
-use clap::Parser;
-use serde_json::json;
+use crate::case::{Case, NamedCase};
+use crate::cli::{FanOutArgs, FillArgs, IdleArgs, LoadArgs, SessionsArgs, SuiteArgs};
+use crate::compare::run_cases;
+use crate::report::report_turns;
+use clap::{Args, Parser};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-/// One load with a name.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct NamedLoad {
+/// Stands for the directory of `--dir`.
+const DIR: &str = "{dir}";
+/// Options that are said without a value on a command line, and as `name = yes` here.
+const YES: &str = "yes";
+
+/// One workload, as it is written.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Written {
     name: String,
+    kind: Option<String>,
+    version: Option<u32>,
     /// As on the command line.
     words: Vec<String>,
 }
 
-/// The options of a run, alone.
+/// The options of a command, alone.
 #[derive(Debug, Parser)]
 #[command(no_binary_name = true, args_override_self = true)]
-struct Options {
+struct Options<A: Args> {
     #[command(flatten)]
-    load: LoadArgs,
+    args: A,
 }
 
 /// Runs every workload of every file on every target in turns, saves each run and reports them all.
 pub fn run_suite(args: &SuiteArgs) -> Result<(), String> {
-    let mut loads = Vec::new();
+    let mut cases = Vec::new();
     for file in &args.workload {
         let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-        let named = parse(&text, &stem(file)).map_err(|why| format!("{}: {why}", file.display()))?;
-        for NamedLoad { name, words } in named {
-            // What is said on the command line wins.
-            let words = words.into_iter().chain(args.overrides());
-            let options = Options::try_parse_from(words).map_err(|e| format!("{}, {name}: {}", file.display(), e.render()))?;
-            loads.push((name, options.load));
-        }
+        let read = read_cases(&text, &stem(file), args).map_err(|why| format!("{}: {why}", file.display()))?;
+        cases.extend(read.into_iter().filter(|c| args.only.is_empty() || args.only.iter().any(|only| c.name.contains(only.as_str()))));
     }
-    fs::create_dir_all(&args.save).map_err(|e| format!("{}: {e}", args.save.display()))?;
-    let mut saved = Vec::new();
-    for (at, (name, load)) in loads.iter().enumerate() {
-        for turn in 0..args.alternations {
-            for step in 0..args.target.len() {
-                // Each is the first in its turn.
-                let target = &args.target[(turn + step) % args.target.len()];
-                let file = args.save.join(format!("{:02}-{turn:02}-{step}.json", at + 1));
-                run_one(args, name, load, target, &file)?;
-                saved.push(file);
-            }
-        }
+    if cases.is_empty() {
+        return Err("no workload is left of those given".to_owned());
     }
-    report::run_report(&saved, &[], args.html.as_deref())
+    report_turns(&run_cases(&args.target, &cases, &args.turns)?, &args.turns)
 }
 
-fn run_one(args: &SuiteArgs, name: &str, load: &LoadArgs, target: &crate::target::Target, file: &Path) -> Result<(), String> {
-    let options = load.options();
-    let conditions = conditions(&Machine::describe(args.data_dir.as_deref()), &args.durability, &describe_load(load, options.pace));
-    let progress = Progress::new(&format!("{name}: {}", target.label));
-    let outcome = load::run_load(target, &options, &progress).map_err(|e| format!("{name} on {}: {e}", target.label))?;
-    let mut value = outcome.json();
-    value["workload"] = json!(name);
-    value["server"] = json!(target.label);
-    value["conditions"] = conditions_json(&conditions);
-    fs::write(file, format!("{value:#}\n")).map_err(|e| format!("{}: {e}", file.display()))?;
-    outcome.failure.map_or(Ok(()), |why| Err(format!("{name} on {}: {why}", target.label)))
+fn read_cases(text: &str, file_name: &str, args: &SuiteArgs) -> Result<Vec<NamedCase>, String> {
+    let text = match (&args.dir, text.contains(DIR)) {
+        (Some(dir), true) => text.replace(DIR, &dir.to_string_lossy()),
+        (None, true) => return Err(format!("it speaks of {DIR}: --dir has to say what that is")),
+        (_, false) => text.to_owned(),
+    };
+    parse(&text, file_name)?.iter().map(|written| written.case(args)).collect()
 }
 
-fn stem(file: &Path) -> String {
+impl Written {
+    fn case(&self, args: &SuiteArgs) -> Result<NamedCase, String> {
+        // What is said on the command line wins.
+        let words = || self.words.iter().cloned().chain(args.set.iter().map(|set| format!("--{set}")));
+        let timed = || words().chain(args.overrides());
+        let case = match self.kind.as_deref().unwrap_or("load") {
+            "load" => Case::Load(Box::new(self.read::<LoadArgs>(timed())?.options())),
+            "sessions" => Case::Sessions(self.read::<SessionsArgs>(timed())?.options()),
+            "fan-out" => Case::FanOut(self.read::<FanOutArgs>(words())?.options()),
+            "fill" => Case::Fill(self.read::<FillArgs>(words())?.options()),
+            "idle" => Case::Idle(self.read::<IdleArgs>(words())?.options()),
+            other => return Err(format!("{}: unknown kind {other:?}; known: load, sessions, fan-out, fill, idle", self.name)),
+        };
+        Ok(NamedCase { name: self.name.clone(), version: self.version, case })
+    }
+
+    fn read<A: Args>(&self, words: impl Iterator<Item = String>) -> Result<A, String> {
+        Options::<A>::try_parse_from(words).map(|o| o.args).map_err(|e| format!("{}: {}", self.name, e.render()))
+    }
+
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        let (name, value) = line.split_once('=').ok_or_else(|| format!("{line:?} is neither name = value nor [name]"))?;
+        match (name.trim(), value.trim()) {
+            ("kind", kind) => self.kind = Some(kind.to_owned()),
+            ("version", version) => self.version = Some(version.parse().map_err(|_| format!("version {version:?} is not a whole number"))?),
+            (name, YES) => self.words.push(format!("--{name}")),
+            (name, value) => self.words.push(format!("--{name}={value}")),
+        }
+        Ok(())
+    }
+}
+
+fn stem(file: &std::path::Path) -> String {
     file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn parse(text: &str, file_name: &str) -> Result<Vec<NamedLoad>, String> {
-    let mut common = NamedLoad { name: file_name.to_owned(), words: Vec::new() };
-    let mut named: Vec<NamedLoad> = Vec::new();
+fn parse(text: &str, file_name: &str) -> Result<Vec<Written>, String> {
+    let mut common = Written { name: file_name.to_owned(), ..Written::default() };
+    let mut named: Vec<Written> = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         if let Some(name) = line.strip_prefix('[').and_then(|l| l.strip_suffix(']')) {
-            named.push(NamedLoad { name: format!("{file_name}: {}", name.trim()), words: common.words.clone() });
+            named.push(Written { name: format!("{file_name}: {}", name.trim()), ..common.clone() });
             continue;
         }
-        let (name, value) = line.split_once('=').ok_or_else(|| format!("line {}: {line:?} is neither name = value nor [name]", at + 1))?;
-        named.last_mut().unwrap_or(&mut common).words.push(format!("--{}={}", name.trim(), value.trim()));
+        named.last_mut().unwrap_or(&mut common).line(line).map_err(|why| format!("line {}: {why}", at + 1))?;
     }
     Ok(if named.is_empty() { vec![common] } else { named })
 }
@@ -103,36 +119,79 @@ pub fn workload_file(text: &str) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
+
+    fn suite(words: &[&str]) -> SuiteArgs {
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: SuiteArgs,
+        }
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let needed = ["loadgen", "--target", "127.0.0.1:1", "--workload", file];
+        Line::try_parse_from([&needed, words].concat()).expect("valid").args
+    }
 
     #[test]
     fn a_file_is_one_workload_or_as_many_as_it_has_headings() {
-        let one = parse("# why\nmix = get=9,set=1\n\nin-flight=4\n", "plain").expect("valid");
-        assert_eq!(one, [NamedLoad { name: "plain".to_owned(), words: vec!["--mix=get=9,set=1".to_owned(), "--in-flight=4".to_owned()] }]);
-        let two = parse("keys = 7\n[a]\nmix = get\n[b]\nmix = set\n", "sweep").expect("valid");
+        let one = parse("# why\nversion = 3\nmix = get=9,set=1\n\nreconnect = yes\n", "plain").expect("valid");
+        let words = vec!["--mix=get=9,set=1".to_owned(), "--reconnect".to_owned()];
+        assert_eq!(one, [Written { name: "plain".to_owned(), kind: None, version: Some(3), words }]);
+        let two = parse("keys = 7\n[a]\nmix = get\n[b]\nkind = fill\nmix = set\n", "sweep").expect("valid");
         assert_eq!(two.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(), ["sweep: a", "sweep: b"]);
-        assert_eq!(two[1].words, ["--keys=7", "--mix=set"]);
-        assert!(parse("keys 7", "x").is_err());
+        assert_eq!((&two[1].words[..], two[1].kind.as_deref()), (&["--keys=7".to_owned(), "--mix=set".to_owned()][..], Some("fill")));
+        assert!(parse("keys 7", "x").is_err() && parse("version = one", "x").is_err());
     }
 
     #[test]
-    fn every_workload_that_comes_with_the_program_is_understood() {
+    fn every_workload_that_comes_with_the_program_is_understood_and_has_a_version() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../benches/workloads");
+        let args = suite(&["--dir", "somewhere"]);
         let mut names = Vec::new();
         for entry in fs::read_dir(dir).expect("the directory") {
             let path = entry.expect("an entry").path();
-            for load in parse(&fs::read_to_string(&path).expect("text"), &stem(&path)).expect("valid") {
-                let options = Options::try_parse_from(&load.words).unwrap_or_else(|e| panic!("{}: {e}", load.name));
-                assert!(options.load.connections > 1, "{}", load.name);
-                names.push(load.name);
+            let text = fs::read_to_string(&path).expect("text");
+            for case in read_cases(&text, &stem(&path), &args).unwrap_or_else(|why| panic!("{}: {why}", path.display())) {
+                assert!(case.version.is_some(), "{}", case.name);
+                names.push(case.name);
             }
         }
-        assert!(names.len() >= 10, "{names:?}");
+        for wanted in [
+            "read-ratio: reads 100 %",
+            "read-ratio: reads 0 %",
+            "create-latency: 20 workers",
+            "mixes: 90/10",
+            "mixes: 50/50",
+            "list-heavy",
+            "multi-heavy",
+            "production",
+            "hot-node",
+            "large-values: 512 KiB",
+            "watch: 1,000 on one znode",
+            "watch: 10,000 znodes, one each",
+            "watch: recursive on a busy subtree",
+            "sessions: session storm",
+            "sessions: idle and connection storms",
+            "fill: 1,000,000",
+            "fill: 10,000,000",
+            "snapshot",
+            "leader-kill",
+            "catch-up",
+            "overload",
+        ] {
+            assert!(names.iter().any(|n| n == wanted), "{wanted:?} is missing of {names:?}");
+        }
     }
 
     #[test]
-    fn the_last_word_wins_and_unknown_ones_are_refused() {
-        let of = |words: &[&str]| Options::try_parse_from(words).map(|o| o.load.keys);
-        assert_eq!(of(&["--keys=7", "--keys=8"]).expect("valid"), 8);
-        assert!(of(&["--kyes=7"]).is_err());
+    fn the_command_line_wins_over_the_file_and_unknown_words_are_refused() {
+        let read = |text: &str, words: &[&str]| read_cases(text, "x", &suite(words)).map(|cases| cases[0].case.describe());
+        assert!(
+            read("duration = 9\nkeys = 7\nkeys = 8", &["--duration", "3"]).expect("valid").contains("8 keys of 100 B; warm-up 2 s, 3 s")
+        );
+        for (text, why) in [("kyes = 7", "--kyes"), ("kind = flight", "unknown kind"), ("during = {dir}/x", "--dir")] {
+            assert!(read(text, &[]).is_err_and(|e| e.contains(why)), "{text}");
+        }
+        assert!(read("during = {dir}/x {label}", &["--dir", "d"]).expect("valid").contains("d/x {label}"));
     }
 }

@@ -1,6 +1,7 @@
 //! What a worker, or all of them, counted.
 
 use crate::disturbance::PhaseLatencies;
+use crate::intervals::Intervals;
 use crate::measure::Latencies;
 use crate::timeline::Timeline;
 use std::collections::BTreeMap;
@@ -10,6 +11,8 @@ use std::collections::BTreeMap;
 pub struct Tally {
     /// By kind.
     pub latencies: BTreeMap<&'static str, Latencies>,
+    /// All of them, in time.
+    pub intervals: Intervals,
     /// Of replies that came while a snapshot was written.
     pub in_snapshot: Latencies,
     /// Of the others, when snapshots are watched for.
@@ -46,6 +49,7 @@ impl Tally {
         for (kind, latencies) in &other.latencies {
             self.latencies.entry(kind).or_default().add(latencies);
         }
+        self.intervals.add(&other.intervals);
         self.in_snapshot.add(&other.in_snapshot);
         self.out_of_snapshot.add(&other.out_of_snapshot);
         for (sum, more) in self.by_phase.iter_mut().zip(&other.by_phase) {

@@ -1,12 +1,16 @@
 //! What was answered when: counts in equal slices of a run. From them come the longest gap without a successful write and the throughput over time.
 
 use crate::schedule::{SECOND_NS, Window};
+use crate::target::Target;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// Width of a slice, and with it the precision of a gap.
 const SLICE_NS: u64 = 1_000_000;
 /// Later moments are counted in the last slice: an hour.
 const SLICES_MAX: usize = 3_600_000;
+/// Between two looks at CPU and memory: CPU time is counted in steps of 10 ms.
+const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// Slices that become one point of a drawing.
 const SLICES_PER_POINT: usize = 100;
 
@@ -60,6 +64,36 @@ pub fn points_json(replies: &Timeline, writes: &Timeline, window: Window) -> Val
     json!({"point_s": seconds, "replies": replies.points(window), "writes": writes.points(window)})
 }
 
+/// CPU and memory of a target over time.
+#[derive(Clone, Debug, Default)]
+pub struct Samples {
+    last: Option<(Duration, Duration)>,
+    at_s: Vec<f64>,
+    cores: Vec<f64>,
+    rss_mib: Vec<f64>,
+}
+
+impl Samples {
+    /// One more, unless the last one is fresh or the target's processes are not known.
+    pub fn take(&mut self, target: &Target, at: Duration) {
+        if self.last.is_some_and(|(last, _)| at.saturating_sub(last) < SAMPLE_EVERY) {
+            return;
+        }
+        let Some((cpu, memory)) = target.cpu_time().zip(target.memory()) else { return };
+        if let Some((last, before)) = self.last {
+            self.at_s.push(at.as_secs_f64());
+            self.cores.push(cpu.saturating_sub(before).as_secs_f64() / at.saturating_sub(last).as_secs_f64());
+            self.rss_mib.push(memory.rss as f64 / f64::from(1 << 20));
+        }
+        self.last = Some((at, cpu));
+    }
+
+    /// For a drawing.
+    pub fn json(&self) -> Value {
+        json!({"at_s": self.at_s, "cores": self.cores, "rss_mib": self.rss_mib})
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,6 +131,18 @@ mod tests {
     fn points_add_up_to_what_was_recorded_in_the_window() {
         let timeline = at(&[5, 99, 100, 101, 250, 300]);
         assert_eq!(timeline.points(Window::new(0.0, 0.3, 1.0)), [2, 2, 1]);
+    }
+
+    #[test]
+    fn samples_are_taken_now_and_then_of_processes_that_are_known() {
+        let own: Target = format!("127.0.0.1:1,{}", std::process::id()).parse().expect("valid");
+        let mut samples = Samples::default();
+        [0, 100, 500, 900, 1_200].into_iter().for_each(|ms| samples.take(&own, Duration::from_millis(ms)));
+        assert_eq!(samples.at_s, [0.5, 1.2]);
+        assert!(samples.rss_mib.iter().all(|mib| *mib > 0.0) && samples.cores.len() == 2);
+        let mut unknown = Samples::default();
+        (0..3).for_each(|s| unknown.take(&"127.0.0.1:1".parse().expect("valid"), Duration::from_secs(s)));
+        assert!(unknown.at_s.is_empty());
     }
 
     #[test]

@@ -453,6 +453,14 @@ pub fn write_sync(out: &mut Vec<u8>, xid: Xid, path: &str) {
     frame.finish(out);
 }
 
+/// Appends an addWatch that stays, of a znode alone or of everything below it.
+pub fn write_add_watch(out: &mut Vec<u8>, xid: Xid, path: &str, recursive: bool) {
+    let frame = begin_request(out, xid, OpCode::AddWatch);
+    out.put_string(path);
+    out.put_i32(i32::from(recursive));
+    frame.finish(out);
+}
+
 /// Appends a getData, exists, getChildren or getChildren2.
 pub fn write_read(out: &mut Vec<u8>, xid: Xid, op: OpCode, path: &str, watch: bool) {
     let frame = begin_request(out, xid, op);

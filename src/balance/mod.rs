@@ -1,11 +1,17 @@
-//! Which shard a connection belongs to: where new ones go (`Placer`), and which shard gives some of its own away (`Balancer`). Pure.
+//! Which shard a connection belongs to: where new ones go (`Placer`), and which shard gives some of its own away (`Balancer`); and which
+//! server of an ensemble gives some to the others (`Shedder`); by strategies that may change while everything runs (`Steward`). Pure.
 //!
-//! Knows shards by number and what they have to do, and nothing of sockets or sessions. Shard 0 also runs the replica, so it counts for a share
-//! of another one: all numbers are compared per share.
+//! Knows shards and servers by number and what they have to do, and nothing of sockets or sessions. Shard 0 also runs the replica, so it counts
+//! for a share of another one: all numbers of shards are compared per share.
 
 mod moving;
+mod shedding;
+mod steward;
+pub mod strategy;
 
 pub use moving::{Balancer, GiveAway};
+pub use shedding::{Shedder, Sight};
+pub use steward::{Node, Nodes, Note, Orders, Shed, Steward};
 
 /// What one shard has to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +32,24 @@ pub enum Placement {
     LeastConnections,
     /// The one that has done least of late.
     LeastLoad,
+}
+
+impl Placement {
+    /// What they are called in configurations.
+    pub const NAMES: [(&str, Placement); 3] =
+        [("round-robin", Placement::RoundRobin), ("least-connections", Placement::LeastConnections), ("least-load", Placement::LeastLoad)];
+
+    /// The one with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|(_, placement)| *placement)
+    }
+
+    /// What it is called.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(_, placement)| *placement == self).map_or("", |(name, _)| name)
+    }
 }
 
 /// How much of another shard's load each one is to have, in percent: never 0 for all of them.

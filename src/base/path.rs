@@ -1,5 +1,8 @@
 //! Znode path rules, in one place (ZooKeeper's PathUtils; UTF-16 ranges expressed as code points).
 
+/// Below it lie the strategies by which connections are balanced, and above all it is the super user's.
+pub const BALANCE: &str = "/zookeeper/balance";
+
 /// Why a path is not legal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PathError {

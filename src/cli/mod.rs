@@ -2,6 +2,7 @@
 //!
 //! `zoo server` ends with ZooKeeper's exit codes, the other subcommands with 0, 1 for a failure and 2 for a bad invocation.
 
+mod balancing;
 pub mod dump;
 mod ensemble;
 mod hold;

@@ -1,6 +1,7 @@
 //! `zoo server`: a server in the foreground.
 
-use super::{EXIT_FAILURE, EXIT_USAGE, fail, logging};
+use super::{EXIT_FAILURE, EXIT_USAGE, fail, logging, say};
+use crate::server::host_check::{self, Finding, Verdict};
 use crate::server::{ServerConfig, bootstrap};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use std::io;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 /// zoo.pin, zoo.replicaShare, zoo.placement, zoo.rebalanceInterval, zoo.sessionPassword, zoo.outBufferMax, zoo.watchesPerSessionMax, zoo.multiOpsMax,
 /// zoo.logWriter.
 ///
-/// Without FILE: 127.0.0.1:2181, data in ./zoo-data, tickTime 2000.
+/// Without FILE: 127.0.0.1:2181, data in ./zoo-data, tickTime 2000. Options of this command come before FILE.
 ///
 /// Exit codes: 0 stopped, 1 failure, 2 bad command line or configuration, 3 data directory, 14 election port.
 #[derive(clap::Args, Default)]
@@ -21,6 +22,13 @@ pub(super) struct ServerArgs {
     /// An unmodified zoo.cfg and settings: [FILE] [--key value | --key=value | -Dname=value]...
     #[arg(value_name = "FILE or SETTING", trailing_var_arg = true, allow_hyphen_values = true)]
     pub(super) settings: Vec<String>,
+    /// Start nothing: say what of this host matters for this configuration, each thing as ok, advice or PROBLEM, with the reason. The exit code is 1
+    /// when there is a problem
+    #[arg(long)]
+    pub(super) check: bool,
+    /// With --check: time durable writes in the directories, with a file of 4 KiB that is removed
+    #[arg(long, requires = "check")]
+    pub(super) measure: bool,
     /// The process that started this one, and without which it is not to go on
     #[arg(long, hide = true, value_name = "PID")]
     pub(super) ends_with: Option<i32>,
@@ -43,6 +51,9 @@ pub(super) fn run(args: &ServerArgs, log_level: Option<&str>) -> ExitCode {
         Ok(loaded) => loaded,
         Err(why) => return fail(EXIT_USAGE, &why),
     };
+    if args.check {
+        return check_host(&config, &warnings, args.measure);
+    }
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -50,6 +61,16 @@ pub(super) fn run(args: &ServerArgs, log_level: Option<&str>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => fail(why.exit_code(), &why),
     }
+}
+
+/// What `--check` prints.
+fn check_host(config: &ServerConfig, warnings: &[String], measure: bool) -> ExitCode {
+    let of_settings = warnings.iter().map(|warning| Finding { verdict: Verdict::Advice, text: warning.clone() });
+    let findings: Vec<_> = of_settings.chain(host_check::check(config, measure)).collect();
+    findings.iter().for_each(|finding| say(&finding.to_string()));
+    let of = |verdict| findings.iter().filter(|f| f.verdict == verdict).count();
+    say(&format!("{} problems, {} pieces of advice", of(Verdict::Problem), of(Verdict::Advice)));
+    if of(Verdict::Problem) == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) }
 }
 
 /// From now on this process is asked to stop when `parent` ends, in whatever way.

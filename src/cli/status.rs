@@ -1,5 +1,6 @@
-//! `zoo status`: the servers of an ensemble at a glance, by what each says to `srvr`.
+//! `zoo status`: the servers of an ensemble at a glance, by what each says to `srvr`, and the strategies by which their connections are balanced.
 
+use super::balancing::Balancing;
 use super::{EXIT_FAILURE, EXIT_USAGE, Format, fail};
 use crate::client::four_letter::{ask, value};
 use crate::client::{ConnectString, Host};
@@ -9,7 +10,8 @@ use std::time::Duration;
 
 /// Show the servers of an ensemble
 ///
-/// Asks each server of the connect string for "srvr", which every server answers unless its whitelist says otherwise.
+/// Asks each server of the connect string for "srvr", which every server answers unless its whitelist says otherwise. The strategies in
+/// /zookeeper/balance, if there are any, are read in a session.
 ///
 /// Exit codes: 0 every server serves, 1 some do not, 2 bad command line.
 #[derive(clap::Args)]
@@ -23,6 +25,9 @@ pub(super) struct StatusArgs {
     /// How long a server may take to answer, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     patience: u64,
+    /// Make no session, and so show no strategies
+    #[arg(long)]
+    no_session: bool,
 }
 
 /// What one server has said, or why nothing.
@@ -43,9 +48,20 @@ pub(super) fn run(args: &StatusArgs) -> ExitCode {
         let gone = |host: &Host| Row { server: host.to_string(), answer: Err("not asked".to_owned()) };
         asked.into_iter().map(|(host, thread)| thread.join().unwrap_or_else(|_| gone(host))).collect()
     });
+    let asks = !args.no_session && rows.iter().any(Row::serves);
+    let balancing = if asks { Balancing::of(&args.servers, patience) } else { Ok(None) };
     match args.output {
-        Format::Text => super::say(&table(&rows)),
-        Format::Json => super::say(&rows.iter().map(Row::json).collect::<Value>().to_string()),
+        Format::Text => {
+            super::say(&table(&rows));
+            match balancing {
+                Ok(balancing) => balancing.iter().for_each(|balancing| super::say(&balancing.text())),
+                Err(why) => super::say(&format!("balance: unknown ({why})")),
+            }
+        }
+        Format::Json => {
+            let balance = balancing.ok().flatten().map(|balancing| balancing.json());
+            super::say(&rows.iter().map(|row| row.json(balance.as_ref())).collect::<Value>().to_string());
+        }
     }
     if rows.iter().all(Row::serves) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) }
 }
@@ -90,7 +106,7 @@ impl Row {
         ]
     }
 
-    fn json(&self) -> Value {
+    fn json(&self, balance: Option<&Value>) -> Value {
         let number = |key| self.get(key).and_then(|text| text.parse::<u64>().ok());
         let latency: Vec<Option<f64>> =
             self.get("Latency min/avg/max").map_or_else(Vec::new, |text| text.split('/').map(|part| part.parse().ok()).collect());
@@ -105,6 +121,7 @@ impl Row {
             "nodes": number("Node count"),
             "latency_ms": { "min": part(0), "avg": part(1), "max": part(2) },
             "version": self.version(),
+            "balance": balance,
             "error": self.answer.as_ref().err(),
         })
     }
@@ -157,10 +174,11 @@ mod tests {
     #[test]
     fn json_has_numbers_for_numbers_and_null_for_what_is_not_known() {
         let rows = rows();
-        let leader = rows[0].json();
+        let leader = rows[0].json(Some(&json!({ "cores": 1 })));
         assert_eq!(leader["latency_ms"], json!({ "min": 0.0, "avg": 0.25, "max": 7.0 }));
         assert_eq!((&leader["connections"], &leader["zxid"], &leader["serving"]), (&json!(2), &json!("0x100000002"), &json!(true)));
-        let gone = rows[2].json();
+        let gone = rows[2].json(None);
+        assert_eq!((&leader["balance"], &gone["balance"]), (&json!({ "cores": 1 }), &Value::Null));
         assert_eq!((&gone["error"], &gone["nodes"], &gone["serving"]), (&json!("Connection refused"), &Value::Null, &json!(false)));
     }
 }

@@ -4,6 +4,7 @@ use super::hosts::ConnectString;
 use super::io::{self, Command, Seen, Shared};
 use super::op::{Acl, AddWatchMode, CreateMode};
 use super::pending::lock;
+use super::preference::Preference;
 use super::session::SessionSettings;
 use super::watch::{News, Notices, States, Watch};
 use super::{Error, ErrorCode, Pipelined, SessionState, Stat, Transaction};
@@ -33,7 +34,7 @@ pub struct Builder {
     read_only: bool,
     reply_bytes_max: usize,
     credentials: Vec<(String, Vec<u8>)>,
-    preferred: Vec<String>,
+    preference: Preference,
     fail_fast: bool,
     follows_members: bool,
 }
@@ -63,9 +64,19 @@ impl Builder {
         self
     }
 
-    /// Servers, `name` or `name:port`, that are tried before the others whenever a connection is needed: those of the own zone, say.
+    /// Servers that are tried before the others whenever a connection is needed: those of the own zone. Each is a `name`, a `name:port`, or a pattern with
+    /// `*` at its beginning or end: `*.zone-a.example`, `10.1.*`. Called again, it names those of the next best zone.
     pub fn prefer(mut self, servers: &[&str]) -> Self {
-        self.preferred = servers.iter().map(|server| (*server).to_owned()).collect();
+        self.preference.zones.push(servers.iter().map(|server| (*server).to_owned()).collect());
+        self
+    }
+
+    /// Go to a server that is near: one that takes at most `factor` times as long to be connected to as the nearest of its zone (of all servers, unless
+    /// `prefer` names zones). Measured when there is a session, and again every few minutes; the session goes to a near server, of the best zone that
+    /// can be reached, when what it has asked is answered.
+    pub fn prefer_near(mut self, factor: f64) -> Self {
+        // A float that is no number becomes 0, and then 1.
+        self.preference.near_percent = Some(((factor * 100.0) as u64).max(100));
         self
     }
 
@@ -113,7 +124,7 @@ impl Builder {
             reply_bytes_max: self.reply_bytes_max,
             chroot: servers.chroot.clone(),
             seed: random_seed()?,
-            preferred: self.preferred,
+            preference: self.preference,
             fail_fast: self.fail_fast,
         };
         let (shared, thread) = io::start(settings, servers.hosts, self.follows_members)?;
@@ -183,7 +194,7 @@ impl ZooClient {
             read_only: false,
             reply_bytes_max: REPLY_BYTES_MAX,
             credentials: Vec::new(),
-            preferred: Vec::new(),
+            preference: Preference::default(),
             fail_fast: false,
             follows_members: false,
         }

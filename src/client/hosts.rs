@@ -1,6 +1,7 @@
 //! Connect strings, and the order in which the servers of one are tried.
 
 use super::Error;
+use super::preference::{Preference, Ranking};
 use crate::base::path;
 use crate::base::prng::Prng;
 use std::collections::VecDeque;
@@ -77,8 +78,8 @@ fn parse_host(text: &str) -> Result<Host, Error> {
 #[derive(Debug)]
 pub struct HostList {
     hosts: Vec<Host>,
-    /// Names or addresses of servers that are better than others: these are first in the order.
-    preferred: Vec<String>,
+    /// Which are better than others: these are first in the order.
+    ranking: Ranking,
     next: usize,
     tried: usize,
     /// Of the last attempt.
@@ -89,11 +90,11 @@ pub struct HostList {
 }
 
 impl HostList {
-    /// `seed` decides the order; `preferred` names servers that come before others.
+    /// `seed` decides the order of servers that are equally good.
     #[must_use]
-    pub fn new(hosts: Vec<Host>, preferred: Vec<String>, seed: u64) -> Self {
-        let mut list =
-            HostList { hosts: Vec::new(), preferred, next: 0, tried: 0, current: None, first: VecDeque::new(), random: Prng::new(seed) };
+    pub fn new(hosts: Vec<Host>, preference: Preference, seed: u64) -> Self {
+        let (ranking, random) = (Ranking::new(preference), Prng::new(seed));
+        let mut list = HostList { hosts: Vec::new(), ranking, next: 0, tried: 0, current: None, first: VecDeque::new(), random };
         list.hosts = list.ordered(hosts);
         list
     }
@@ -133,10 +134,26 @@ impl HostList {
     pub fn succeeded(&mut self) {
         self.tried = 0;
         self.first.clear();
-        if !self.preferred.is_empty() {
+        if !self.ranking.is_indifferent() {
             // Whoever was less than preferred is not to be followed by his neighbour.
             self.next = 0;
         }
+    }
+
+    /// All of them, to be measured.
+    #[must_use]
+    pub fn all(&self) -> &[Host] {
+        &self.hosts
+    }
+
+    /// How long it takes to connect to those that could be reached, in µs. True: this client would rather be at another one, which is the next.
+    pub fn measured(&mut self, distances: Vec<(Host, u64)>) -> bool {
+        self.ranking.measured(distances);
+        self.hosts = self.ordered(self.hosts.clone());
+        // From the best one on, as whenever there is a preference.
+        self.next = 0;
+        let (Some(here), Some(best)) = (&self.current, self.hosts.first()) else { return false };
+        self.ranking.rank(here).yields_to(self.ranking.rank(best))
     }
 
     /// From now on these are the servers. True: this client belongs to another one of them.
@@ -191,8 +208,7 @@ impl HostList {
         for i in (1..order.len()).rev() {
             order.swap(i, (self.random.below(i as u64 + 1)) as usize);
         }
-        let is_preferred = |host: &Host| self.preferred.iter().any(|name| *name == host.name || *name == host.to_string());
-        order.sort_by_key(|host| !is_preferred(host));
+        order.sort_by_key(|host| self.ranking.rank(host));
         order
     }
 }
@@ -242,7 +258,7 @@ mod tests {
     #[test]
     fn every_server_is_tried_before_one_is_tried_again() {
         let all = all(1..=5);
-        let mut list = HostList::new(all.clone(), Vec::new(), 7);
+        let mut list = HostList::new(all.clone(), Preference::default(), 7);
         let mut round = Vec::new();
         for _ in 0..5 {
             assert!(!list.round_is_over());
@@ -268,7 +284,7 @@ mod tests {
     fn rebalanced(before: &[u16], after: &[u16]) -> Vec<usize> {
         let mut at = vec![0; 100];
         for seed in 0..6_000 {
-            let mut list = HostList::new(all(before.iter().copied()), Vec::new(), seed);
+            let mut list = HostList::new(all(before.iter().copied()), Preference::default(), seed);
             let here = list.advance();
             list.succeeded();
             let there = if list.update(all(after.iter().copied())) { list.advance() } else { here };
@@ -296,7 +312,7 @@ mod tests {
     #[test]
     fn whoever_need_not_move_stays_where_it_is() {
         for seed in 0..50 {
-            let mut list = HostList::new(all([1, 2, 3]), Vec::new(), seed);
+            let mut list = HostList::new(all([1, 2, 3]), Preference::default(), seed);
             let here = list.advance();
             list.succeeded();
             assert!(!list.update(all([3, 2, 1])), "the same servers");
@@ -308,7 +324,8 @@ mod tests {
     #[test]
     fn preferred_servers_are_tried_before_all_others_again_and_again() {
         for seed in 0..20 {
-            let mut list = HostList::new(all([1, 2, 3, 4]), vec!["h:3".into(), "h:4".into()], seed);
+            let preference = Preference { zones: vec![vec!["h:3".into(), "h:4".into()]], ..Preference::default() };
+            let mut list = HostList::new(all([1, 2, 3, 4]), preference, seed);
             for _ in 0..2 {
                 let mut first = [list.advance().port, list.advance().port];
                 first.sort_unstable();
@@ -317,6 +334,28 @@ mod tests {
                 list.succeeded();
             }
         }
+    }
+
+    #[test]
+    fn a_client_goes_to_one_of_the_near_servers_and_stays_there() {
+        let preference = Preference { near_percent: Some(150), ..Preference::default() };
+        let mut arrivals = [0; 5];
+        for seed in 0..400 {
+            let mut list = HostList::new(all([1, 2, 3, 4]), preference.clone(), seed);
+            let distances: Vec<(Host, u64)> = all([1, 2, 3]).into_iter().zip([9_000, 1_000, 1_200]).collect();
+            let mut here = list.advance();
+            list.succeeded();
+            // Nothing is known of the fourth: whoever is there stays.
+            assert_eq!(list.measured(distances.clone()), here.port == 1, "from {}", here.port);
+            if here.port == 1 {
+                here = list.advance();
+                list.succeeded();
+            }
+            arrivals[usize::from(here.port)] += 1;
+            assert!(!list.measured(distances), "{} is near enough", here.port);
+        }
+        assert_eq!(arrivals[1], 0);
+        assert!(arrivals[2] > 100 && arrivals[3] > 100 && arrivals[4] > 50, "each near one gets its part: {arrivals:?}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::base::{SessionId, time::Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
@@ -21,6 +21,8 @@ use std::thread::JoinHandle;
 const RECEIVE_BYTES: usize = 64 << 10;
 /// How long a server may take to say whether it takes writes.
 const PROBE_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+/// Connections made to find how far a server is.
+const MEASURES: usize = 3;
 /// Receives in a row before the rest of the work has its turn.
 const RECEIVES_MAX: usize = 16;
 
@@ -40,6 +42,8 @@ pub(super) enum Command {
     SetHosts(Vec<Host>),
     /// Whether this server takes writes.
     Probed(Host, bool),
+    /// How long it takes to connect to those servers that could be reached, in µs.
+    Measured(Vec<(Host, u64)>),
     /// The addresses of a host, for this attempt to connect.
     Resolved(u64, Vec<SocketAddr>),
     /// End at once, without a word to the server.
@@ -68,7 +72,7 @@ impl Command {
             Command::Authenticate { done, .. } => done.complete(Err(why.clone())),
             Command::Observe(feed) => feed.end(),
             Command::Listen(feed) => feed.end(),
-            Command::SetHosts(_) | Command::Probed(..) | Command::Resolved(..) | Command::Abandon => {}
+            Command::SetHosts(_) | Command::Probed(..) | Command::Measured(_) | Command::Resolved(..) | Command::Abandon => {}
         }
     }
 }
@@ -219,6 +223,7 @@ impl Driver {
                 }
                 Command::SetHosts(hosts) => self.session.set_hosts(now, hosts),
                 Command::Probed(host, takes_writes) => self.session.probed(now, host, takes_writes),
+                Command::Measured(distances) => self.session.measured(now, distances),
                 Command::Resolved(attempt, addresses) => {
                     if attempt == self.attempt && matches!(self.link, Link::Resolving) {
                         self.dial(addresses);
@@ -247,6 +252,7 @@ impl Driver {
                 Output::WatchEnded(feed) => feed.end(),
                 Output::State(state) => self.tell(state),
                 Output::Probe(host) => self.probe(host),
+                Output::Measure(hosts) => self.measure(hosts),
             }
         }
         self.wakers.drain(..).for_each(Waker::wake);
@@ -285,6 +291,17 @@ impl Driver {
         };
         // Without a thread nobody is asked this time.
         drop(std::thread::Builder::new().name("zoo-probe".into()).spawn(ask));
+    }
+
+    /// Connects to each server, in a thread of its own.
+    fn measure(&self, hosts: Vec<Host>) {
+        let shared = self.shared.clone();
+        let measure = move || {
+            let distances = hosts.into_iter().filter_map(|host| distance_us(&host).map(|us| (host, us))).collect();
+            shared.post(Command::Measured(distances));
+        };
+        // Without a thread nothing is known of them this time.
+        drop(std::thread::Builder::new().name("zoo-measure".into()).spawn(measure));
     }
 
     fn connect(&mut self, host: Host) {
@@ -420,6 +437,19 @@ impl Driver {
             self.dial(others);
         }
     }
+}
+
+/// The least time that it takes to connect.
+fn distance_us(host: &Host) -> Option<u64> {
+    let address = (host.name.as_str(), host.port).to_socket_addrs().ok()?.next()?;
+    let once = || {
+        let begin = std::time::Instant::now();
+        TcpStream::connect_timeout(&address, PROBE_PATIENCE).ok()?;
+        u64::try_from(begin.elapsed().as_micros()).ok()
+    };
+    // Whom it does not reach once, it does not wait for again.
+    let first = once()?;
+    (1..MEASURES).filter_map(|_| once()).chain([first]).min()
 }
 
 /// Tells everybody who still listens.

@@ -17,6 +17,28 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! In async code, [`Builder::start`] makes a client without waiting, and its futures need no particular runtime. A future that is dropped gives up the answer
+//! and not the operation. The end of the last handle closes the session and waits for that; whoever closes it before does not wait there.
+//!
+//! ```no_run
+//! use zoo::client::{CreateMode, ZooClient};
+//!
+//! # async fn example() -> Result<(), zoo::client::Error> {
+//! let client = ZooClient::builder("127.0.0.1:2181").start()?;
+//! let p = client.pipelined();
+//! // Both leave at once, in this order.
+//! let (created, set) = (p.create("/hello", b"world", CreateMode::Persistent), p.set_version("/hello", b"again", 0));
+//! created.await?;
+//! set.await?;
+//! let (found, mut watch) = p.get_and_watch("/hello");
+//! println!("{} bytes", found.await?.0.len());
+//! if let Some(event) = watch.event().await {
+//!     println!("{:?} of {}", event.kind, event.path);
+//! }
+//! p.close().await
+//! # }
+//! ```
 
 mod blocking;
 mod by_name;
@@ -28,6 +50,7 @@ mod members;
 mod op;
 mod pending;
 mod pipelined;
+mod preference;
 pub mod session;
 mod transaction;
 mod watch;
@@ -42,6 +65,7 @@ pub use op::{Acl, AddWatchMode, CreateMode, Op, Reply};
 pub use pending::Pending;
 pub(crate) use pending::{block_on, lock};
 pub use pipelined::{Found, Nullable, Pipelined};
+pub use preference::Preference;
 pub use transaction::Transaction;
 pub use watch::{Notice, Notices, States, StillQuiet, Watch, WatchedEvent};
 pub use watches::{WatchKind, WatcherType};

@@ -5,6 +5,7 @@
 
 use super::hosts::{Host, HostList};
 use super::op::{Op, Reply};
+use super::preference::Preference;
 use super::watches::{Sink, Watches};
 use super::{Error, SessionState, WatchedEvent};
 use crate::base::jute::{DecodeError, Writer};
@@ -27,6 +28,8 @@ const CONNECT_MS_MIN: u64 = 500;
 /// While a server takes no writes: the first and the longest wait before another one is asked, as Java's client has it.
 const SEARCH_MS_MIN: u64 = 100;
 const SEARCH_MS_MAX: u64 = 60_000;
+/// How long measured distances are taken to be right, on the average.
+const MEASURE_MS: u64 = 300_000;
 /// Bytes that were sent and may still be kept in front of others that were not.
 const OUT_SENT_MAX: usize = 64 << 10;
 /// Silence after which a ping is sent at the latest.
@@ -47,8 +50,8 @@ pub struct SessionSettings {
     pub chroot: String,
     /// Decides the order of servers and the length of pauses.
     pub seed: u64,
-    /// Servers, `name` or `name:port`, that are tried before the others.
-    pub preferred: Vec<String>,
+    /// Servers that are tried before the others.
+    pub preference: Preference,
     /// Requests do not wait for another round when all servers have been tried in vain.
     pub fail_fast: bool,
 }
@@ -72,6 +75,8 @@ pub enum Output<D, W> {
     State(SessionState),
     /// Ask this server whether it takes writes; then `probed`.
     Probe(Host),
+    /// Measure how long it takes to connect to each of these; then `measured`.
+    Measure(Vec<Host>),
 }
 
 /// Where the session is.
@@ -151,6 +156,8 @@ pub struct Session<D, W> {
     last_heard: Instant,
     /// While connected to a server that takes no writes: when another one is asked, and how long after that the next one.
     search: Option<(Instant, u64)>,
+    /// When the distances of the servers are measured the next time, where that matters.
+    measure_at: Instant,
     /// It is to go on at another server as soon as what was asked here is answered.
     is_leaving: bool,
     outputs: VecDeque<Output<D, W>>,
@@ -161,7 +168,7 @@ impl<D, W: Sink> Session<D, W> {
     #[must_use]
     pub fn new(settings: SessionSettings, hosts: Vec<Host>, now: Instant) -> Self {
         let mut session = Session {
-            hosts: HostList::new(hosts, settings.preferred.clone(), settings.seed),
+            hosts: HostList::new(hosts, settings.preference.clone(), settings.seed),
             random: Prng::new(settings.seed ^ 0x5e55),
             phase: Phase::Resting { until: now },
             rest_ms: REST_MS_MIN,
@@ -184,6 +191,7 @@ impl<D, W: Sink> Session<D, W> {
             last_sent: now,
             last_heard: now,
             search: None,
+            measure_at: now,
             is_leaving: false,
             outputs: VecDeque::new(),
             settings,
@@ -259,7 +267,8 @@ impl<D, W: Sink> Session<D, W> {
             Phase::Resting { until } | Phase::Connecting { until } | Phase::Greeting { until } => *until,
             Phase::Attached { .. } => {
                 let due = self.silence_ends().min(self.ping_due());
-                self.search.map_or(due, |(at, _)| due.min(at))
+                let measure = self.settings.preference.near_percent.map(|_| self.measure_at);
+                self.search.map(|(at, _)| at).into_iter().chain(measure).fold(due, Instant::min)
             }
         };
         let oldest = self.oldest_request().map(|since| since.plus_ms(self.settings.request_timeout_ms));
@@ -308,6 +317,13 @@ impl<D, W: Sink> Session<D, W> {
     pub fn probed(&mut self, now: Instant, host: Host, takes_writes: bool) {
         if self.search.is_some() && takes_writes {
             self.hosts.go_first(host);
+            self.leave(now);
+        }
+    }
+
+    /// How long it takes to connect to those servers that could be reached, in µs.
+    pub fn measured(&mut self, now: Instant, distances: Vec<(Host, u64)>) {
+        if self.hosts.measured(distances) {
             self.leave(now);
         }
     }
@@ -401,6 +417,7 @@ impl<D, W: Sink> Session<D, W> {
             _ => {}
         }
         self.look_for_writes(now);
+        self.look_for_near(now);
         self.end_overdue(now);
     }
 
@@ -447,6 +464,16 @@ impl<D, W: Sink> Session<D, W> {
         let Some((_, pause)) = self.search.filter(|(at, _)| *at <= now && !self.is_leaving) else { return };
         self.search = Some((now.plus_ms(pause), (pause * 2).min(SEARCH_MS_MAX)));
         self.outputs.extend(self.hosts.another().map(Output::Probe));
+    }
+
+    /// Has the distances measured, now and then: networks change.
+    fn look_for_near(&mut self, now: Instant) {
+        let wants = self.settings.preference.near_percent.is_some() && matches!(self.phase, Phase::Attached { .. });
+        if wants && self.measure_at <= now {
+            // Not all clients at once.
+            self.measure_at = now.plus_ms(MEASURE_MS / 2 + self.random.below(MEASURE_MS));
+            self.outputs.push_back(Output::Measure(self.hosts.all().to_vec()));
+        }
     }
 
     fn connect(&mut self, now: Instant) {

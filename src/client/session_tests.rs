@@ -33,6 +33,10 @@ struct Desk {
 
 impl Desk {
     fn new(servers: usize) -> Self {
+        Self::preferring(servers, Preference::default())
+    }
+
+    fn preferring(servers: usize, preference: Preference) -> Self {
         let settings = SessionSettings {
             timeout_ms: TIMEOUT_MS as u32,
             read_only: false,
@@ -40,7 +44,7 @@ impl Desk {
             reply_bytes_max: 1 << 20,
             chroot: String::new(),
             seed: 3,
-            preferred: Vec::new(),
+            preference,
             fail_fast: false,
         };
         let hosts = (0..servers).map(|n| Host { name: format!("h{n}"), port: 1 }).collect();
@@ -69,6 +73,7 @@ impl Desk {
                 Output::WatchEnded(to) => format!("{} is over", to.0),
                 Output::State(state) => format!("{state:?}"),
                 Output::Probe(host) => format!("ask {}", host.name),
+                Output::Measure(hosts) => format!("measure {}", hosts.len()),
             });
         }
     }
@@ -395,4 +400,31 @@ fn who_is_in_a_hurry_does_not_wait_for_another_round_over_the_servers() {
         desk.session.connect_failed(desk.now);
         assert_eq!(desk.told(), told);
     }
+}
+
+#[test]
+fn who_prefers_near_servers_has_them_measured_now_and_then_and_goes_to_one_between_requests() {
+    let mut desk = Desk::preferring(2, Preference { near_percent: Some(200), ..Preference::default() });
+    let here = desk.told()[0].replace("connect ", "");
+    let other = if here == "h0" { "h1" } else { "h0" };
+    desk.attach(1);
+    assert_eq!(desk.told(), ["Connected"]);
+    desk.pass(1);
+    assert_eq!(desk.told(), ["measure 2"]);
+    desk.session.measured(desk.now, vec![(host(&here), 9_000), (host(other), 5_000)]);
+    assert_eq!(desk.told(), [""; 0], "it is near enough");
+    let mut waited = 1;
+    while desk.told().is_empty() {
+        desk.pass(1_000);
+        desk.flush();
+        desk.answer(-2, 0, 0, |_| {});
+        waited += 1_000;
+    }
+    assert!((MEASURE_MS / 2..=MEASURE_MS * 2).contains(&waited), "{waited}");
+    desk.submit(get("/a", false), "first", None);
+    desk.requests();
+    desk.session.measured(desk.now, vec![(host(&here), 9_000), (host(other), 1_000)]);
+    assert_eq!(desk.told(), [""; 0], "what was asked is waited for");
+    desk.answer(1, 5, 0, some_data);
+    assert_eq!(desk.told()[1..], ["disconnect".to_owned(), "Suspended".into(), format!("connect {other}")]);
 }

@@ -72,6 +72,8 @@ pub struct Connection {
     pub ended: bool,
     /// Its server is without a quorum: what needs one is refused.
     pub read_only: bool,
+    /// No other server knows its session.
+    pub local: bool,
     /// Numbers for `cons`.
     pub stats: ConnStats,
 }
@@ -127,6 +129,7 @@ impl Connection {
             heard: now,
             ended: false,
             read_only: false,
+            local: false,
             stats: ConnStats::new(now),
         }
     }

@@ -172,8 +172,8 @@ pub fn path_hash(path: &str) -> u64 {
 #[allow(missing_docs)]
 pub enum Control {
     /// The connection now serves this session; answer its connect request and process what waits behind it. `read_only`: for as long as this
-    /// server is without a quorum, and for reads alone.
-    Attached { conn: ConnKey, session: SessionId, timeout_ms: i32, password: Password, read_only: bool },
+    /// server is without a quorum, and for reads alone. `local`: no other server knows the session.
+    Attached { conn: ConnKey, session: SessionId, timeout_ms: i32, password: Password, read_only: bool, local: bool },
     /// The connect request is refused: answer with zeroes and close. (Session unknown, expired, or wrong password.)
     Refused { conn: ConnKey },
     /// The session of connection `from` is that of `to`, in another shard, from this point of history on: its events are told by `from` before it

@@ -14,6 +14,7 @@ use glommio::io::PollableFd;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, Socket, Type};
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -141,7 +142,7 @@ pub struct Acceptor {
     mesh: Arc<Mesh>,
     limits: AcceptLimits,
     keep_alive: bool,
-    placer: Placer,
+    placer: Rc<RefCell<Placer>>,
     by_address: HashMap<IpAddr, Arc<AtomicU32>>,
     total: Arc<AtomicU32>,
     refused: u64,
@@ -149,7 +150,7 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Connections go where `placer` says.
-    pub fn new(mesh: Arc<Mesh>, limits: AcceptLimits, keep_alive: bool, placer: Placer) -> Self {
+    pub fn new(mesh: Arc<Mesh>, limits: AcceptLimits, keep_alive: bool, placer: Rc<RefCell<Placer>>) -> Self {
         Acceptor { mesh, limits, keep_alive, placer, by_address: HashMap::default(), total: Arc::default(), refused: 0 }
     }
 
@@ -189,7 +190,7 @@ impl Acceptor {
     /// Accepts what is waiting.
     fn accept_some(&mut self, listener: &OwnedFd) -> io::Result<Next> {
         for _ in 0..ACCEPTS_PER_TURN {
-            let shard = self.placer.choose(clock::now().as_ms(), &self.mesh.loads_now());
+            let shard = self.placer.borrow_mut().choose(clock::now().as_ms(), &self.mesh.loads_now());
             if self.mesh.is_busy(shard) {
                 return Ok(Next::ShardBusy);
             }
@@ -221,7 +222,7 @@ impl Acceptor {
         if self.keep_alive {
             let _ = rustix::net::sockopt::set_socket_keepalive(socket.as_fd(), true);
         }
-        self.placer.placed(shard);
+        self.placer.borrow_mut().placed(shard);
         if self.mesh.tell(shard, ToShard::Accepted(Accepted { socket, peer, place })).is_err() {
             tracing::warn!("shard {shard} has too many new connections waiting; closed the one from {peer}");
         }
@@ -273,7 +274,7 @@ mod tests {
         let limits = AcceptLimits { per_address: 2, total: 3 };
         let mesh = Arc::new(Mesh::new(2, 16));
         let placer = Placer::new(Placement::RoundRobin, Shares::new(2, 100));
-        let mut acceptor = Acceptor::new(mesh.clone(), limits, false, placer);
+        let mut acceptor = Acceptor::new(mesh.clone(), limits, false, Rc::new(RefCell::new(placer)));
         let (a, b) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2]));
         let first = acceptor.place(0, a).expect("free");
         let _second = acceptor.place(0, a).expect("free");

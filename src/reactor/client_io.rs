@@ -101,6 +101,9 @@ impl ShardLoop {
                 match message {
                     ToShard::Accepted(accepted) => self.accept(accepted),
                     ToShard::GiveAway { to, connections } => self.turn(|state, _| state.shard.give_away(to, connections as usize)),
+                    ToShard::Shed { connections, idle_ms } => {
+                        self.turn(|state, now| state.shard.shed(now, usize::try_from(connections).unwrap_or(usize::MAX), idle_ms));
+                    }
                     ToShard::Reserve { conn, peer } => self.reserve(conn, peer),
                     ToShard::Reserved { conn, to } => self.turn(|state, now| state.shard.reserved(now, conn, to)),
                     ToShard::Release(at) => self.turn(|state, now| state.shard.release(now, at)),
@@ -163,7 +166,9 @@ impl ShardLoop {
             self.to_replica.kick();
         }
         self.alarm.set(state.shard.poll_timeout());
-        self.mesh.loads[usize::from(self.id.0)].set_work(state.shard.work());
+        let load = &self.mesh.loads[usize::from(self.id.0)];
+        load.set_work(state.shard.work());
+        load.set_shed(state.shard.shed_so_far());
         if state.shard.has_work() {
             // The main task goes on with it, behind everybody who is ready now.
             self.bell.ring();
@@ -213,6 +218,11 @@ impl ShardLoop {
                     Self::look_again(state, now, conn);
                 }
                 state.shard.reaped(now, conn);
+                idle = false;
+            }
+            while let Some(conn) = state.shard.poll_shed() {
+                let is_silent = state.sockets.get(&conn).is_some_and(ClientSocket::is_silent);
+                state.shard.shed_if_idle(now, conn, is_silent);
                 idle = false;
             }
             while let Some(word) = state.shard.poll_four_letter() {
@@ -438,6 +448,12 @@ impl ShardLoop {
 }
 
 impl ClientSocket {
+    /// Nothing is in it that the shard has not seen, not even an end, and nothing on its way out. What is in it stays, and is reported.
+    fn is_silent(&self) -> bool {
+        let peeked = rustix::net::recv(&self.fd, &mut [0; 1][..], RecvFlags::DONTWAIT | RecvFlags::PEEK);
+        !self.paused && !self.ended && !self.full && !self.finishing && peeked.err() == Some(Errno::AGAIN)
+    }
+
     /// Unread bytes at close would make the kernel send a reset, which can overtake the last reply.
     fn discard_input(&self) {
         let mut scratch = [0; 1024];

@@ -4,22 +4,28 @@ use crate::balance;
 use crate::base::ShardId;
 use crate::handoff::{Batch, Publisher};
 use crate::reactor::accept::{AcceptLimits, Acceptor};
+use crate::reactor::balancing::Balancing;
 use crate::reactor::client_io::ShardLoop;
 use crate::reactor::disk_io::{Disk, LogFiles, Snapshots};
 use crate::reactor::executor::{Executor, NotBegun, Nudges};
-use crate::reactor::mesh::{Mesh, ToShard};
+use crate::reactor::mesh::Mesh;
 use crate::reactor::peer_io::{PeerIo, PeerParts};
 use crate::reactor::replica_loop::ReplicaLoop;
 use crate::reactor::words::Admin;
 use crate::replica::Replica;
 use crate::shard::Shard;
 use glommio::{Latency, Placement, Shares};
+use std::cell::RefCell;
 use std::net::TcpListener;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The replica's share of its executor's time; another task queue has 1000.
 const REPLICA_SHARES: usize = 4000;
+
+/// What an executor locks of memory, for its rings.
+pub const LOCKED_BYTES_PER_EXECUTOR: u64 = 240 << 10;
 
 /// Where executors run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -193,10 +199,8 @@ impl Executors {
         let Some((_, shard)) = shard_parts.pop() else { return Ok(executors) };
         let shares = balance::Shares::new(shards, parts.replica_share_percent);
         let placer = balance::Placer::new(parts.placement, shares.clone());
-        let balancer = balance::Balancer::new(parts.placement, shares);
-        let rebalance_every = parts.rebalance_every.filter(|_| plan.cores.len() > 1);
-        let mut acceptor = Acceptor::new(mesh.clone(), parts.limits, parts.keep_alive, placer);
-        let fsync_warning = parts.fsync_warning;
+        let balanced_by = (parts.placement, parts.rebalance_every.map(|every| every.as_millis() as u64));
+        let (limits, keep_alive, fsync_warning) = (parts.limits, parts.keep_alive, parts.fsync_warning);
         executors.start_one(plan, 0, move || async move {
             let queue = glommio::executor().create_task_queue(Shares::Static(REPLICA_SHARES), Latency::NotImportant, "replica");
             let bind = peers.as_ref().map(|parts| parts.bind_clients.clone());
@@ -205,20 +209,31 @@ impl Executors {
             let log = LogFiles::new(log, mesh.control.clone(), fsync_warning)
                 .unwrap_or_else(|e| super::fatal(&format!("no thread for flushing the transaction log: {e}")));
             let replica = ReplicaLoop::new(replica, publisher, log, snapshots, peers, mesh.clone());
+            let placer = Rc::new(RefCell::new(placer));
+            let balancing = Balancing::new(mesh.clone(), replica.clone(), placer.clone(), shares, balanced_by);
+            let balancing = glommio::spawn_local(balancing.run());
             let replica = super::spawn_into(replica.run(), queue);
+            let mut acceptor = Acceptor::new(mesh.clone(), limits, keep_alive, placer);
             let accepting = glommio::spawn_local(async move {
                 if let Err(e) = acceptor.run(listener, moves).await {
                     super::fatal(&format!("cannot accept connections any more: {e}"));
                 }
             });
-            let rebalancing = rebalance_every.map(|every| glommio::spawn_local(rebalance(balancer, mesh.clone(), every)));
             ShardLoop::new(ShardId(0), shard, mesh, admin).run(Some(accepting)).await;
-            if let Some(rebalancing) = rebalancing {
-                rebalancing.cancel().await;
-            }
+            balancing.cancel().await;
             replica.await;
         })?;
         Ok(executors)
+    }
+
+    /// Starts the executors of a plan with nothing to do, and ends them: whether that works here can be known in no other way.
+    pub fn try_out(plan: &CorePlan) -> Result<(), ExecutorError> {
+        let shards = plan.cores.len();
+        let mut executors = Executors::none(shards)?;
+        for shard in 0..shards {
+            executors.start_one(plan, shard, || async {})?;
+        }
+        executors.join().map_err(|reason| ExecutorError::NotStarted { shard: 0, shards, reason })
     }
 
     fn none(shards: usize) -> Result<Self, ExecutorError> {
@@ -250,18 +265,6 @@ impl Executors {
             }
         }
         result
-    }
-}
-
-/// Has shards that have too much give connections away, for as long as the task lives.
-async fn rebalance(mut balancer: balance::Balancer, mesh: Arc<Mesh>, every: Duration) {
-    loop {
-        glommio::timer::sleep(every).await;
-        if let Some(balance::GiveAway { from, to, connections }) = balancer.look(&mesh.loads_now()) {
-            tracing::debug!("shard {from} gives {connections} connections to shard {to}");
-            // Without room for the order there is enough under way.
-            let _ = mesh.tell(from, ToShard::GiveAway { to: ShardId(to as u16), connections });
-        }
     }
 }
 

@@ -34,6 +34,9 @@ pub enum ToShard {
     /// Give so many connections to another shard.
     #[allow(missing_docs)]
     GiveAway { to: ShardId, connections: u32 },
+    /// Close so many connections that have been silent for so long, so that their clients go elsewhere.
+    #[allow(missing_docs)]
+    Shed { connections: u64, idle_ms: u64 },
     /// A connection of another shard wants a place here; answer with `Reserved`.
     #[allow(missing_docs)]
     Reserve { conn: ConnKey, peer: SocketAddr },
@@ -97,6 +100,8 @@ pub enum ToReplicaTask {
     },
     /// `srst`.
     ResetServerStats,
+    /// Connections of this server, where they are counted for everybody to see.
+    Connections(Option<u32>),
     /// Begin a clean stop.
     Stop,
     /// Go no further, whatever is under way.
@@ -116,6 +121,7 @@ pub enum Report {
 pub struct ShardLoad {
     connections: AtomicU32,
     work: AtomicU64,
+    shed: AtomicU64,
 }
 
 impl ShardLoad {
@@ -132,6 +138,11 @@ impl ShardLoad {
     /// What the shard has done so far.
     pub fn set_work(&self, work: u64) {
         self.work.store(work, Ordering::Relaxed);
+    }
+
+    /// Connections the shard has closed so far so that their clients go elsewhere.
+    pub fn set_shed(&self, shed: u64) {
+        self.shed.store(shed, Ordering::Relaxed);
     }
 
     fn now(&self) -> Load {
@@ -179,6 +190,11 @@ impl Mesh {
     /// What all shards have to do now.
     pub fn loads_now(&self) -> Vec<Load> {
         self.loads.iter().map(|load| load.now()).collect()
+    }
+
+    /// Connections all shards have closed so far so that their clients go elsewhere.
+    pub fn shed_so_far(&self) -> u64 {
+        self.loads.iter().map(|load| load.shed.load(Ordering::Relaxed)).sum()
     }
 
     /// True when a shard's inbox is half full: new work can wait, orders and reports cannot.

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 pub mod accept;
+mod balancing;
 pub mod client_io;
 pub mod clock;
 pub mod disk_io;

@@ -108,6 +108,11 @@ impl ReplicaLoop {
         })
     }
 
+    /// What the replica knows about it, now.
+    pub fn ask<R>(&self, question: impl FnOnce(&Replica) -> R) -> R {
+        question(&self.state.borrow().replica)
+    }
+
     /// Runs until a clean stop is complete, then tells all shards to stop.
     pub async fn run(self: Rc<Self>) {
         let queue = glommio::executor().current_task_queue();
@@ -220,6 +225,7 @@ impl ReplicaLoop {
                 ToReplicaTask::MarkSynced => Input::MarkSynced,
                 ToReplicaTask::LogCut => Input::LogCut,
                 ToReplicaTask::SnapshotDone { zxid, ok } => Input::SnapshotDone { zxid, ok },
+                ToReplicaTask::Connections(own) => Input::Connections(own),
                 ToReplicaTask::Stop => Input::Stop,
                 ToReplicaTask::Kill => {
                     (state.stopped, state.killed) = (true, true);

@@ -213,8 +213,9 @@ impl Replica {
     }
 
     pub(super) fn tell_attached(&mut self, owner: Owner, session: SessionId, timeout_ms: i32) {
-        let (password, read_only) = (derived_password(session), self.is_read_only());
-        self.groups.control(owner.conn, Control::Attached { conn: owner.conn, session, timeout_ms, password, read_only });
+        let (conn, password) = (owner.conn, derived_password(session));
+        let (read_only, local) = (self.is_read_only(), self.local.is_known(session));
+        self.groups.control(conn, Control::Attached { conn, session, timeout_ms, password, read_only, local });
     }
 
     pub(super) fn negotiated(&self, request: &ConnectRequest) -> i32 {

@@ -387,7 +387,8 @@ impl Replica {
     /// waits (`zab::Zab::confirm`).
     pub(super) fn tell_touched(&mut self, zxid: Zxid) {
         let Some(member) = &mut self.member else { return };
-        let touched = std::mem::take(&mut member.learner.touched).into_iter().collect();
+        let sessions = std::mem::take(&mut member.learner.touched).into_iter();
+        let touched = sessions.chain(self.connections.told(self.config.server_id)).collect();
         member.zab.pinged(zxid, touched);
     }
 

@@ -181,7 +181,8 @@ impl Replica {
             Order::Role(Role::Looking) => self.leave_role(),
             Order::Role(role) => self.take_role(now, role),
             Order::Request { link, request, .. } => self.arrive(Arrival::Forwarded(link, request)),
-            Order::Touched { sessions, .. } => {
+            Order::Touched { mut sessions, .. } => {
+                self.connections.take_told(now, &mut sessions);
                 sessions.into_iter().for_each(|(session, timeout_ms)| self.sessions.heard_elsewhere(session, timeout_ms, now));
             }
             Order::Revalidate { link, session, timeout_ms } => self.arrive(Arrival::Revalidate(link, session, timeout_ms)),
@@ -222,6 +223,7 @@ impl Replica {
         self.sessions.clear();
         self.local.clear();
         self.removals.forget();
+        self.connections.forget();
         self.groups.forget_clients();
         self.groups.control_all(Control::CutAll);
     }

@@ -10,6 +10,7 @@
 
 mod backlog;
 mod commit;
+mod connections;
 mod expiry;
 mod intake;
 mod leading;
@@ -31,12 +32,14 @@ use crate::tree::{EXPECTED_MAX, Image, Tree};
 use crate::zab::{self, LinkId, Role, Stored, Zab, ZabConfig};
 use backlog::{Arrival, Backlog};
 use commit::Groups;
+use connections::Connections;
 use expiry::Sessions;
 use member::Member;
 use pauses::Pauses;
 use removal::Removals;
 use snapshots::Snapshots;
 
+pub use connections::BalanceNodes;
 pub use local::ClientModes;
 pub use password::derived_password;
 pub use report::{MemberReport, ReplicaReport};
@@ -80,6 +83,8 @@ pub enum Input {
     },
     /// `poll_timeout` has passed.
     Timeout,
+    /// So many clients are connected here; `None`: they are not to be counted.
+    Connections(Option<u32>),
     /// Begin a clean stop: no more admission; what is appended is flushed, and answered by a server that stands alone.
     Stop,
     /// What the transports to the peers and the epoch files report. `Durable`, `Truncated`, `SnapshotInstalled` and `Timeout` are not among
@@ -179,6 +184,7 @@ pub struct Replica {
     sessions: Sessions,
     /// Those that only this server knows.
     local: Sessions,
+    connections: Connections,
     pauses: Pauses,
     removals: Removals,
     snapshots: Snapshots,
@@ -214,6 +220,7 @@ impl Replica {
             groups: Groups::new(tree.applied()),
             sessions: Sessions::new(config.tick_ms, config.seed),
             local: Sessions::new(config.tick_ms, config.seed),
+            connections: Connections::default(),
             pauses: Pauses::new(config.min_session_timeout_ms, now),
             removals: Removals::new(&config, now),
             snapshots: Snapshots::new(&config, &mut prng),
@@ -269,6 +276,8 @@ impl Replica {
                 self.make_way_for_image();
             }
             Input::Timeout => self.timeout(now, wall),
+            Input::Connections(own) if self.stop == Stop::No => self.count_connections(now, wall, own),
+            Input::Connections(_) => {}
             Input::Stop => self.begin_stop(),
             Input::Peer(input) => self.peer(now, input),
             Input::MarkSynced => self.mark_synced(),

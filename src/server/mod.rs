@@ -5,6 +5,7 @@ pub mod config;
 mod embedded;
 mod embedded_ensemble;
 pub mod epochs;
+pub mod host_check;
 mod log_feed;
 mod member;
 pub mod recovery;

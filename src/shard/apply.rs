@@ -313,10 +313,10 @@ impl Shard {
 
     fn control(&mut self, now: Instant, control: &Control) {
         match control {
-            Control::Attached { conn, session, timeout_ms, password, read_only } => {
+            Control::Attached { conn, session, timeout_ms, password, read_only, local } => {
                 let response =
                     ConnectResponse { timeout_ms: *timeout_ms, session: *session, password: *password, read_only: Some(*read_only) };
-                self.attached(now, *conn, response);
+                self.attached(now, *conn, response, *local);
             }
             Control::Refused { conn } => self.refused(*conn),
             Control::Cut { conn } => {
@@ -342,7 +342,7 @@ impl Shard {
         self.cut_arrivals();
     }
 
-    fn attached(&mut self, now: Instant, conn: ConnKey, response: ConnectResponse) {
+    fn attached(&mut self, now: Instant, conn: ConnKey, response: ConnectResponse, local: bool) {
         let ConnectResponse { session, timeout_ms, .. } = response;
         let Some(id) = self.own(conn) else { return };
         let awaiting = self.clients.get_mut(id).and_then(|c| match c.conn.phase {
@@ -356,6 +356,7 @@ impl Shard {
         };
         client.conn.phase = Phase::Serving { session, timeout_ms };
         client.conn.read_only = response.read_only == Some(true);
+        client.conn.local = local;
         client.conn.heard = now;
         let response = ConnectResponse { read_only: response.read_only.filter(|_| has_read_only), ..response };
         response.write_frame(client.conn.output.writer());

@@ -22,6 +22,7 @@ mod pieces;
 mod read;
 mod report;
 mod route;
+mod shedding;
 mod watch;
 
 use crate::base::{ConnId, ConnKey, Instant, SessionId, ShardId, Zxid};
@@ -115,6 +116,10 @@ pub struct Shard {
     handovers: VecDeque<Handover>,
     /// Connections of other shards that are here and have not been served yet.
     arrivals: VecDeque<ConnId>,
+    /// Connections that are to be closed if nothing is in their sockets.
+    sheds: VecDeque<ConnId>,
+    /// So many were.
+    shed: u64,
     stalls: Vec<Stall>,
     totals: Totals,
     metrics: ShardMetrics,
@@ -146,6 +151,8 @@ struct Totals {
     /// Connections given to other shards, and got from them.
     moved: u64,
     arrived: u64,
+    /// Connections closed so that their clients go to other servers.
+    shed: u64,
 }
 
 /// What the reactor does with a connection after `poll_transmit`/`poll_close`.
@@ -204,6 +211,8 @@ impl Shard {
             reaps: VecDeque::new(),
             handovers: VecDeque::new(),
             arrivals: VecDeque::new(),
+            sheds: VecDeque::new(),
+            shed: 0,
             stalls: Vec::new(),
             totals: Totals::default(),
             metrics: ShardMetrics::default(),

@@ -114,6 +114,7 @@ impl Shard {
                 ("connection_request_count", self.totals.connect_requests),
                 ("sessionless_connections_expired", self.totals.half_open_closed),
                 ("zoo_connections_moved", self.totals.moved),
+                ("zoo_connections_shed", self.totals.shed),
             ],
             reply_bytes: self.totals.reply_bytes,
             metrics: self.metrics.clone(),

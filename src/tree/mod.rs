@@ -30,6 +30,7 @@
 mod acl;
 mod configuration;
 mod digest;
+mod guarded;
 mod image;
 mod listing;
 mod multi_read;
@@ -44,6 +45,7 @@ mod undo;
 mod znode;
 
 pub use acl::permits;
+pub use guarded::Guarded;
 pub use image::{Image, ImageDigest, ImageError, ImageLoader, load_image};
 pub use listing::Listing;
 pub use quota::QuotaSums;

@@ -122,6 +122,10 @@ impl Leader {
     pub fn role(&self) -> Role {
         if self.stage == Stage::Serving { Role::Leading { epoch: self.epoch } } else { Role::Looking }
     }
+    /// The learners that take part.
+    pub fn serving(&self) -> impl Iterator<Item = PeerId> + '_ {
+        self.learners.values().filter(|l| l.step == Step::Serving).map(|l| l.peer)
+    }
     /// Counts.
     pub fn counts(&self) -> LearnerCounts {
         let serving = |kind, votes| {

@@ -536,6 +536,11 @@ impl Zab {
             Place::Settling { .. } | Place::Electing => LearnerCounts::default(),
         }
     }
+    /// Leading: the learners that take part, but for those of masters.
+    #[must_use]
+    pub fn serving_learners(&self) -> Vec<PeerId> {
+        if let Place::Leading(leader) = &self.place { leader.serving().collect() } else { Vec::new() }
+    }
     /// Leading: a sync of an own client has come. It may be answered when `confirmed` has reached this, and everything proposed so far is
     /// committed (B3). Numbers are of one leadership.
     pub fn confirm(&mut self) -> u64 {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::{self, Cursor};
 use std::ops::RangeInclusive;
 use zoo::base::prng::Prng;
-use zoo::base::{Instant, PeerId, SessionId, Zxid};
+use zoo::base::{Instant, PeerId, SessionId, ShardId, Zxid};
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
 use zoo::replica::{Input, MemberReport, Output};
 use zoo::storage::log_feed::{LogFeed, LogStore};
@@ -127,6 +127,8 @@ pub enum FileBug {
 pub struct Files {
     pub accepted_epoch: u32,
     pub current_epoch: u32,
+    /// What it says of itself where it is empty.
+    emptiness: Emptiness,
     /// Its newest snapshot.
     image: Option<(Zxid, Vec<u8>)>,
     /// All it has had since its logs were purged.
@@ -136,7 +138,10 @@ pub struct Files {
 }
 
 impl Files {
-    fn epoch(&mut self, file: EpochFile, epoch: u32) {
+    fn epoch(&mut self, file: EpochFile, epoch: u32, vouches: bool) {
+        if vouches {
+            self.emptiness = Emptiness::Vouched;
+        }
         match file {
             EpochFile::Accepted => self.accepted_epoch = epoch,
             EpochFile::Current => self.current_epoch = epoch,
@@ -183,7 +188,8 @@ pub struct Node {
 
 /// Work with files besides the log.
 pub enum Work {
-    Epoch(EpochToken, EpochFile, u32),
+    /// Whether the disk is said before to have lost nothing.
+    Epoch(EpochToken, EpochFile, u32, bool),
     /// The bytes of a snapshot of its own.
     Snapshot(Zxid, Vec<u8>),
     /// What came on a link is written under a temporary name.
@@ -287,7 +293,7 @@ impl Cluster {
             current_epoch: node.files.current_epoch,
             last_logged: tree.head_zxid(),
             snapshot,
-            emptiness: Emptiness::default(),
+            emptiness: node.files.emptiness,
             configuration: None,
             recent,
         };
@@ -341,7 +347,7 @@ impl Cluster {
         // What was being done is done or not.
         let begun = node.work.pop_front().filter(|_| self.pace.prng.chance(1, 2));
         match begun.map(|(_, work)| work) {
-            Some(Work::Epoch(_, file, epoch)) => node.files.epoch(file, epoch),
+            Some(Work::Epoch(_, file, epoch, vouches)) => node.files.epoch(file, epoch, vouches),
             Some(Work::Snapshot(zxid, bytes)) => node.files.snapshot(zxid, bytes),
             Some(Work::Install(zxid)) => node.files.install(zxid, node.received.take().expect("it was received")),
             Some(Work::Receive(..) | Work::LoadImage(_) | Work::Load(_)) | None => {}
@@ -578,9 +584,21 @@ impl Cluster {
             0 | 1 => drop(world.disk_step()),
             2 => drop(world.replica_step(1 + which % 3)),
             3 => drop(world.shard_step(which % world.shards.len())),
-            _ => {}
+            _ => drop(world.between_step()),
         }
         self.carry_out(n);
+    }
+
+    /// One shard of a server begins to give connections to another.
+    pub fn move_some(&mut self, n: usize, choice: u64) {
+        if self.nodes[n].world.is_some() {
+            let world = self.world(n);
+            let (shards, from) = (world.shards.len(), choice as usize % world.shards.len());
+            if shards > 1 {
+                world.give_away(from, ShardId(((from + 1) % shards) as u16), 1 + (choice >> 8) as usize % 2);
+            }
+            self.carry_out(n);
+        }
     }
 
     /// One notification, or one packet of one link, arrives.
@@ -664,8 +682,8 @@ impl Cluster {
     pub fn finish(&mut self, n: usize, work: Work) {
         let files = &mut self.nodes[n].files;
         match work {
-            Work::Epoch(token, file, epoch) => {
-                files.epoch(file, epoch);
+            Work::Epoch(token, file, epoch, vouches) => {
+                files.epoch(file, epoch, vouches);
                 self.tell(n, zab::Input::EpochWritten(token));
             }
             Work::Snapshot(zxid, bytes) => {
@@ -744,10 +762,10 @@ impl Cluster {
                 self.put(n, link, Item::Gone);
                 self.links.remove(&(n, link));
             }
-            zab::Output::WriteEpoch { token, file, epoch, .. } => {
+            zab::Output::WriteEpoch { token, file, epoch, vouches } => {
                 let mark = self.world(n).disk.durable_mark;
                 assert!(mark.is_none_or(|mark| file.of(epoch).within(&mark.epochs)), "{file:?} says {epoch}, {mark:?} does not (A23)");
-                self.work(n, Work::Epoch(token, file, epoch));
+                self.work(n, Work::Epoch(token, file, epoch, vouches));
             }
             zab::Output::WriteConfig { token, .. } => self.tell(n, zab::Input::ConfigWritten(token)),
             zab::Output::Config { .. } => {}

@@ -93,7 +93,8 @@ impl Actor {
             return;
         }
         let node = up[rng.below(up.len() as u64) as usize];
-        let index = c.world(node).open(0);
+        let shard = rng.below(c.world(node).shards.len() as u64) as usize;
+        let index = c.world(node).open(shard);
         let request = ConnectRequest { last_zxid_seen: self.last_zxid, ..self.session.as_ref().map_or_else(new_session, again) };
         let mut bytes = Vec::new();
         request.write_frame(&mut bytes);
@@ -166,7 +167,7 @@ struct Chaos {
 impl Chaos {
     fn new(seed: u64) -> Chaos {
         let mut rng = Prng::new(seed);
-        let mut setup = Setup::default();
+        let mut setup = Setup { shards: 1 + rng.below(2) as usize, ..Setup::default() };
         setup.replica.seed = seed;
         setup.replica.snap_count = 30 + rng.below(200);
         setup.replica.log.segment_bytes = 4096 << rng.below(6);
@@ -207,7 +208,8 @@ impl Chaos {
             20..23 => drop(c.deaf.insert(n)),
             23..40 => drop(c.deaf.remove(&n)),
             40..60 => c.settle(),
-            60..200 => c.tick_by(10 + rng.below(60)),
+            60..190 => c.tick_by(10 + rng.below(60)),
+            190..200 => c.move_some(n, rng.next_u64()),
             200..400 => {
                 let actor = rng.below(CLIENTS as u64) as usize;
                 self.actors[actor].step(c, rng);
@@ -257,7 +259,7 @@ impl Chaos {
     }
 }
 
-fn run(seed: u64) -> (u64, Vec<(zoo::base::Zxid, u64)>) {
+fn run(seed: u64) -> (u64, usize, Vec<(zoo::base::Zxid, u64)>) {
     let mut chaos = Chaos::new(seed);
     for _ in 0..STEPS {
         chaos.step();
@@ -265,7 +267,8 @@ fn run(seed: u64) -> (u64, Vec<(zoo::base::Zxid, u64)>) {
     chaos.end();
     let answers = chaos.actors.iter().map(|a| a.answers).sum();
     let states = (0..chaos.c.nodes.len()).map(|n| chaos.c.state(n)).collect();
-    (answers, states)
+    let moves = (0..chaos.c.nodes.len()).map(|n| chaos.c.world(n).moves).sum();
+    (answers, moves, states)
 }
 
 /// PROPTEST_CASES overrides.
@@ -279,13 +282,14 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn whatever_happens_to_servers_and_links_clients_are_told_the_truth() {
-    let mut answers = 0;
+    let (mut answers, mut moves) = (0, 0);
     let first = number("ZOO_FUZZ_SEED").unwrap_or(0);
     for seed in first..first + cases() {
         let told = std::panic::catch_unwind(|| run(seed)).unwrap_or_else(|_| panic!("seed {seed}"));
-        answers += told.0;
+        (answers, moves) = (answers + told.0, moves + told.1);
     }
     assert!(answers > 50 * cases(), "it has to be about something: {answers} answers");
+    assert!(cases() < 20 || moves > 10, "{moves} connections have moved between shards");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod disks;
 #[path = "../support/cluster.rs"]
 mod ensemble;
 mod hostile;
+mod overload;
 mod peers;
 mod stopped;
 

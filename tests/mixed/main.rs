@@ -4,6 +4,7 @@
 //! Needs the reference server: `tests/run.sh --layer mixed`, or `cargo test --test mixed -- --ignored`.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod balancing;
 mod changes;
 mod failover;
 mod joining;

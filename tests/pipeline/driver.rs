@@ -16,12 +16,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Wake, Waker};
-use zoo::base::{ConnId, Instant, Reader, ShardId, WallTime, Writer, Zxid};
+use zoo::base::{ConnId, ConnKey, Instant, Reader, ShardId, WallTime, Writer, Zxid};
 use zoo::handoff::{Batch, Bell, Entry, Inbox, Publisher, ToReplica, notify};
 use zoo::proto::OpCode;
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
 use zoo::replica::{Input, Output, Replica, ReplicaConfig};
-use zoo::shard::{Close, Shard, ShardConfig};
+use zoo::shard::{Close, Departed, Handover, Shard, ShardConfig};
 use zoo::storage::log::LogConfig;
 use zoo::tree::{Tree, TreeConfig};
 use zoo::zab::{Stored, ZabConfig};
@@ -118,8 +118,20 @@ pub struct World {
     pub published: Vec<Zxid>,
     /// How far its wall clock is ahead of the others'.
     pub wall_ahead_ms: i64,
+    /// What shards have said to each other and nobody has heard yet, oldest first.
+    between: VecDeque<Between>,
+    /// Connections that have gone from one shard to another.
+    pub moves: usize,
     /// Without what made it a member.
     setup: Setup,
+}
+
+/// One shard to another, about a connection that moves between them.
+enum Between {
+    Reserve { conn: ConnKey, to: ShardId, peer: SocketAddr },
+    Reserved { conn: ConnKey, to: ConnKey },
+    Release(ConnKey),
+    Arrive { client: usize, at: ConnKey, departed: Box<Departed> },
 }
 
 pub struct ShardSide {
@@ -140,6 +152,10 @@ impl Wake for Flag {
 pub struct Client {
     pub shard: usize,
     pub conn: ConnId,
+    /// Its places so far, that one last.
+    pub places: Vec<ConnKey>,
+    /// On its way from one shard to another: its socket is nobody's.
+    pub is_between: bool,
     /// Sent by the client, not yet received by the server.
     pub in_flight: VecDeque<u8>,
     /// Sent by the server; whole frames are taken from the front.
@@ -210,6 +226,8 @@ impl World {
             taken: Vec::new(),
             published: Vec::new(),
             wall_ahead_ms: 0,
+            between: VecDeque::new(),
+            moves: 0,
             setup,
         }
     }
@@ -223,6 +241,7 @@ impl World {
         let after = World::over_at(self.setup.clone(), tree, self.now.plus_ms(1000));
         let before = std::mem::replace(self, after);
         self.look_before_applied = before.look_before_applied;
+        self.moves = before.moves;
         self.disk = Disk::after(logs);
     }
 
@@ -244,6 +263,8 @@ impl World {
         self.clients.push(Client {
             shard,
             conn,
+            places: vec![ConnKey { shard: ShardId(shard as u16), conn }],
+            is_between: false,
             in_flight: VecDeque::new(),
             received: Vec::new(),
             closed: false,
@@ -347,9 +368,18 @@ impl World {
         let (shard, conn) = (self.clients[client].shard, self.clients[client].conn);
         if !self.clients[client].closed {
             self.clients[client].closed = true;
+            if self.clients[client].is_between {
+                return; // found by whoever gets the socket
+            }
             self.shards[shard].shard.disconnected(self.now, conn);
             self.pump(shard);
         }
+    }
+
+    /// A shard is told to close so many connections that have been silent for so long.
+    pub fn shed(&mut self, shard: usize, connections: usize, idle_ms: u64) {
+        self.shards[shard].shard.shed(self.now, connections, idle_ms);
+        self.pump(shard);
     }
 
     // ---- steps ----
@@ -358,7 +388,7 @@ impl World {
     pub fn deliver(&mut self, client: usize, max: usize) -> bool {
         let c = &mut self.clients[client];
         let shard = c.shard;
-        let received = !c.neglected && Self::receive(&mut self.shards[shard].shard, c, self.now, max);
+        let received = !c.neglected && !c.is_between && Self::receive(&mut self.shards[shard].shard, c, self.now, max);
         if received {
             self.pump(shard);
         }
@@ -395,6 +425,72 @@ impl World {
             self.pump(shard);
         }
         ready
+    }
+
+    /// A shard is to give some of its connections to another one.
+    pub fn give_away(&mut self, from: usize, to: ShardId, connections: usize) {
+        self.shards[from].shard.give_away(to, connections);
+        self.pump(from);
+    }
+
+    /// A shard hears what another one has said about a connection that moves; false when nothing was said.
+    pub fn between_step(&mut self) -> bool {
+        let Some(said) = self.between.pop_front() else { return false };
+        let now = self.now;
+        let shard = match said {
+            Between::Reserve { conn, to, peer } => {
+                let at = self.shards[usize::from(to.0)].shard.reserve(now, peer);
+                self.between.push_back(Between::Reserved { conn, to: ConnKey { shard: to, conn: at } });
+                to
+            }
+            Between::Reserved { conn, to } => {
+                self.shards[usize::from(conn.shard.0)].shard.reserved(now, conn.conn, to);
+                conn.shard
+            }
+            Between::Release(at) => {
+                self.shards[usize::from(at.shard.0)].shard.release(now, at.conn);
+                at.shard
+            }
+            Between::Arrive { client, at, departed } => {
+                self.arrive(client, at, departed);
+                at.shard
+            }
+        };
+        let shard = usize::from(shard.0);
+        self.shards[shard].shard.drain(now);
+        self.pump(shard);
+        true
+    }
+
+    fn arrive(&mut self, client: usize, at: ConnKey, departed: Box<Departed>) {
+        let (shard, c) = (&mut self.shards[usize::from(at.shard.0)].shard, &mut self.clients[client]);
+        c.is_between = false;
+        if shard.arrive(at.conn, departed) {
+            (c.shard, c.conn) = (usize::from(at.shard.0), at.conn);
+            c.places.push(at);
+            self.moves += 1;
+            if c.closed {
+                shard.disconnected(self.now, at.conn);
+            }
+        } else {
+            c.closed = true;
+        }
+    }
+
+    /// What a shard has to say to others about its connections.
+    fn hand_over(&mut self, shard: usize) {
+        let from = ShardId(shard as u16);
+        while let Some(handover) = self.shards[shard].shard.poll_handover() {
+            self.between.push_back(match handover {
+                Handover::Reserve { conn, to, peer } => Between::Reserve { conn: ConnKey { shard: from, conn }, to, peer },
+                Handover::Release(to) => Between::Release(to),
+                Handover::Depart { conn, to, departed } => {
+                    let client = self.clients.iter().position(|c| c.shard == shard && c.conn == conn).expect("known");
+                    self.clients[client].is_between = true;
+                    Between::Arrive { client, at: to, departed }
+                }
+            });
+        }
     }
 
     /// The replica takes at most `max` messages of each shard; false when there is nothing to do.
@@ -482,6 +578,9 @@ impl World {
             for shard in 0..self.shards.len() {
                 moved |= self.shard_step(shard);
             }
+            while self.between_step() {
+                moved = true;
+            }
             if !moved {
                 return;
             }
@@ -554,6 +653,11 @@ impl World {
             Self::receive(side, &mut self.clients[client], self.now, usize::MAX);
             side.reaped(self.now, conn);
         }
+        while let Some(conn) = side.poll_shed() {
+            let client = find(&mut self.clients, conn);
+            let client = &self.clients[client];
+            side.shed_if_idle(self.now, conn, client.in_flight.is_empty() && !client.paused);
+        }
         while let Some((conn, reading)) = side.poll_read_change() {
             let client = find(&mut self.clients, conn);
             assert_eq!(self.clients[client].paused, reading, "told only of changes");
@@ -571,7 +675,11 @@ impl World {
             }
         }
         while let Some((conn, how)) = side.poll_close() {
-            let client = find(&mut self.clients, conn);
+            let Some(client) = self.clients.iter().position(|c| c.shard == shard && c.conn == conn) else {
+                // A place whose connection has not come.
+                side.closed(self.now, conn);
+                continue;
+            };
             if how == Close::AfterOutput {
                 Self::transmit(side, &mut self.clients[client]);
             }
@@ -579,6 +687,7 @@ impl World {
             side.closed(self.now, conn);
         }
         side.take_kick();
+        self.hand_over(shard);
         // A parked shard that has worked parks anew.
         self.shards[shard].woken.0.store(true, Ordering::Relaxed);
     }

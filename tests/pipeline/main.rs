@@ -7,6 +7,7 @@ mod model;
 mod moves;
 mod random;
 mod sessions;
+mod sheds;
 mod turns;
 mod watches;
 

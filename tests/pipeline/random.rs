@@ -182,9 +182,17 @@ impl Run {
             80..=89 => {
                 self.world.disk_step();
             }
-            90..=97 => {
+            90..=93 => {
                 let shard = self.prng.below(shards) as usize;
                 self.world.shard_step(shard);
+            }
+            94..=95 => {
+                self.world.between_step();
+            }
+            96..=97 if shards > 1 => {
+                let from = self.prng.below(shards);
+                let to = ShardId(((from + 1 + self.prng.below(shards - 1)) % shards) as u16);
+                self.world.give_away(from as usize, to, 1 + self.prng.below(3) as usize);
             }
             98 if stories > 0 => self.leave(),
             99 if self.prng.chance(1, 6) => self.crash(),
@@ -287,8 +295,8 @@ impl Run {
     /// Every frame a connection received, in order, against the model.
     fn check_story(&self, story: &Story, head: i64) {
         let client = &self.world.clients[story.client];
-        let key = ConnKey { shard: ShardId(client.shard as u16), conn: client.conn };
-        let writes: Vec<i64> = story.asked.iter().filter(|a| matches!(a.1, Asked::Write)).map(|a| self.zxid_of(key, a.0)).collect();
+        let places = &client.places;
+        let writes: Vec<i64> = story.asked.iter().filter(|a| matches!(a.1, Asked::Write)).map(|a| self.zxid_of(places, a.0)).collect();
         let (mut watching, mut at, mut last) = (Watching::default(), 0, 0);
         let mut events: Vec<(i64, i32, String)> = Vec::new();
         let (mut next, mut writes_done) = (0, 0);
@@ -313,7 +321,7 @@ impl Run {
             self.check_events(&mut watching, &mut at, *zxid, std::mem::take(&mut events));
             if matches!(asked, Asked::Write) {
                 let txn = &self.model.txns[*zxid as usize];
-                assert_eq!(txn.by, Some((key, Xid(*xid))), "zxid {zxid} is this request's");
+                assert!(is_by(txn, places, *xid), "zxid {zxid} is this request's: {:?}", txn.by);
                 assert_eq!((txn.err, &txn.path), (*err, &created_path(txn, *err, body)), "at {zxid}");
                 writes_done += 1;
             } else {
@@ -330,8 +338,8 @@ impl Run {
     }
 
     /// zxid the model gave a request, or -1.
-    fn zxid_of(&self, key: ConnKey, xid: i32) -> i64 {
-        self.model.txns.iter().position(|t| t.by == Some((key, Xid(xid)))).map_or(-1, |z| z as i64)
+    fn zxid_of(&self, places: &[ConnKey], xid: i32) -> i64 {
+        self.model.txns.iter().position(|t| is_by(t, places, xid)).map_or(-1, |z| z as i64)
     }
 
     /// The events received since the last reply are exactly those of the transactions up to `zxid` (P10).
@@ -429,6 +437,11 @@ impl Run {
     }
 }
 
+/// Was it asked for by the connection that had these places?
+fn is_by(txn: &crate::model::Txn, places: &[ConnKey], xid: i32) -> bool {
+    txn.by.is_some_and(|(place, by)| by == Xid(xid) && places.contains(&place))
+}
+
 /// The path in a successful create's reply; anything else leaves the model's word.
 fn created_path(txn: &crate::model::Txn, err: i32, body: &[u8]) -> Option<String> {
     match &txn.path {
@@ -458,6 +471,11 @@ fn put_multi(b: &mut Vec<u8>, path: &str, version: i32, n: u64) {
 }
 
 fn run(seed: u64) -> Vec<(bool, Vec<Frame>)> {
+    let run = finished(seed);
+    run.past.into_iter().chain(run.stories.into_iter().map(|s| (s.ended, s.frames))).collect()
+}
+
+fn finished(seed: u64) -> Run {
     let mut run = Run::new(seed);
     for _ in 0..3 {
         run.open();
@@ -470,7 +488,7 @@ fn run(seed: u64) -> Vec<(bool, Vec<Frame>)> {
     run.world.settle();
     run.listen();
     run.check();
-    run.past.into_iter().chain(run.stories.into_iter().map(|s| (s.ended, s.frames))).collect()
+    run
 }
 
 #[test]
@@ -478,6 +496,13 @@ fn the_same_seed_gives_the_same_history() {
     for seed in 0..4 {
         assert_eq!(run(seed), run(seed), "seed {seed}");
     }
+}
+
+/// The histories above are not only of connections that stay.
+#[test]
+fn connections_move_in_random_histories() {
+    let moves: usize = (0..16).map(|seed| finished(seed).world.moves).sum();
+    assert!(moves > 50, "{moves} moves");
 }
 
 proptest! {

@@ -84,7 +84,7 @@ impl Worker<'_> {
 
     /// The next server of the list, and those after it when they refuse at once, until all were tried.
     fn try_servers(&mut self, at: usize, now: u64) -> Result<(), Failure> {
-        let servers = self.plan.target.addrs().len();
+        let servers = self.plan.target.servers().count();
         let conn = &mut self.conns[at];
         loop {
             conn.link.tried += 1;
@@ -93,7 +93,7 @@ impl Worker<'_> {
                 return Ok(());
             }
             conn.link.server += 1;
-            let addr = self.plan.target.of_connection(conn.link.server);
+            let addr = self.plan.target.of_connection(conn.link.server).addr;
             match conn.session.move_to(addr, self.plan.session_timeout, conn.last_zxid.max(0)) {
                 Ok(session) => {
                     conn.session = session;
@@ -124,7 +124,7 @@ impl Worker<'_> {
         conn.link.state = State::Up;
         self.down -= 1;
         self.tally.moves.record(now.saturating_sub(conn.link.lost_at_ns));
-        if let Pace::Closed { in_flight } = self.plan.pace
+        if let Pace::Closed { in_flight, .. } = self.plan.pace
             && now < self.plan.window.to_ns
         {
             conn.issue_many(in_flight, now);

@@ -30,6 +30,8 @@ pub enum Fault {
     HangUp(usize),
     /// Sleeps once, at the n-th getData.
     Stall(usize, Duration),
+    /// Acknowledges the first create of every connection of a run and forgets it.
+    LosesCreates,
     /// Sends every watch event twice.
     DoubleEvents,
     /// Dies at the n-th setData, when it is done and not answered: all connections end, and no more are taken.
@@ -74,6 +76,8 @@ struct Tree {
     nodes: BTreeMap<String, (usize, i32)>,
     sequence: i32,
     watches: Vec<(String, TcpStream)>,
+    /// Those that stay, with what they are above.
+    recursive: Vec<(String, TcpStream)>,
 }
 
 struct Server {
@@ -199,6 +203,7 @@ impl Server {
         }
         let result = match fail {
             Some(code) => Err(code),
+            None if self.fault == Fault::LosesCreates && loses(&request) => Ok(path_of(&request)),
             None => tree.apply(&request, stream, short, self.fault == Fault::DoubleEvents),
         };
         let (err, body) = result.map_or_else(|code| (code.code(), Vec::new()), |body| (0, body));
@@ -224,6 +229,7 @@ impl Tree {
                     self.watches.push(((*path).to_owned(), stream.try_clone().expect("a socket")));
                 }
             }
+            Request::AddWatch { path, .. } => self.recursive.push((format!("{path}/"), stream.try_clone().expect("a socket"))),
             Request::Exists { path, .. } => self.stat(path)?.write(&mut out),
             Request::GetChildren { path, with_stat, .. } => {
                 self.node(path)?;
@@ -285,15 +291,16 @@ impl Tree {
     }
 
     fn fire(&mut self, path: &str, double: bool) {
-        let (fired, kept) = std::mem::take(&mut self.watches).into_iter().partition(|(p, _)| p == path);
+        let (fired, kept): (Vec<_>, _) = std::mem::take(&mut self.watches).into_iter().partition(|(p, _)| p == path);
         self.watches = kept;
         let mut event = Vec::new();
         for _ in 0..1 + usize::from(double) {
             write_notification(&mut event, self.zxid, EventType::NodeDataChanged, path);
         }
-        for (_, mut stream) in Vec::<(String, TcpStream)>::into_iter(fired) {
+        let below = self.recursive.iter().filter(|(above, _)| path.starts_with(above.as_str()));
+        for (_, stream) in fired.iter().chain(below) {
             // The watcher may be gone.
-            let _ = stream.write_all(&event);
+            let _ = (&*stream).write_all(&event);
         }
     }
 
@@ -310,6 +317,19 @@ impl Tree {
         let (len, num_children) = *self.node(path)?;
         Ok(Stat { data_length: len as i32, num_children, ..Stat::default() })
     }
+}
+
+/// The first znode of any connection of a run.
+fn loses(request: &Request<'_>) -> bool {
+    matches!(request, Request::Create(create) if create.path.ends_with("/n000000000"))
+}
+
+fn path_of(request: &Request<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    if let Request::Create(create) = request {
+        out.put_string(create.path);
+    }
+    out
 }
 
 fn read_frame(stream: &mut &TcpStream) -> io::Result<Vec<u8>> {

@@ -48,6 +48,20 @@ fn a_run_leaves_nothing_behind() {
 }
 
 #[test]
+fn an_acknowledged_create_that_is_gone_fails_a_run_that_looks_for_it() {
+    let call = |fault, extra: &[&str]| {
+        let server = fake::start(fault).to_string();
+        let base =
+            ["run", "--server", &server, "--mix", "create", "--warmup", "0", "--duration", "0.2", "--connections", "3", "--keys", "5"];
+        loadgen(&[&base[..], extra].concat())
+    };
+    assert!(call(Fault::None, &["--verify"]).status.success() && call(Fault::LosesCreates, &[]).status.success());
+    let lost = call(Fault::LosesCreates, &["--verify"]);
+    let why = String::from_utf8_lossy(&lost.stderr);
+    assert!(!lost.status.success() && why.contains("3 of ") && why.contains("acknowledged creates are gone"), "{why}");
+}
+
+#[test]
 fn error_replies_are_counted_and_do_not_fail_the_run() {
     let (ok, json) = run(fake::start(Fault::Errors), &[]);
     assert!(ok);
@@ -133,65 +147,64 @@ fn sessions_come_and_go() {
 }
 
 #[test]
-fn idle_sessions_watch_ping_and_end() {
-    let server = fake::start(Fault::None).to_string();
-    let own = std::process::id().to_string();
-    let output = loadgen(&[
-        "idle",
-        "--server",
-        &server,
-        "--pid",
-        &own,
-        "--sessions",
-        "20",
-        "--watches",
-        "3",
-        "--session-timeout",
-        "3",
-        "--settle",
-        "0.1",
-        "--duration",
-        "0.5",
-        "--json",
-    ]);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert!(metric(&json, "pings") > 5.0 && metric(&json, "pings") < 30.0, "each of 20 pings once a second: {json:#}");
-    assert!(metric(&json, "RssAnon watching") > 0.0 && metric(&json, "server CPU per ping") > 0.0, "{json:#}");
+fn every_way_to_watch_counts_each_event_once() {
+    for (watching, paths, events) in [("each", "3", 3.0 * 12.0 * 2.0), ("share", "7", 7.0 * 2.0), ("recursive", "5", 5.0 * 12.0 * 2.0)] {
+        let server = fake::start(Fault::None).to_string();
+        let args = ["--watchers", "12", "--paths", paths, "--watch", watching, "--rounds", "2", "--warmup-rounds", "1"];
+        let output = loadgen(&[&["fan-out", "--json", "--server", &server], &args[..]].concat());
+        let text = String::from_utf8_lossy(&output.stdout);
+        let json: Value =
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{watching}: {e}: {}", String::from_utf8_lossy(&output.stderr)));
+        assert_eq!(metric(&json, "events"), events, "{watching}");
+    }
 }
 
 #[test]
-fn compare_reports_both_servers_and_their_ratio() {
-    let (a, b) = (format!("{},one", fake::start(Fault::None)), format!("{},two", fake::start(Fault::None)));
-    let base = [
-        "compare",
-        "--a",
-        &a,
-        "--b",
-        &b,
-        "--json",
-        "--alternations",
-        "2",
-        "--warm-run",
-        "0",
-        "--warmup",
-        "0",
-        "--duration",
-        "0.2",
-        "--connections",
-        "2",
-    ];
-    let output = loadgen(&base);
+fn idle_sessions_ping_and_come_back_when_all_connections_are_cut() {
+    let own = std::process::id().to_string();
+    let args = ["--sessions", "30", "--quiet", "0.3", "--session-timeout", "3", "--watches", "3", "--pid", &own];
+    for (fault, storms, lost) in [(Fault::None, "2", Value::Null), (Fault::Forgets, "1", serde_json::json!(30))] {
+        let server = fake::start(fault).to_string();
+        let output = loadgen(&[&["idle", "--json", "--server", &server, "--storms", storms], &args[..]].concat());
+        let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!((metric(&json, "sessions"), &json["errors"]["sessions lost"]), (30.0, &lost), "{json:#}");
+        assert!(metric(&json, "memory of a watch").is_finite() && metric(&json, "server CPU of a ping") > 0.0, "{json:#}");
+        // One of each session a second.
+        assert!((5.0..=40.0).contains(&metric(&json, "pings answered")) && metric(&json, "all back") > 0.0, "{json:#}");
+    }
+}
+
+#[test]
+fn compare_reports_every_server_and_its_ratio_to_the_first() {
+    let targets = ["one", "two", "three"].map(|label| format!("{},{label}", fake::start(Fault::None)));
+    let args = "--json --alternations 2 --warm-run 0 --warmup 0 --duration 0.2 --connections 2";
+    let mut words = vec!["compare"];
+    targets.iter().for_each(|target| words.extend(["--target", target]));
+    words.extend(args.split(' '));
+    let output = loadgen(&words);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let sections = json.as_array().expect("sections");
     assert_eq!(sections.len(), 2, "closed and open");
-    assert_eq!((sections[0]["a"].as_str(), sections[0]["b"].as_str()), (Some("one"), Some("two")));
     for section in sections {
-        assert!(section["result"]["metrics"]["throughput"]["ratio"]["median"].as_f64().expect("a ratio") > 0.0);
+        assert_eq!(section["servers"], serde_json::json!(["one", "two", "three"]));
+        for other in ["two", "three"] {
+            assert!(section["metrics"]["throughput"]["ratio_of_first"][other]["median"].as_f64().expect("a ratio") > 0.0);
+        }
     }
     let workload = sections[1]["conditions"]["workload"].as_str().expect("text");
     assert!(workload.contains("open loop"), "{workload}");
+}
+
+#[test]
+fn a_target_that_fails_is_told_of_and_the_others_are_measured() {
+    let targets = [(Fault::None, "good"), (Fault::WrongXid(5), "bad")].map(|(fault, label)| format!("{},{label}", fake::start(fault)));
+    let words = "--alternations 1 --warm-run 0 --open-share 0 --warmup 0 --duration 0.2 --connections 2";
+    let words: Vec<_> = ["compare", "--target", &targets[0], "--target", &targets[1]].into_iter().chain(words.split(' ')).collect();
+    let output = loadgen(&words);
+    let (text, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success() && error.contains("bad: wrong reply"), "{error}");
+    assert!(text.contains("throughput") && text.contains("FAILED: bad: wrong reply"), "{text}");
 }
 
 #[test]

@@ -133,13 +133,14 @@ fn saved_runs_are_put_side_by_side() {
 fn workloads_of_a_file_run_on_every_target_and_end_up_on_one_page() {
     let dir = tempfile::tempdir().expect("a directory");
     let file = dir.path().join("two.workload");
-    std::fs::write(&file, "connections = 2\nkeys = 20\nwarmup = 0\nduration = 9\n[reads]\nmix = get\n[writes]\nmix = set\n")
-        .expect("written");
+    let text = "version = 4\nconnections = 2\nkeys = 20\nwarmup = 0\nduration = 9\n[reads]\nmix = get\n[writes]\nmix = create\n[never]\nmix = exists\n";
+    std::fs::write(&file, text).expect("written");
     let (page, runs) = (dir.path().join("page.html"), dir.path().join("runs"));
-    let targets = ["one", "two"].map(|label| format!("{},{label}", ensemble([Fault::None]).1[0]));
+    // The second can only be read.
+    let targets = ["one", "two,ops=get"].map(|label| format!("{},{label}", ensemble([Fault::None]).1[0]));
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
         .args(["suite", "--target", &targets[0], "--target", &targets[1], "--duration", "0.2"])
-        .args(["--alternations", "2", "--workload"])
+        .args(["--alternations", "2", "--warm-run", "0", "--open-share", "0.2", "--only", "reads,writes", "--workload"])
         .arg(&file)
         .arg("--save")
         .arg(&runs)
@@ -149,8 +150,19 @@ fn workloads_of_a_file_run_on_every_target_and_end_up_on_one_page() {
         .expect("the program runs");
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.contains("two: reads: one, 2 runs") && text.contains("two: writes: one, 2 runs") && text.contains("one / two"), "{text}");
-    assert_eq!(std::fs::read_dir(&runs).expect("saved").count(), 8);
+    assert!(text.contains("two: reads: one, two, 2 runs each") && text.contains("two: writes: one, 2 runs each"), "{text}");
+    assert!(
+        text.contains("two: writes, open loop: one, 2 runs") && text.contains("one / two") && text.contains("version 4: get;"),
+        "{text}"
+    );
+    let kinds = ["json", "hlog"].map(|kind| {
+        let files = std::fs::read_dir(&runs).expect("saved").flatten();
+        files.filter(|f| f.path().extension().is_some_and(|e| e == kind)).count()
+    });
+    assert_eq!(kinds, [12, 12], "twice two loops of the first workload on two targets, of the second on one");
     let html = std::fs::read_to_string(&page).expect("written");
-    assert!(html.matches("<h2>").count() == 2 && html.matches("<polyline").count() == 4, "{html}");
+    assert!(
+        html.matches("<h2").count() == 4 && html.contains("two: reads, open loop") && html.matches("<polyline").count() >= 12,
+        "{html}"
+    );
 }

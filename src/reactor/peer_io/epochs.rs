@@ -32,7 +32,11 @@ pub async fn write_epochs(dir: PathBuf, history: Arc<dyn History>, wanted: Rc<Lo
         let (to, in_use) = (dir.clone(), history.clone());
         let written = on_thread("zoo-epoch", move || {
             let vouched = if vouches { vouch(&to) } else { Ok(()) };
-            let written = vouched.and_then(|()| write_epoch(&to, file, epoch));
+            let mut written = vouched.and_then(|()| write_epoch(&to, file, epoch));
+            if file == EpochFile::Current {
+                // There is a history: whoever takes that away must not leave behind what says that there never was one.
+                written = written.and_then(|()| dir::remove(&to, [VOUCHED_FILE]));
+            }
             drop(in_use); // only now may somebody else have the directory
             written
         })

@@ -468,10 +468,14 @@ fn epoch_files_are_on_disk_when_they_are_reported() {
         let sides = servers(1, 1 << 20);
         sides[0].io.perform(Output::WriteEpoch { token: EpochToken(1), file: EpochFile::Accepted, epoch: 4, vouches: true });
         sides[0].io.perform(Output::WriteEpoch { token: EpochToken(2), file: EpochFile::Current, epoch: 3, vouches: false });
+        let vouched = || sides[0].epochs.path().join(crate::storage::format::VOUCHED_FILE).exists();
         assert!(matches!(sides[0].call().await, Input::EpochWritten(EpochToken(1))));
         assert!(matches!(sides[0].call().await, Input::EpochWritten(EpochToken(2))));
+        assert!(!vouched(), "with an epoch of a history the disk is not empty any more");
+        sides[0].io.perform(Output::WriteEpoch { token: EpochToken(3), file: EpochFile::Accepted, epoch: 4, vouches: true });
+        assert!(matches!(sides[0].call().await, Input::EpochWritten(EpochToken(3))));
+        assert!(vouched());
         let read = |name: &str| std::fs::read_to_string(sides[0].epochs.path().join(name)).expect("written");
-        assert!(sides[0].epochs.path().join(crate::storage::format::VOUCHED_FILE).exists());
         assert_eq!((read("acceptedEpoch"), read("currentEpoch")), ("4".to_owned(), "3".to_owned()));
     });
 }

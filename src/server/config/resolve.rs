@@ -163,15 +163,12 @@ fn lookup(host: &str, port: u16) -> Option<SocketAddr> {
     (bare, port).to_socket_addrs().ok()?.next()
 }
 
-const PLACEMENTS: [(&str, Placement); 3] =
-    [("round-robin", Placement::RoundRobin), ("least-connections", Placement::LeastConnections), ("least-load", Placement::LeastLoad)];
-
 fn cores(settings: &Settings) -> Result<CoresConfig, ConfigError> {
     Ok(CoresConfig {
         shards: auto_or_number(settings, "zoo.shards", 1..=SHARDS_MAX)?.map(|n| n as u16),
         pin: choice(settings, "zoo.pin", None, &[("auto", None), ("yes", Some(true)), ("no", Some(false))])?,
         replica_share_percent: auto_or_number(settings, "zoo.replicaShare", 0..=100)?.map(|n| n as u8),
-        placement: choice(settings, "zoo.placement", Placement::RoundRobin, &PLACEMENTS)?,
+        placement: choice(settings, "zoo.placement", Placement::RoundRobin, &Placement::NAMES)?,
         rebalance_ms: u64::try_from(number(settings, "zoo.rebalanceInterval", 0, 0..=INT_MAX)?).ok().filter(|ms| *ms > 0),
     })
 }

@@ -51,6 +51,9 @@ impl Tree {
         let acl = fix_up(p.auth, request.acl, &self.config)?;
         let parent = self.node(parent_path)?;
         self.allow(p, &parent, Perms::CREATE)?;
+        if !self.may_make(request.path, p.auth) {
+            return Err(ErrorCode::NoAuth);
+        }
 
         let parent_meta = parent.meta();
         let mut full = String::new();
