@@ -404,6 +404,9 @@ pub struct IdleArgs {
     /// Sessions, each with a connection; 0 takes as many as the limits of files and ports allow
     #[arg(long, default_value_t = 10_000)]
     pub sessions: usize,
+    /// One-shot watches that each sets and that never fire, every one on a path of its own: memory of each
+    #[arg(long, default_value_t = 0)]
+    pub watches: usize,
     /// Idle seconds, in which they ping
     #[arg(long, value_name = "S", default_value_t = 10.0, value_parser = positive_f64)]
     pub quiet: f64,
@@ -420,6 +423,7 @@ impl IdleArgs {
     pub fn options(&self) -> IdleOptions {
         IdleOptions {
             sessions: self.sessions,
+            watches: self.watches,
             quiet: Duration::from_secs_f64(self.quiet),
             storms: self.storms,
             session_timeout: Duration::from_secs(self.session_timeout),

@@ -44,12 +44,17 @@ impl FillOptions {
     }
 
     fn child(&self, n: usize) -> String {
-        format!("{}/svc-{:03}/inst-{:03}", self.root, n / self.children_per_parent, n % self.children_per_parent)
+        layout_path(&self.root, n, self.children_per_parent)
     }
 
     fn children_of(&self, p: usize) -> usize {
         self.children_per_parent.min(self.znodes - p * self.children_per_parent)
     }
+}
+
+/// The n-th znode of the layout.
+pub fn layout_path(root: &str, n: usize, children_per_parent: usize) -> String {
+    format!("{root}/svc-{:03}/inst-{:03}", n / children_per_parent, n % children_per_parent)
 }
 
 /// Fills, checks the number of children of every parent, settles and weighs.

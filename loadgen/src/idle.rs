@@ -1,12 +1,16 @@
-//! Many sessions that do nothing: what each costs in memory and CPU; then a connection storm, in which all connections are cut at once and
-//! every client comes back with its session.
+//! Many sessions that do nothing: what each costs in memory and CPU, and what watches cost that never fire; then a connection storm, in which
+//! all connections are cut at once and every client comes back with its session.
+//!
+//! CPU of idle sessions is taken from the threads' own run times: the ticks in which a process's time is counted are too coarse for it.
 
 use crate::connection::{Failure, Session};
+use crate::fill::layout_path;
+use crate::host;
 use crate::measure::{Latencies, Metric, us_per};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
 use crate::target::Target;
-use crate::workload::begin_request;
+use crate::workload::{begin_request, write_read};
 use rustix::event::epoll;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::Timespec;
@@ -14,8 +18,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 use zoo::base::{SessionId, Xid};
-use zoo::proto::OpCode;
 use zoo::proto::connect::ConnectResponse;
+use zoo::proto::{ErrorCode, OpCode};
 
 /// Files this program needs besides its connections.
 const OTHER_FILES: u64 = 64;
@@ -31,6 +35,10 @@ const STORM_MAX: Duration = Duration::from_secs(120);
 const CONNECTING_MAX: usize = 512;
 /// Every session pings so many times within its timeout.
 const PINGS_PER_TIMEOUT: u32 = 3;
+/// Where the paths are that are watched, how many under one parent, and how many watches of a session are asked for at once.
+const WATCHED_ROOT: &str = "/app";
+const WATCHED_PER_PARENT: usize = 1_000;
+const WATCHES_IN_FLIGHT: usize = 256;
 const POLL: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 const EVENTS_MAX: usize = 256;
 
@@ -40,6 +48,8 @@ const EVENTS_MAX: usize = 256;
 pub struct IdleOptions {
     /// 0: as many as the limits allow.
     pub sessions: usize,
+    /// Of each session.
+    pub watches: usize,
     pub quiet: Duration,
     pub storms: usize,
     pub session_timeout: Duration,
@@ -50,7 +60,11 @@ impl IdleOptions {
     pub fn describe(&self) -> String {
         let sessions = if self.sessions == 0 { "as many as the limits allow".to_owned() } else { self.sessions.to_string() };
         let (quiet, timeout) = (self.quiet.as_secs_f64(), self.session_timeout.as_secs_f64());
-        format!("{sessions} idle sessions with a timeout of {timeout} s, {quiet} s quiet; then {} times all cut and back", self.storms)
+        let watches = if self.watches == 0 { String::new() } else { format!(", {} watches of each", self.watches) };
+        format!(
+            "{sessions} idle sessions with a timeout of {timeout} s{watches}, {quiet} s quiet; then {} times all cut and back",
+            self.storms
+        )
     }
 }
 
@@ -70,10 +84,19 @@ pub fn run_idle(target: &Target, o: &IdleOptions, progress: &Progress) -> Result
         metrics.push(Metric::new("server CPU", us_per(after.saturating_sub(before), wanted as u64), "µs/session"));
     }
     thread::sleep(SETTLE);
-    if let Some((empty, full)) = empty.zip(target.memory()) {
-        let per_session = |full: u64, empty: u64| (full as f64 - empty as f64) / wanted as f64;
-        metrics.push(Metric::new("memory of a session", per_session(full.rss_anon, empty.rss_anon), "B"));
+    let full = target.memory();
+    let each = |before: host::Memory, after: host::Memory, n: usize| (after.rss_anon as f64 - before.rss_anon as f64) / n as f64;
+    if let Some((empty, full)) = empty.zip(full) {
+        metrics.push(Metric::new("memory of a session", each(empty, full, wanted), "B"));
         metrics.push(Metric::new("server RSS", full.rss as f64 / f64::from(1 << 20), "MiB"));
+    }
+    if o.watches > 0 {
+        progress.stage("setting watches");
+        crowd.watch_all(o.watches)?;
+        thread::sleep(SETTLE);
+        if let Some((before, after)) = full.zip(target.memory()) {
+            metrics.push(Metric::new("memory of a watch", each(before, after, wanted * o.watches), "B"));
+        }
     }
     crowd.stay_idle(target, o, progress, &mut metrics)?;
     let mut back = Latencies::default();
@@ -144,9 +167,25 @@ impl Crowd {
         Ok(Crowd { epoll, sessions })
     }
 
+    /// Every session asks for nodes that need not exist, each with a watch.
+    fn watch_all(&mut self, watches: usize) -> Result<(), Failure> {
+        for (at, session) in self.sessions.iter_mut().enumerate() {
+            let path = |i: usize| layout_path(WATCHED_ROOT, at * watches + i, WATCHED_PER_PARENT);
+            let write = |i: usize, xid, out: &mut Vec<u8>| write_read(out, xid, OpCode::Exists, &path(i), true);
+            session.stream().set_nonblocking(false)?;
+            session.pipeline(watches, WATCHES_IN_FLIGHT, write, |i, err| match err {
+                0 => Ok(()),
+                e if e == ErrorCode::NoNode.code() => Ok(()),
+                e => Err(Failure::Code(e, format!("exists {}", path(i)))),
+            })?;
+            session.stream().set_nonblocking(true)?;
+        }
+        Ok(())
+    }
+
     /// Pings, spread evenly, and what the server needs for that.
     fn stay_idle(&mut self, target: &Target, o: &IdleOptions, progress: &Progress, metrics: &mut Vec<Metric>) -> Result<(), Failure> {
-        let (cpu_before, started) = (target.cpu_time(), Instant::now());
+        let (cpu_before, started) = (target.thread_cpu_times(), Instant::now());
         let every = o.session_timeout / PINGS_PER_TIMEOUT;
         let gap = every.checked_div(u32::try_from(self.sessions.len()).unwrap_or(u32::MAX)).unwrap_or(every);
         let (mut sent, mut answered) = (0usize, 0usize);
@@ -174,9 +213,10 @@ impl Crowd {
         }
         let took = started.elapsed();
         metrics.push(Metric::new("pings answered", answered as f64, ""));
-        if let Some((before, after)) = cpu_before.zip(target.cpu_time()) {
-            let share = after.saturating_sub(before).as_secs_f64() / took.as_secs_f64();
-            metrics.push(Metric::new("server CPU while idle", share * 100.0, "% of a core"));
+        if target.has_pids() {
+            let ns = host::cpu_between(&cpu_before, &target.thread_cpu_times()) as f64;
+            metrics.push(Metric::new("server CPU while idle", ns / 1e7 / took.as_secs_f64(), "% of a core"));
+            metrics.push(Metric::new("server CPU of a ping", ns / 1e3 / answered.max(1) as f64, "µs"));
         }
         Ok(())
     }

@@ -14,6 +14,9 @@ pub struct RequestHeader {
     pub op: i32,
 }
 
+/// Length of a request's header.
+pub const REQUEST_HEADER_BYTES: usize = 8;
+
 impl RequestHeader {
     /// Reads 8 bytes.
     pub fn read(r: &mut Reader<'_>) -> Result<Self, DecodeError> {

@@ -2,6 +2,8 @@
 
 use crate::base::{SessionId, Zxid};
 use crate::handoff::ToReplica;
+use crate::proto::request::REQUEST_HEADER_BYTES;
+use crate::record::header::TXN_HEADER_BYTES;
 use crate::zab::{ForwardedRequest, LinkId, Payload};
 use std::collections::VecDeque;
 
@@ -41,6 +43,16 @@ impl Backlog {
         let arrival = self.queue.pop_front()?;
         self.peer_bytes -= arrival.peer_bytes();
         Some(arrival)
+    }
+
+    /// Bodies of the transactions that come next and, where they become some here, of requests.
+    pub(super) fn bodies(&self, of_requests: bool) -> impl Iterator<Item = &[u8]> {
+        self.queue.iter().filter_map(move |arrival| match arrival {
+            Arrival::Append(_, payload) => payload.get(TXN_HEADER_BYTES..),
+            Arrival::Forwarded(_, request) => Some(&request.body),
+            Arrival::Shard(ToReplica::Request { frame, .. }) if of_requests => frame.get(REQUEST_HEADER_BYTES..),
+            _ => None,
+        })
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -218,7 +218,7 @@ impl Member {
     /// Asks the leader to make a session known to everybody.
     fn create_session(&mut self, session: SessionId, timeout_ms: i32) {
         let (op, body) = (OpCode::CreateSession as i32, timeout_ms.to_be_bytes().into());
-        self.zab.forward(ForwardedRequest { session, cxid: Xid(0), op, body, auth: Auth::default() });
+        self.zab.forward(ForwardedRequest { session, cxid: Xid(0), op, body, auth: Arc::default() });
     }
 }
 
@@ -318,7 +318,7 @@ impl Replica {
             _ => Awaited::Txn { conn, xid, closes: op == OpCode::CloseSession, instead },
         };
         member.learner.await_turn(session, awaited);
-        member.zab.forward(ForwardedRequest { session, cxid: xid, op: op as i32, body: body.into(), auth: Auth::clone(auth) });
+        member.zab.forward(ForwardedRequest { session, cxid: xid, op: op as i32, body: body.into(), auth: auth.clone() });
     }
 
     /// A local session of ours is the ensemble's from now on. The leader hears of it before it hears from it.

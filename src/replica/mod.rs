@@ -28,7 +28,7 @@ use crate::base::prng::Prng;
 use crate::base::{Instant, ShardId, WallTime, Zxid};
 use crate::handoff::{Batch, ToReplica};
 use crate::storage::log::{FileId, Log, LogAction, LogConfig, SyncToken};
-use crate::tree::{Image, Tree};
+use crate::tree::{EXPECTED_MAX, Image, Tree};
 use crate::zab::{self, LinkId, Role, Stored, Zab, ZabConfig};
 use backlog::{Arrival, Backlog};
 use commit::Groups;
@@ -406,8 +406,13 @@ impl Replica {
 
     /// Deals with what was taken in.
     pub fn work(&mut self, now: Instant, wall: WallTime) {
+        let mut taken = 0usize;
         loop {
             while self.log.can_append() && self.fatal.is_none() {
+                if taken.is_multiple_of(EXPECTED_MAX) {
+                    self.tree.expect(self.backlog.bodies(self.decides()));
+                }
+                taken += 1;
                 let Some(arrival) = self.backlog.pop() else { break };
                 self.arrived(now, wall, arrival);
             }

@@ -18,6 +18,7 @@ mod clients;
 mod listing;
 mod moving;
 mod path_index;
+mod pieces;
 mod read;
 mod report;
 mod route;

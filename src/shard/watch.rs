@@ -1,10 +1,11 @@
 //! The watch tables of one core: data and child watches by path, for its own connections only.
 //!
-//! Compact, because a million one-shot watches are real: each watched path is stored once, in a slot of 48 bytes; a single
-//! watcher lies inside the slot, several in a side table; the way back from a connection is a list of slot numbers. Firing
-//! costs one test of the interest filter when nobody watches anything near.
+//! Compact, because a million one-shot watches are real: each watched path is stored once, in a slot of 32 bytes; a single
+//! watcher lies inside the slot, several in a side table; the way back from a connection is a list of slot numbers. Slots never move: a table
+//! that has to grow stops nobody. Firing costs one test of the interest filter when nobody watches anything near.
 
 use super::path_index::PathIndex;
+use super::pieces::Pieces;
 use crate::base::path;
 use crate::handoff::{Bell, path_hash};
 use std::sync::Arc;
@@ -48,7 +49,7 @@ pub type ClientSlot = u32;
 /// All watches of a shard.
 pub struct Watches {
     index: PathIndex,
-    paths: Vec<WatchedPath>,
+    paths: Pieces<WatchedPath>,
     free: Vec<u32>,
     /// Lists of more than one watcher, by connection: thousands may watch one path.
     lists: Vec<Vec<Watcher>>,
@@ -68,14 +69,18 @@ pub struct Watches {
 struct WatchedPath {
     path: Box<str>,
     hash: u32,
-    data: Watchers,
-    child: Watchers,
+    /// By table: the only watcher, or the list of them; `kinds` says which.
+    numbers: [u32; 2],
+    /// By table: the modes of the only watcher, 0 for nobody, or `LISTED`.
+    kinds: [u8; 2],
 }
 
+/// There is a list of watchers: no modes.
+const LISTED: u8 = u8::MAX;
+
 /// Who watches a path in one table.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 enum Watchers {
-    #[default]
     Nobody,
     One(Watcher),
     List(u32),
@@ -94,7 +99,31 @@ struct ClientWatches {
     count: usize,
 }
 
-const _: () = assert!(size_of::<WatchedPath>() <= 48);
+const _: () = assert!(size_of::<WatchedPath>() <= 32);
+
+impl WatchedPath {
+    fn watchers(&self, table: Table) -> Watchers {
+        let (number, kind) = (self.numbers[table as usize], self.kinds[table as usize]);
+        match kind {
+            0 => Watchers::Nobody,
+            LISTED => Watchers::List(number),
+            modes => Watchers::One(Watcher { client: number, modes: Modes(modes) }),
+        }
+    }
+
+    fn set_watchers(&mut self, table: Table, watchers: Watchers) {
+        let (number, kind) = match watchers {
+            Watchers::Nobody => (0, 0),
+            Watchers::List(list) => (list, LISTED),
+            Watchers::One(w) => (w.client, w.modes.0),
+        };
+        (self.numbers[table as usize], self.kinds[table as usize]) = (number, kind);
+    }
+
+    fn is_watched(&self) -> bool {
+        self.kinds != [0, 0]
+    }
+}
 
 impl Watches {
     /// Empty tables; `bell` gets told what is watched (rule A8). `hash_seed` guards against chosen paths.
@@ -102,7 +131,7 @@ impl Watches {
     pub fn new(bell: Arc<Bell>, hash_seed: u64) -> Self {
         Watches {
             index: PathIndex::new(hash_seed),
-            paths: Vec::new(),
+            paths: Pieces::default(),
             free: Vec::new(),
             lists: Vec::new(),
             free_lists: Vec::new(),
@@ -173,16 +202,14 @@ impl Watches {
     pub fn fire(&mut self, table: Table, path: &str, hits: &mut Vec<ClientSlot>) {
         let first = hits.len();
         if let Some(slot) = self.find(path) {
-            for i in 0..self.watchers(slot, table).len() {
-                hits.push(self.watchers(slot, table)[i].client);
-            }
+            hits.extend(self.watchers(slot, table).map(|w| w.client));
             self.take_standard(slot, table);
         }
         if table == Table::Data && self.recursive_count > 0 {
             let mut ancestor = path::parent(path);
             while let Some(p) = ancestor {
                 if let Some(slot) = self.find(p) {
-                    let recursive = self.watchers(slot, Table::Data).iter().filter(|w| w.modes.overlaps(Modes::RECURSIVE));
+                    let recursive = self.watchers(slot, Table::Data).filter(|w| w.modes.overlaps(Modes::RECURSIVE));
                     hits.extend(recursive.map(|w| w.client));
                 }
                 ancestor = path::parent(p);
@@ -211,7 +238,7 @@ impl Watches {
         let all = slots.into_iter().flat_map(|slot| [Table::Data, Table::Child].map(|table| (slot, table)));
         let registered = |(slot, table)| (slot, table, self.modes(slot, table, client));
         let watched = all.map(registered).filter(|(.., modes)| modes.0 != 0);
-        let watches = watched.map(|(slot, table, modes)| Watched::new(&self.paths[slot as usize].path, table, modes)).collect();
+        let watches = watched.map(|(slot, table, modes)| Watched::new(&self.paths[slot].path, table, modes)).collect();
         self.drop_client(client);
         watches
     }
@@ -231,15 +258,15 @@ impl Watches {
     /// Watched paths of the data table with their watchers, sorted by path, for admin commands.
     #[must_use]
     pub fn data_watches(&self) -> Vec<(&str, Vec<ClientSlot>)> {
-        let watched = self.paths.iter().enumerate().filter(|(_, p)| !matches!(p.data, Watchers::Nobody));
-        let mut all: Vec<_> =
-            watched.map(|(slot, p)| (&*p.path, self.watchers(slot as u32, Table::Data).iter().map(|w| w.client).collect())).collect();
+        let slots = (0..self.paths.len()).filter(|slot| self.paths[*slot].kinds[Table::Data as usize] != 0);
+        let watched = slots.map(|slot| (&*self.paths[slot].path, self.watchers(slot, Table::Data).map(|w| w.client).collect()));
+        let mut all: Vec<(&str, Vec<_>)> = watched.collect();
         all.sort_unstable_by_key(|(path, _)| *path);
         all
     }
 
     fn find(&self, path: &str) -> Option<u32> {
-        self.index.find(self.index.hash(path), |slot| &*self.paths[slot as usize].path == path)
+        self.index.find(self.index.hash(path), |slot| &*self.paths[slot].path == path)
     }
 
     fn slot_of(&mut self, path: &str) -> u32 {
@@ -247,33 +274,30 @@ impl Watches {
             return slot;
         }
         let hash = self.index.hash(path);
-        let entry = WatchedPath { path: path.into(), hash, data: Watchers::Nobody, child: Watchers::Nobody };
+        let entry = WatchedPath { path: path.into(), hash, ..WatchedPath::default() };
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.paths[slot as usize] = entry;
+                self.paths[slot] = entry;
                 slot
             }
-            None => {
-                self.paths.push(entry);
-                (self.paths.len() - 1) as u32
-            }
+            None => self.paths.push(entry),
         };
         let paths = &self.paths;
-        self.index.insert(hash, slot, |slot| paths[slot as usize].hash);
+        self.index.insert(hash, slot, |slot| paths[slot].hash);
         self.count_bit(path_hash(path), true);
         slot
     }
 
     fn free_if_unwatched(&mut self, slot: u32) {
-        let entry = &self.paths[slot as usize];
-        if !matches!((entry.data, entry.child), (Watchers::Nobody, Watchers::Nobody)) {
+        let entry = &self.paths[slot];
+        if entry.is_watched() {
             return;
         }
         let (hash, bit_hash) = (entry.hash, path_hash(&entry.path));
         let paths = &self.paths;
         // A slot that is free already is not in the index.
-        if self.index.remove(hash, slot, |slot| paths[slot as usize].hash) {
-            self.paths[slot as usize].path = Box::default();
+        if self.index.remove(hash, slot, |slot| paths[slot].hash) {
+            self.paths[slot].path = Box::default();
             self.free.push(slot);
             self.count_bit(bit_hash, false);
         }
@@ -289,30 +313,24 @@ impl Watches {
         }
     }
 
-    fn table(&mut self, slot: u32, table: Table) -> &mut Watchers {
-        let entry = &mut self.paths[slot as usize];
-        match table {
-            Table::Data => &mut entry.data,
-            Table::Child => &mut entry.child,
-        }
-    }
-
-    fn watchers(&self, slot: u32, table: Table) -> &[Watcher] {
-        let entry = &self.paths[slot as usize];
-        let watchers = match table {
-            Table::Data => &entry.data,
-            Table::Child => &entry.child,
+    fn watchers(&self, slot: u32, table: Table) -> impl Iterator<Item = Watcher> {
+        let (one, list): (_, &[Watcher]) = match self.paths[slot].watchers(table) {
+            Watchers::Nobody => (None, &[]),
+            Watchers::One(w) => (Some(w), &[]),
+            Watchers::List(list) => (None, &self.lists[list as usize]),
         };
-        match watchers {
-            Watchers::Nobody => &[],
-            Watchers::One(w) => std::slice::from_ref(w),
-            Watchers::List(list) => &self.lists[*list as usize],
-        }
+        one.into_iter().chain(list.iter().copied())
     }
 
     fn modes(&self, slot: u32, table: Table, client: ClientSlot) -> Modes {
-        let watchers = self.watchers(slot, table);
-        watchers.binary_search_by_key(&client, |w| w.client).map_or(Modes(0), |at| watchers[at].modes)
+        match self.paths[slot].watchers(table) {
+            Watchers::One(w) if w.client == client => w.modes,
+            Watchers::Nobody | Watchers::One(_) => Modes(0),
+            Watchers::List(list) => {
+                let watchers = &self.lists[list as usize];
+                watchers.binary_search_by_key(&client, |w| w.client).map_or(Modes(0), |at| watchers[at].modes)
+            }
+        }
     }
 
     fn set_modes(&mut self, slot: u32, table: Table, client: ClientSlot, modes: Modes) {
@@ -322,14 +340,12 @@ impl Watches {
         }
         self.account(table, client, before, modes);
         let watcher = Watcher { client, modes };
-        match *self.table(slot, table) {
-            Watchers::Nobody => *self.table(slot, table) = Watchers::One(watcher),
-            Watchers::One(w) if w.client == client => {
-                *self.table(slot, table) = if modes.0 == 0 { Watchers::Nobody } else { Watchers::One(watcher) };
-            }
+        match self.paths[slot].watchers(table) {
+            Watchers::Nobody => self.paths[slot].set_watchers(table, Watchers::One(watcher)),
+            Watchers::One(w) if w.client == client => self.paths[slot].set_watchers(table, Watchers::One(watcher)),
             Watchers::One(other) => {
                 let list = self.new_list(if other.client < client { vec![other, watcher] } else { vec![watcher, other] });
-                *self.table(slot, table) = Watchers::List(list);
+                self.paths[slot].set_watchers(table, Watchers::List(list));
             }
             Watchers::List(list) => {
                 let watchers = &mut self.lists[list as usize];
@@ -372,7 +388,7 @@ impl Watches {
 
     fn take_standard(&mut self, slot: u32, table: Table) {
         let left = |modes: Modes| Modes(modes.0 & !Modes::STANDARD.0);
-        match *self.table(slot, table) {
+        match self.paths[slot].watchers(table) {
             Watchers::Nobody => {}
             Watchers::One(w) => self.set_modes(slot, table, w.client, left(w.modes)),
             Watchers::List(list) => {
@@ -409,7 +425,7 @@ impl Watches {
             return;
         }
         let rest = rest.first().map_or(Watchers::Nobody, |w| Watchers::One(*w));
-        *self.table(slot, table) = rest;
+        self.paths[slot].set_watchers(table, rest);
         self.lists[list as usize] = Vec::new();
         self.free_lists.push(list);
     }

@@ -66,6 +66,7 @@ use quota::Quotas;
 use sessions::Sessions;
 use smallvec::SmallVec;
 use std::sync::Arc;
+pub use store::EXPECTED_MAX;
 use store::{Change, ChildChange, DataChange, Writer};
 use undo::{Savepoint, UndoLog, UndoOp};
 use znode::{CONFIG, QUOTA, ROOT, ZOOKEEPER};
@@ -404,6 +405,13 @@ impl Tree {
             self.store.commit(stamp);
             self.undo = UndoLog::default();
         }
+    }
+
+    /// Requests and transactions whose bodies begin so are about to come, some `EXPECTED_MAX` of them: what most begin with is the path of a
+    /// node, which is fetched ahead.
+    pub fn expect<'a>(&self, bodies: impl IntoIterator<Item = &'a [u8]>) {
+        let path_of = |body: &'a [u8]| crate::base::Reader::new(body).string().ok().filter(|path| path.starts_with('/'));
+        self.store.expect(bodies.into_iter().take(EXPECTED_MAX).filter_map(path_of));
     }
 
     /// The published zxid.

@@ -68,8 +68,8 @@ pub struct ForwardedRequest {
     pub op: i32,
     /// The request's body, without its header. createSession: the timeout as an int. closeSession: empty.
     pub body: Box<[u8]>,
-    /// The client's identities.
-    pub auth: Auth,
+    /// The client's identities, which its other requests have too.
+    pub auth: Arc<Auth>,
 }
 
 /// A packet of the quorum port.

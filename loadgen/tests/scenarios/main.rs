@@ -161,12 +161,14 @@ fn every_way_to_watch_counts_each_event_once() {
 
 #[test]
 fn idle_sessions_ping_and_come_back_when_all_connections_are_cut() {
-    let args = ["--sessions", "30", "--quiet", "0.3", "--session-timeout", "3"];
+    let own = std::process::id().to_string();
+    let args = ["--sessions", "30", "--quiet", "0.3", "--session-timeout", "3", "--watches", "3", "--pid", &own];
     for (fault, storms, lost) in [(Fault::None, "2", Value::Null), (Fault::Forgets, "1", serde_json::json!(30))] {
         let server = fake::start(fault).to_string();
         let output = loadgen(&[&["idle", "--json", "--server", &server, "--storms", storms], &args[..]].concat());
         let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
         assert_eq!((metric(&json, "sessions"), &json["errors"]["sessions lost"]), (30.0, &lost), "{json:#}");
+        assert!(metric(&json, "memory of a watch").is_finite() && metric(&json, "server CPU of a ping") > 0.0, "{json:#}");
         // One of each session a second.
         assert!((5.0..=40.0).contains(&metric(&json, "pings answered")) && metric(&json, "all back") > 0.0, "{json:#}");
     }

@@ -12,7 +12,8 @@ use super::pipe::TaskEnd;
 use super::snapshot_in::Receiving;
 use super::socket::{PeerSocket, within};
 use crate::reactor::clock;
-use crate::zab::wire::{Decoded, Side, packet};
+use crate::zab::wire::packet::{self, LastIdentities};
+use crate::zab::wire::{Decoded, Side};
 use crate::zab::{Input, LinkId, Packet};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -254,9 +255,9 @@ impl Link {
 
     /// Hands on what comes until the peer closes.
     pub async fn read(&self, events: &Events) -> io::Result<()> {
-        let mut input = InputBuffer::default();
+        let (mut input, mut last) = (InputBuffer::default(), LastIdentities::default());
         while !self.closed.get() {
-            while let Decoded::Whole { value: packet, bytes } = self.decode(input.unread())? {
+            while let Decoded::Whole { value: packet, bytes } = self.decode(input.unread(), &mut last)? {
                 input.consume(bytes);
                 if matches!(packet, Packet::Snap { .. }) {
                     *self.image_in.borrow_mut() = ImageIn::Expected;
@@ -286,8 +287,8 @@ impl Link {
         }
     }
 
-    fn decode(&self, bytes: &[u8]) -> io::Result<Decoded<Packet>> {
-        packet::decode(bytes, self.other_side(), self.limits.packet_bytes).map_err(io::Error::other)
+    fn decode(&self, bytes: &[u8], last: &mut LastIdentities) -> io::Result<Decoded<Packet>> {
+        packet::decode_next(bytes, self.other_side(), self.limits.packet_bytes, last).map_err(io::Error::other)
     }
 
     async fn read_image(&self, input: &mut InputBuffer) -> io::Result<()> {

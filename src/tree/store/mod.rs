@@ -15,9 +15,9 @@ pub mod plain;
 mod sync;
 
 #[cfg(not(feature = "plain-store"))]
-pub use cells::{Hold, NodeView, Reader, Writer};
+pub use cells::{EXPECTED_MAX, Hold, NodeView, Reader, Writer};
 #[cfg(feature = "plain-store")]
-pub use plain::{Hold, NodeView, Reader, Writer};
+pub use plain::{EXPECTED_MAX, Hold, NodeView, Reader, Writer};
 
 use crate::base::AclList;
 use std::sync::Arc;

@@ -9,6 +9,9 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::marker::PhantomData;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+/// As of the real one.
+pub const EXPECTED_MAX: usize = 16;
+
 /// One node at one version.
 struct Body {
     zxid: Zxid,
@@ -153,6 +156,8 @@ impl Writer {
             data_bytes: 0,
         }
     }
+    /// Nothing is fetched ahead.
+    pub fn expect<'a>(&self, _paths: impl IntoIterator<Item = &'a str>) {}
     /// Newest state of a path, uncommitted changes included.
     pub fn head(&self, path: &str) -> Option<NodeView<'_>> {
         self.shared.read().get(path, Zxid::MAX).map(view)

@@ -51,8 +51,31 @@ const LEADER_INFO: i32 = 17;
 const ACK_EPOCH: i32 = 18;
 const INFORM_AND_ACTIVATE: i32 = 19;
 
+/// The identities of the request that came last over a link: most come with the same ones, which are kept once then.
+#[derive(Default)]
+pub struct LastIdentities {
+    bytes: Vec<u8>,
+    auth: Arc<Auth>,
+}
+
+impl LastIdentities {
+    fn of(&mut self, bytes: &[u8]) -> Result<Arc<Auth>, DecodeError> {
+        if self.bytes != bytes {
+            self.auth = Arc::new(decode_identities(bytes)?);
+            self.bytes.clear();
+            self.bytes.extend_from_slice(bytes);
+        }
+        Ok(self.auth.clone())
+    }
+}
+
 /// Reads a packet from what has been received. Payloads are copied once, out of `bytes`. After an error the connection is of no use.
 pub fn decode(bytes: &[u8], from: Side, data_max: usize) -> Result<Decoded<Packet>, DecodeError> {
+    decode_next(bytes, from, data_max, &mut LastIdentities::default())
+}
+
+/// The same for the next packet of a link.
+pub fn decode_next(bytes: &[u8], from: Side, data_max: usize, last: &mut LastIdentities) -> Result<Decoded<Packet>, DecodeError> {
     let mut r = Reader::new(bytes);
     let (Ok(kind), Ok(zxid), Ok(length)) = (r.i32(), r.i64(), r.i32()) else { return Ok(Decoded::Need(HEAD_BYTES)) };
     let data = match length {
@@ -71,7 +94,7 @@ pub fn decode(bytes: &[u8], from: Side, data_max: usize) -> Result<Decoded<Packe
     };
     let zxid = Zxid::from_i64(zxid);
     let value = match from {
-        Side::Learner => decode_from_learner(kind, zxid, data, identities),
+        Side::Learner => decode_from_learner(kind, zxid, data, identities, last),
         Side::Leader => decode_from_leader(kind, zxid, data),
     }?;
     Ok(Decoded::Whole { value, bytes: r.position() })
@@ -139,9 +162,15 @@ pub fn encode(packet: &Packet, from: Side, out: &mut Vec<u8>) {
     put_identities(&Auth::default(), out);
 }
 
-fn decode_from_learner(kind: i32, zxid: Zxid, data: Option<&[u8]>, identities: &[u8]) -> Result<Packet, DecodeError> {
+fn decode_from_learner(
+    kind: i32,
+    zxid: Zxid,
+    data: Option<&[u8]>,
+    identities: &[u8],
+    last: &mut LastIdentities,
+) -> Result<Packet, DecodeError> {
     Ok(match kind {
-        REQUEST => Packet::Request(decode_request(present(data)?, identities)?),
+        REQUEST => Packet::Request(decode_request(present(data)?, last.of(identities)?)?),
         ACK => Packet::Ack { zxid },
         PING => Packet::Ping { zxid, touched: decode_touched(data.unwrap_or_default())? },
         REVALIDATE => {
@@ -195,10 +224,10 @@ fn decode_payload(bytes: &[u8]) -> Result<Payload, DecodeError> {
     if bytes.len() < TXN_HEADER_BYTES { Err(DecodeError::Truncated) } else { Ok(Arc::from(bytes)) }
 }
 
-fn decode_request(data: &[u8], identities: &[u8]) -> Result<ForwardedRequest, DecodeError> {
+fn decode_request(data: &[u8], auth: Arc<Auth>) -> Result<ForwardedRequest, DecodeError> {
     let mut r = Reader::new(data);
     let (session, cxid, op) = (SessionId(r.i64()?), Xid(r.i32()?), r.i32()?);
-    Ok(ForwardedRequest { session, cxid, op, body: r.remaining().into(), auth: decode_identities(identities)? })
+    Ok(ForwardedRequest { session, cxid, op, body: r.remaining().into(), auth })
 }
 
 fn encode_request(request: &ForwardedRequest, out: &mut Vec<u8>) {
@@ -336,7 +365,7 @@ mod tests {
         (any::<(i64, i32, i32)>(), prop::collection::vec(any::<u8>(), 0..40), auth).prop_map(|((session, cxid, op), body, auth)| {
             let ids = auth.into_iter().map(|(scheme, id)| AuthId { scheme, id }).collect();
             let (session, cxid) = (SessionId(session), Xid(cxid));
-            Packet::Request(ForwardedRequest { session, cxid, op, body: body.into(), auth: Auth { ids } })
+            Packet::Request(ForwardedRequest { session, cxid, op, body: body.into(), auth: Auth { ids }.into() })
         })
     }
 
@@ -398,6 +427,22 @@ mod tests {
             }
             bytes.extend(behind);
             prop_assert_eq!(decode(&bytes, side, DATA_MAX), Ok(Decoded::Whole { value: packet, bytes: length }));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_request_of_a_link_has_the_identities_it_came_with(packets in prop::collection::vec(request(), 0..12), bad in any::<bool>()) {
+            let mut last = LastIdentities::default();
+            for packet in packets {
+                let mut bytes = Vec::new();
+                encode(&packet, Side::Learner, &mut bytes);
+                let decoded = decode_next(&bytes, Side::Learner, DATA_MAX, &mut last);
+                prop_assert_eq!(decoded, Ok(Decoded::Whole { value: packet, bytes: bytes.len() }));
+                if bad {
+                    prop_assert!(last.of(&[0, 0, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0xff]).is_err(), "a scheme that is no text");
+                }
+            }
         }
     }
 

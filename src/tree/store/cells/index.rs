@@ -68,6 +68,26 @@ impl Index {
         }
     }
 
+    // ---- writer only, ahead of a look-up: each step needs what the one before has fetched
+
+    pub(super) fn fetch_part(&self, hash: u64) {
+        fetch(&self.parts[self.part(hash)]);
+    }
+    pub(super) fn fetch_table(&self, hash: u64) {
+        fetch(self.parts[self.part(hash)].load(Ordering::Relaxed));
+    }
+    pub(super) fn fetch_slot(&self, hash: u64) {
+        if let Some(table) = self.table(self.part(hash)) {
+            fetch(&table.slots[table.home(hash as u32)]);
+        }
+    }
+    /// The first cell whose entry has this hash: most probably the one that is going to be found.
+    pub(super) fn guess(&self, hash: u64) -> Option<CellId> {
+        let table = self.table(self.part(hash))?;
+        let words = table.probe(hash as u32).map(|at| table.slots[at].load(Ordering::Relaxed)).take_while(|word| *word != EMPTY);
+        words.filter(|word| (word >> 32) as u32 == hash as u32).find_map(cell_of)
+    }
+
     /// Adds an entry. Returns the table this replaced, if any, for the caller to free when all readers have left it.
     pub(super) fn insert(&self, fill: &mut Fill, hash: u64, cell: CellId) -> Option<NonNull<Table>> {
         let part = self.part(hash);
@@ -180,6 +200,18 @@ impl Table {
     }
 }
 
+/// Asks for memory that is going to be read, without waiting for it.
+pub(super) fn fetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: it reads nothing; an address that is none does no harm.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 fn entry(tag: u32, cell: CellId) -> u64 {
     (u64::from(tag) << 32) | (u64::from(cell.0) + 1)
 }
@@ -216,6 +248,9 @@ mod tests {
                     // SAFETY: nothing is freed before the end.
                     let found = unsafe { index.find(hash(id), |cell| (cell == CellId(id)).then_some(())) };
                     prop_assert_eq!(found.is_some(), model.contains_key(&id));
+                    let guessed = index.guess(hash(id));
+                    prop_assert_eq!(guessed.is_some(), model.keys().any(|other| hash(*other) == hash(id)));
+                    prop_assert!(guessed.is_none_or(|cell| hash(cell.0) == hash(id) && model.contains_key(&cell.0)));
                 }
             }
             for table in retired {

@@ -1,7 +1,7 @@
 //! Versioned cells with lock-free readers: the store proper.
 //!
 //! What it is: `arena` (cells by number), `index` (path hash → cell), `body` (one version of one node), `children` (sets of cells),
-//! `slots` (who reads what), driven by one `Writer` (`writer`, `reclaim`) and read by `Reader`s and `Hold`s (`reader`). It must never know
+//! `slots` (who reads what), driven by one `Writer` (`writer`, `reclaim`, `expect`) and read by `Reader`s and `Hold`s (`reader`). It must never know
 //! what a transaction, a session or a permission is. The writer lives on the replica's core, a reader on each shard's, holds anywhere.
 //! Nothing is thread-local or global, nothing waits for anyone, and driven from one thread it is deterministic (rule B12).
 //!
@@ -44,6 +44,7 @@
 mod arena;
 mod body;
 mod children;
+mod expect;
 mod index;
 mod reader;
 mod reclaim;
@@ -53,6 +54,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use expect::EXPECTED_MAX;
 pub use reader::{Hold, NodeView, Reader};
 pub use writer::Writer;
 
