@@ -8,6 +8,9 @@ use std::time::Duration;
 /// Permission to read; whoever has another one may change something.
 const READ: i32 = 1;
 
+/// What a node says, or why it cannot be understood.
+type InWords = fn(&[u8]) -> Result<String, String>;
+
 /// The nodes there are, by name, each with what it says or why the servers ignore it.
 pub(super) struct Balancing(Vec<(&'static str, Result<String, String>)>);
 
@@ -25,7 +28,7 @@ impl Balancing {
     fn read(client: &ZooClient) -> Result<Option<Self>, Error> {
         let Some(root_is_guarded) = is_guarded(client, strategy::ROOT)? else { return Ok(None) };
         let mut nodes = Vec::new();
-        let all: [(_, _, fn(&[u8]) -> Result<String, String>); 4] = [
+        let all: [(_, _, InWords); 4] = [
             ("cores", strategy::CORES, |data| Cores::parse(data).map(cores)),
             ("servers", strategy::SERVERS, |data| Servers::parse(data).map(servers)),
             ("shed", strategy::SHED, |data| Demand::parse(data).map(demand)),
