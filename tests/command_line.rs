@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use zoo::client::{CreateMode, ZooClient};
+use zoo::client::{Acl, CreateMode, ZooClient};
 use zoo::server::ZooServer;
 
 /// Long enough for a busy machine; nothing waits that long when it works.
@@ -176,7 +176,7 @@ fn a_command_goes_on_over_a_short_cut_and_is_stopped_by_a_long_one() {
     let said = std::fs::read_to_string(&log).expect("text");
     assert!(said.ends_with("done\n") && !said.contains("asked"), "{said}");
 
-    [&go, &log].into_iter().for_each(|file| std::fs::remove_file(file).expect("there"));
+    [&go, &log].iter().for_each(|file| std::fs::remove_file(file).expect("there"));
     let mut holder = hold(&server, "6000");
     let pid = std::fs::read_to_string(&log).expect("text").trim().to_owned();
     server.kill().expect("killed");
@@ -234,4 +234,51 @@ fn status_shows_a_server_that_serves_and_one_that_is_not_there() {
     assert_eq!((&rows[1]["mode"], &rows[1]["serving"]), (&Value::from("unreachable"), &Value::from(false)));
 
     assert_eq!(zoo(&["status", "nowhere:x"]).status.code(), Some(2));
+}
+
+#[test]
+fn status_shows_the_balancing_strategies_and_which_are_ignored() {
+    let server = ZooServer::builder().super_password("hush").start().expect("a server");
+    assert_eq!(out(&zoo(&["status", server.host()])).lines().count(), 2, "nothing is said");
+    let root = ZooClient::builder(server.host()).auth("digest", b"super:hush").connect().expect("a session");
+    let say = |path: &str, json: &[u8]| root.create_with(path, json, &Acl::read_only(), CreateMode::Persistent).expect("made");
+    say("/zookeeper/balance", b"");
+    say("/zookeeper/balance/cores", br#"{"strategy":"least-load"}"#);
+    say("/zookeeper/balance/servers", br#"{"strategy":"uneven"}"#);
+    let shown = zoo(&["status", server.host()]);
+    let lines: Vec<&str> = out(&shown).lines().skip(2).collect();
+    assert!(lines[0].starts_with("balance/cores: least-load"), "{lines:?}");
+    assert!(lines[1].starts_with("balance/servers: ignored") && lines[1].contains("uneven"), "{lines:?}");
+    assert_eq!(out(&zoo(&["status", "--no-session", server.host()])).lines().count(), 2);
+    let json: Value = serde_json::from_str(out(&zoo(&["status", "-o", "json", server.host()]))).expect("JSON");
+    assert_eq!(json[0]["balance"]["servers"]["says"], Value::Null);
+    assert!(json[0]["balance"]["servers"]["ignored"].as_str().is_some_and(|why| why.contains("uneven")));
+}
+
+#[test]
+fn a_check_says_of_each_thing_how_it_is_and_starts_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let config = dir.path().join("zoo.cfg");
+    let data = dir.path().join("data");
+    std::fs::write(&config, format!("dataDir={}\nclientPort=0\n", data.display())).expect("written");
+    let config = config.to_str().expect("UTF-8");
+    let checked = zoo(&["server", "--check", "--measure", config, "--forceSync=no"]);
+    let lines: Vec<_> = out(&checked).lines().collect();
+    let (last, findings) = lines.split_last().expect("lines");
+    assert!(findings.iter().all(|l| ["ok ", "advice ", "PROBLEM "].iter().any(|v| l.starts_with(v))), "{lines:#?}");
+    for subject in ["kernel", "io_uring", "shards:", "locked memory", "open files", "clock source", "dataDir", "forceSync=no", "swap"] {
+        assert!(findings.iter().any(|l| l.contains(subject)), "nothing is said of {subject}: {lines:#?}");
+    }
+    let problems = findings.iter().filter(|l| l.starts_with("PROBLEM")).count();
+    assert!(last.starts_with(&format!("{problems} problems, ")), "{last}");
+    assert_eq!(checked.status.code(), Some(i32::from(problems > 0)));
+    assert!(!data.exists(), "nothing was started");
+}
+
+#[test]
+fn a_check_fails_where_the_server_would() {
+    let refused = zoo(&["server", "--check", "--dataDir=/nowhere/at/all", "--zookeeper.datadir.autocreate=false"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(out(&refused).lines().any(|l| l.starts_with("PROBLEM") && l.contains("/nowhere/at/all")), "{refused:?}");
+    assert_eq!(zoo(&["server", "--check", "--tickTime=x"]).status.code(), Some(2));
 }

@@ -76,6 +76,7 @@ impl Target {
     }
 
     /// Does it take values of this size?
+    #[cfg_attr(not(feature = "etcd"), expect(unused_variables, reason = "ZooKeeper's limit is a setting of the server"))]
     pub fn takes(&self, value_size: usize) -> bool {
         match self.protocol {
             Protocol::ZooKeeper => true,

@@ -274,7 +274,7 @@ fn the_newest_snapshot_that_cannot_be_read_says_how_far_the_logs_must_always_lea
     cut_logs(&f.history(), recovered.least_end).expect("cut");
     assert_eq!(reload(&f.storage, &f.tree).unwrap_or_else(|e| panic!("{e}")).head_zxid(), Zxid(5));
     cut_logs(&f.history(), Zxid(4)).expect("cut");
-    assert!(reload(&f.storage, &f.tree).err().expect("refused").to_string().contains("0x5 had been reached"));
+    assert!(reload(&f.storage, &f.tree).expect_err("refused").to_string().contains("0x5 had been reached"));
 }
 
 /// Beside an image from a leader lie logs of another branch, and behind it a new epoch begins: that follows on anything.
