@@ -51,7 +51,7 @@ impl Leader {
             if first {
                 return self.feed_image(core, link);
             }
-            self.needs_image.insert(learner.peer);
+            core.needs_image(learner.peer);
             return self.refuse(core, link, HOLE);
         };
         if first {

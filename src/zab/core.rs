@@ -9,13 +9,16 @@ use super::output::{ConfigWrite, EpochFile, Output};
 use super::planted::Bug;
 use super::quorum::Quorum;
 use crate::base::{Instant, PeerId, Zxid};
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// The only version of the learners' protocol there is: ZAB 1.0, since 3.4.
 pub const PROTOCOL_VERSION: i32 = 0x10000;
 /// What a packet is counted for beside its payload, when a learner's queue is limited.
 pub const PACKET_BYTES: usize = 64;
+
+/// So many learners that are no members are remembered as lacking an image; those beyond it are tried with the log again.
+const UNFED_MAX: usize = 1_024;
 
 /// A reason to give a role up.
 #[derive(Debug)]
@@ -61,6 +64,9 @@ pub struct Core {
     pub now: Instant,
     /// This server's history and epochs.
     pub local: Local,
+    /// Whom the log on the disk did not bring to its end, or kept waiting for too long: an image does, the next time (L1). That may be in another term:
+    /// without them there may be no quorum.
+    pub unfed: BTreeSet<PeerId>,
     outputs: VecDeque<Output>,
 }
 
@@ -87,6 +93,7 @@ impl Core {
             has_reconfigured: false,
             now,
             local,
+            unfed: BTreeSet::new(),
             outputs: VecDeque::new(),
         };
         core.proposed = proposed.map(|membership| Proposed { membership, write: ConfigToken(0) });
@@ -121,6 +128,12 @@ impl Core {
     /// Tells the operator.
     pub fn note(&mut self, text: String) {
         self.put(Output::Note(text));
+    }
+    /// The log on the disk does not hold what this learner lacks.
+    pub fn needs_image(&mut self, learner: PeerId) {
+        if self.unfed.len() < UNFED_MAX || self.config.membership.members.contains_key(&learner) {
+            self.unfed.insert(learner);
+        }
     }
     /// Has an epoch file written.
     pub fn write_epoch(&mut self, file: EpochFile, epoch: u32) {

@@ -56,7 +56,7 @@ impl Leader {
         match stream.opening {
             Opening::Diff(zxid) => send(core, link, learner, Packet::Diff { zxid }),
             Opening::Trunc(zxid) => send(core, link, learner, Packet::Trunc { zxid }),
-            Opening::Log if !self.needs_image.contains(&learner.peer) => return self.begin_log(core, link),
+            Opening::Log if !core.unfed.contains(&learner.peer) => return self.begin_log(core, link),
             Opening::Log | Opening::Snap => return self.feed_image(core, link),
         }
         self.cut_stream(core, link, stream.history);
@@ -64,7 +64,7 @@ impl Leader {
     /// The stream begins with an image of everything.
     pub(super) fn feed_image(&mut self, core: &mut Core, link: LinkId) {
         let (Some(learner), Some(pipeline)) = (self.learners.get_mut(&link), &self.pipeline) else { return };
-        self.needs_image.remove(&learner.peer);
+        core.unfed.remove(&learner.peer);
         core.put(Output::SendSnapshot { link, zxid: pipeline.committed() });
         learner.deadline = None; // as long as the image takes; then `snapshot_sent`
         self.cut_stream(core, link, Vec::new());

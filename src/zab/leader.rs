@@ -11,7 +11,7 @@ use super::planted::Bug;
 use super::progress::{AckWatch, Kind, Progress, Step};
 use super::rounds::Rounds;
 use crate::base::{Instant, PeerId, Zxid};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What is being waited for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -51,8 +51,6 @@ pub struct Leader {
     next_tick: Instant,
     /// A voter has promised a newer epoch than ours and cannot come back to it.
     pub(super) superseded: bool,
-    /// Whom the log on the disk did not bring to its end, or kept waiting for too long: an image does, the next time (L1).
-    pub(super) needs_image: BTreeSet<PeerId>,
     /// A follower that feeds observers: nothing is decided here.
     pub(super) relays: bool,
     /// A configuration is in force in which another server leads: nothing is proposed or committed any more, and the role ends when the
@@ -104,7 +102,6 @@ impl Leader {
             overdue: AckWatch::default(),
             next_tick: core.now.plus_ms(core.config.tick_ms / 2),
             superseded: false,
-            needs_image: BTreeSet::new(),
             relays: false,
             successor: None,
             strangers_max: core.config.membership.members.len() + STRANGERS_SPARE,
@@ -195,7 +192,7 @@ impl Leader {
                 pipeline.forget(link);
             }
             if learner.awaits_log() {
-                self.needs_image.insert(learner.peer);
+                core.needs_image(learner.peer);
             }
             if learner.step == Step::Serving {
                 core.put(Output::LearnerGone(link));

@@ -85,6 +85,7 @@ impl Chaos {
             image_failures: sometimes(3, 60),
             log_refusals: if logs.chance(1, 3) { logs.below(60) } else { 0 },
             log_holes: if logs.chance(1, 3) { logs.below(30) } else { 0 },
+            log_breaks: 0,
             flush_failures: sometimes(4, 8),
             repeats: sometimes(3, 50),
             reconfigures: false,

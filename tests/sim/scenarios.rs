@@ -12,6 +12,7 @@ pub const ALL: &[super::Named] = crate::named![
     servers_whose_emptiness_is_distrusted_elect_nobody_and_join_whoever_serves_l21,
     a_learner_behind_what_is_in_memory_is_fed_from_the_log_on_the_disk_l1,
     where_the_log_has_a_hole_the_learner_is_sent_an_image_l1,
+    a_quorum_that_needs_a_learner_whose_log_breaks_off_comes_about_l1,
     a_sync_of_a_leader_that_does_not_know_of_the_next_one_is_not_answered,
 ];
 
@@ -30,6 +31,7 @@ fn quiet(seed: u64, voters: i64) -> World {
         image_failures: 0,
         log_refusals: 0,
         log_holes: 0,
+        log_breaks: 0,
         flush_failures: 0,
         repeats: 0,
         reconfigures: false,
@@ -212,6 +214,29 @@ fn where_the_log_has_a_hole_the_learner_is_sent_an_image_l1() {
             converge(&mut world);
             assert_eq!(world.times("SNAP"), images + 1, "seed {seed}, {refusals} {holes}");
         }
+    }
+}
+
+/// Who breaks off leaves its leader, which has no quorum without it and begins anew: it has to remember what was missing.
+fn a_quorum_that_needs_a_learner_whose_log_breaks_off_comes_about_l1() {
+    for seed in 1..=6 {
+        let mut world = quiet(seed, 3);
+        world.conditions.log_breaks = 100;
+        wait(&mut world, 5);
+        let leader = world.leader().expect("a leader");
+        let late = world.ids().into_iter().find(|id| *id != leader).expect("a follower");
+        write(&mut world, 5);
+        world.crash(late, false);
+        write(&mut world, 150);
+        for id in world.ids() {
+            world.crash(id, false);
+        }
+        let images = world.times("SNAP");
+        for id in [leader, late] {
+            world.start(id);
+        }
+        wait(&mut world, 30);
+        assert!(world.leader().is_some() && world.times("SNAP") > images, "seed {seed}");
     }
 }
 

@@ -137,7 +137,8 @@ impl World {
 
     /// A part of the log on the disk, which old files may be purged from and which ends where an image has taken its place.
     pub(super) fn read_log(&mut self, life: Life, link: LinkId, from: Zxid, upto: Zxid, first: bool) {
-        if self.prng.chance(self.conditions.log_refusals, 100) {
+        let refusals = self.conditions.log_refusals.max(if first { 0 } else { self.conditions.log_breaks });
+        if self.prng.chance(refusals, 100) {
             return self.input(life, Input::LogRead(link, Err("purged".into())));
         }
         let Some(server) = self.servers.get(&life.0).filter(|s| s.running.as_ref().is_some_and(|r| r.life == life)) else { return };

@@ -69,6 +69,8 @@ pub struct Conditions {
     pub log_refusals: u64,
     /// Of a hundred parts of a log, so many have a hole.
     pub log_holes: u64,
+    /// ... of the parts behind the first, so many are refused.
+    pub log_breaks: u64,
     /// Of a thousand flushes, so many fail.
     pub flush_failures: u64,
     /// Of a hundred notifications, so many come a second time.
