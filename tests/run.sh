@@ -198,15 +198,16 @@ layer_clients() {
     # Curator's newer version comes with the reference server.
     reference_server || true
     local name shards
-    for name in zkcli shell c node rust curator kazoo; do
+    for name in zkcli shell c node rust curator; do
         part "client $name" "$(share clients)" bash tests/clients/run.sh zoo "$name"
     done
     # The same over several cores' connections.
     for shards in 2 4; do
-        for name in zkcli c node rust curator kazoo; do
+        for name in zkcli c node rust curator; do
             SERVER_JVMFLAGS=-Dzoo.shards=$shards part "client $name, $shards shards" "$(share clients)" bash tests/clients/run.sh zoo "$name"
         done
     done
+    part "client kazoo, 1, 2 and 4 shards" "$(share clients)" bash tests/clients/kazoo/shards.sh
     part "recipes shared with kazoo and Curator" "$(share clients)" cargo test --locked -p zoo --test recipes -- --ignored --nocapture
     said_skipped "recipes shared with kazoo and Curator"
 }

@@ -5,6 +5,10 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../../.." && pwd)
 venv=$root/.cache/kazoo
+mkdir -p "$root/.cache"
+# Several of these may run at a time: one installs, the others wait for it.
+exec 9>"$venv.lock"
+flock 9
 if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
     rm -rf "$venv"
     # Without dependencies: pyjks wants twofish, which is only needed for a kind of store nobody writes here and has to be compiled.
@@ -15,6 +19,7 @@ if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
     fi
     cp "$here/requirements.txt" "$venv/installed.txt"
 fi
+exec 9>&-
 suite=$("$venv/bin/python" -c 'import os, kazoo.tests; print(os.path.dirname(kazoo.tests.__file__))')
 deselect=()
 while read -r name; do
