@@ -48,8 +48,10 @@ pub struct Network {
 }
 
 impl Network {
-    pub fn carries_image(&self) -> bool {
-        self.links.values().flat_map(|link| link.queues.iter().flatten()).any(|message| matches!(message, Message::Image(..)))
+    /// A learner is told to put another history in the place of its own, or to cut it.
+    pub fn replaces_history(&self) -> bool {
+        let replaces = |message: &Message| matches!(message, Message::Image(..) | Message::Packet(Packet::Trunc { .. }));
+        self.links.values().flat_map(|link| link.queues.iter().flatten()).any(replaces)
     }
     /// A link that `from` has asked for, to be accepted by `to`.
     pub fn link(&mut self, from: Life, link: LinkId, to: Life) -> u64 {

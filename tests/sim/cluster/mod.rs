@@ -395,8 +395,8 @@ impl World {
         }
     }
     /// Its disk is what the copy says. Nothing it has acknowledged or promised since may be known to nobody else: then no protocol could help. Nor may it have
-    /// lost its disk: what it had promised is not to be seen there any more, and with nothing at all it would not be believed (L21). Nor may an image be on
-    /// its way: another may have more than its leader had committed when it was made, and not have said so.
+    /// lost its disk: what it had promised is not to be seen there any more, and with nothing at all it would not be believed (L21). Nor may an image or
+    /// a cut be on its way: another may have more than its leader had committed when it was sent, and the acknowledgement does not count any more.
     pub fn restore(&mut self, id: PeerId) -> bool {
         let platter = &self.servers[&id].platter;
         let others = || self.membership.voters().filter(|other| *other != id).map(|other| &self.servers[&other].platter);
@@ -407,10 +407,11 @@ impl World {
                 && other.current_epoch >= platter.current_epoch
         };
         let has_lost_it = self.servers[&id].wiped.is_some();
-        let is_installed = |server: &Server| server.running.as_ref().is_some_and(|running| running.installing.is_some());
-        let has_image_under_way = self.network.carries_image() || self.servers.values().any(is_installed);
+        let replaces = |running: &Running| running.installing.is_some() || running.work.iter().any(|work| work.end().is_some());
+        let is_replaced =
+            self.network.replaces_history() || self.servers.values().filter_map(|server| server.running.as_ref()).any(replaces);
         if has_lost_it
-            || has_image_under_way
+            || is_replaced
             || others().count() < 2
             || self.membership.voters().all(|voter| voter != id)
             || !others().all(is_known)
