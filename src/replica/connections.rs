@@ -22,6 +22,8 @@ const FRESH_MS: u64 = 10_000;
 const FRESH_TICKS: u64 = 5;
 /// Session ids below this are numbers of servers.
 const SERVERS_MAX: i64 = 1 << 32;
+/// Of so many servers numbers are kept; those of others are passed over.
+const COUNTED_MAX: usize = 1_024;
 
 /// What is known of everybody's connections.
 #[derive(Debug, Default)]
@@ -86,16 +88,22 @@ impl Connections {
         Some((SessionId(server), i32::try_from(own).unwrap_or(i32::MAX)))
     }
 
-    /// Leader: takes the numbers of connections out of what a learner has told.
+    /// Leader: takes the numbers of connections out of what a learner has told. They are kept while they are wanted.
     pub(super) fn take_told(&mut self, now: Instant, sessions: &mut Vec<(SessionId, i32)>) {
         for (server, connections) in sessions.extract_if(.., |(session, _)| (0..SERVERS_MAX).contains(&session.0)) {
-            self.others.insert(PeerId(server.0), (connections.unsigned_abs(), now));
+            let server = PeerId(server.0);
+            if self.own.is_some() && (self.others.len() < COUNTED_MAX || self.others.contains_key(&server)) {
+                self.others.insert(server, (connections.unsigned_abs(), now));
+            }
         }
     }
 
     /// Of all servers that take clients, if all `learners` have told theirs lately. `own`: this one, if it does.
     fn wanted(&mut self, now: Instant, own: Option<i64>, learners: &[PeerId], fresh_ms: u64) -> Wanted {
-        let Some(connections) = self.own else { return Wanted::Gone };
+        let Some(connections) = self.own else {
+            self.others.clear();
+            return Wanted::Gone;
+        };
         self.others.retain(|_, (_, heard)| now.since_ms(*heard) <= fresh_ms);
         if learners.iter().all(|learner| self.others.contains_key(learner)) {
             self.incomplete = None;
@@ -205,6 +213,17 @@ mod tests {
         assert_eq!(said(&connections.wanted(at(21_000), None, &learners, FRESH)), r#"{"2":3,"3":4}"#, "a leader without clients");
         connections.own = None;
         assert_eq!(wanted(&mut connections, 21_001), "gone", "nobody wants to know");
+    }
+
+    #[test]
+    fn what_nobody_wants_or_too_many_tell_is_not_kept() {
+        let mut connections = Connections::default();
+        tell(&mut connections, 0, 2, 9);
+        assert!(connections.others.is_empty(), "nobody wants to know");
+        connections.own = Some(7);
+        (2..2_000).for_each(|server| tell(&mut connections, 0, server, 1));
+        tell(&mut connections, 0, 2, 9);
+        assert_eq!((connections.others.len(), connections.others[&PeerId(2)].0), (COUNTED_MAX, 9));
     }
 
     #[test]
