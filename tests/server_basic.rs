@@ -136,6 +136,8 @@ fn four_letter_words_are_answered_and_the_connection_is_closed() {
         assert_eq!(word(server.address, "ruok\n"), "imok", "what follows the word does no harm");
         let srvr = word(server.address, "srvr");
         assert!(srvr.contains("Mode: standalone") && srvr.contains("Connections: 5"), "{srvr}");
+        // Four connects, five replies, two words; this one is sent when it says so.
+        assert!(srvr.contains("Sent: 11\n"), "answers to words are packets, too ({shards}): {srvr}");
         let watches = word(server.address, "wchs");
         assert!(watches.starts_with("4 connections watching 1 paths"), "all shards are asked ({shards}): {watches}");
         assert_eq!(word(server.address, "cons").lines().filter(|l| l.contains("sid=0x")).count(), 4);

@@ -3,6 +3,7 @@
 //! Imports nothing of ours. Knows no protocol state, no clock, no socket and no file.
 
 pub mod acl;
+pub mod address;
 pub mod checksum;
 pub mod ids;
 pub mod jute;

@@ -1,5 +1,6 @@
 //! Auth packets: who the client says it is (schemes `digest`, `ip`; `super` by configuration), and how `whoAmI` shows it.
 
+use crate::base::address::ip_text;
 use crate::base::secret::same_secret;
 use crate::base::{Auth, AuthId, Writer};
 use base64::Engine as _;
@@ -57,15 +58,7 @@ pub fn write_who_am_i(auth: &Auth, out: &mut impl Writer) {
 }
 
 fn ip_id(peer: IpAddr) -> AuthId {
-    AuthId { scheme: "ip".into(), id: address_text(peer) }
-}
-
-/// An address as ZooKeeper writes it: IPv6 in eight groups, nothing compressed.
-fn address_text(peer: IpAddr) -> String {
-    match peer.to_canonical() {
-        IpAddr::V4(v4) => v4.to_string(),
-        IpAddr::V6(v6) => v6.segments().map(|s| format!("{s:x}")).join(":"),
-    }
+    AuthId { scheme: "ip".into(), id: ip_text(peer) }
 }
 
 #[cfg(test)]
@@ -105,13 +98,6 @@ mod tests {
         assert_eq!(authenticate(Some("digest"), Some(b"u:p"), PEER, rules(false)), None);
         assert_eq!(authenticate(Some("digest"), None, PEER, rules(true)), None, "null is nobody's credential");
         assert_eq!(authenticate(Some("ip"), None, PEER, rules(true)), Some(vec![ip_id(PEER)]));
-    }
-
-    #[test]
-    fn addresses_are_canonical_and_uncompressed() {
-        let mapped: IpAddr = "::ffff:10.0.0.1".parse().expect("address");
-        assert_eq!(address_text(mapped), "10.0.0.1");
-        assert_eq!(address_text("::1".parse().expect("address")), "0:0:0:0:0:0:0:1");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! The listening socket is bound without SO_REUSEPORT, so a second server on the same port is an error and not a thief of half the
 //! connections. Limits per address and in all are checked here: a connection beyond one is accepted and closed without a byte, as
-//! ZooKeeper does.
+//! ZooKeeper does. So is one that would take the last descriptors: without them the log could not go on, and the server would end.
 
 use crate::balance::Placer;
 use crate::reactor::clock;
@@ -13,12 +13,13 @@ use foldhash::HashMap;
 use glommio::io::PollableFd;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
+use rustix::process::{Resource, getrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,6 +35,9 @@ const SHARD_BUSY: Duration = Duration::from_millis(2);
 const BACKLOG_DEFAULT: i32 = 1024;
 /// Sockets accepted in one turn before others get theirs.
 const ACCEPTS_PER_TURN: usize = 64;
+/// Descriptors that no client gets, because log, snapshots and other servers need some at any time; of a small limit a part.
+const OWN_DESCRIPTORS: u64 = 64;
+const OWN_PART: u64 = 4;
 /// Addresses without connections are forgotten when this many are remembered.
 const ADDRESSES_REMEMBERED: usize = 4096;
 
@@ -145,13 +149,17 @@ pub struct Acceptor {
     placer: Rc<RefCell<Placer>>,
     by_address: HashMap<IpAddr, Arc<AtomicU32>>,
     total: Arc<AtomicU32>,
+    /// The first descriptor that clients do not get. The kernel gives the lowest that is free, so where a client has a lower one, all from here on
+    /// are free for us.
+    own_descriptors: RawFd,
     refused: u64,
 }
 
 impl Acceptor {
     /// Connections go where `placer` says.
     pub fn new(mesh: Arc<Mesh>, limits: AcceptLimits, keep_alive: bool, placer: Rc<RefCell<Placer>>) -> Self {
-        Acceptor { mesh, limits, keep_alive, placer, by_address: HashMap::default(), total: Arc::default(), refused: 0 }
+        let own_descriptors = own_descriptors(getrlimit(Resource::Nofile).current);
+        Acceptor { mesh, limits, keep_alive, placer, by_address: HashMap::default(), total: Arc::default(), own_descriptors, refused: 0 }
     }
 
     /// Accepts until the task is dropped, where the configuration has this server's clients.
@@ -209,12 +217,11 @@ impl Acceptor {
     }
 
     fn admit(&mut self, shard: usize, socket: OwnedFd, peer: SocketAddr) {
+        if socket.as_raw_fd() >= self.own_descriptors {
+            return self.refuse(peer.ip(), "they have all open files that are left to clients (ulimit -n, LimitNOFILE=)");
+        }
         let Some(place) = self.place(shard, peer.ip()) else {
-            self.refused += 1;
-            if self.refused.is_power_of_two() {
-                tracing::warn!("too many connections from {} (or in all): {} refused so far", peer.ip(), self.refused);
-            }
-            return;
+            return self.refuse(peer.ip(), "more than maxClientCnxns or maxCnxns allows");
         };
         if rustix::net::sockopt::set_tcp_nodelay(socket.as_fd(), true).is_err() {
             return; // reset already
@@ -225,6 +232,14 @@ impl Acceptor {
         self.placer.borrow_mut().placed(shard);
         if self.mesh.tell(shard, ToShard::Accepted(Accepted { socket, peer, place })).is_err() {
             tracing::warn!("shard {shard} has too many new connections waiting; closed the one from {peer}");
+        }
+    }
+
+    /// Says so, more and more rarely.
+    fn refuse(&mut self, address: IpAddr, why: &str) {
+        self.refused += 1;
+        if self.refused.is_power_of_two() {
+            tracing::warn!("too many connections: {why}; {} refused so far, this one from {address}", self.refused);
         }
     }
 
@@ -243,6 +258,12 @@ impl Acceptor {
         load.gain();
         Some(Place { address: count.clone(), total: self.total.clone(), load })
     }
+}
+
+/// Where those begin that clients do not get, under this limit.
+fn own_descriptors(limit: Option<u64>) -> RawFd {
+    let limit = limit.unwrap_or(u64::MAX);
+    RawFd::try_from(limit - OWN_DESCRIPTORS.min(limit / OWN_PART)).unwrap_or(RawFd::MAX)
 }
 
 /// The outcome of `other`, unless `work` ends before it with an error.
@@ -267,6 +288,13 @@ mod tests {
         let address = first.local_addr().expect("bound");
         let error = listen(address, None).expect_err("taken");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn some_descriptors_are_left_for_the_server() {
+        for (limit, first) in [(Some(80), 60), (Some(256), 192), (Some(1024), 960), (Some(1 << 20), (1 << 20) - 64), (None, RawFd::MAX)] {
+            assert_eq!(own_descriptors(limit), first, "{limit:?}");
+        }
     }
 
     #[test]

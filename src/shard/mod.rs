@@ -45,6 +45,8 @@ pub use report::{ConnReport, Detail, ShardReport};
 const RECEIVE_BYTES: usize = 64 << 10;
 /// How long a connection that we do not read counts as alive at most (A17).
 const PAUSED_ALIVE_MS_MAX: u64 = 120_000;
+/// The answer to a four-letter word counts as a packet for each so many bytes, which is what ZooKeeper sends it in.
+const TEXT_BYTES_PER_PACKET: usize = 8192;
 
 /// Settings of a shard; a small struct by value.
 #[derive(Clone, Debug)]
@@ -380,6 +382,7 @@ impl Shard {
         let Some(client) = self.clients.get_mut(conn) else { return };
         if client.conn.phase == Phase::AwaitText {
             client.conn.output.writer().extend_from_slice(text);
+            self.totals.sent += text.len().div_ceil(TEXT_BYTES_PER_PACKET) as u64;
             self.clients.close(conn, Close::AfterOutput);
         }
     }

@@ -5,6 +5,7 @@
 
 use super::quorum::Quorum;
 use crate::base::PeerId;
+use crate::base::address::ipv6_text;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::Ipv6Addr;
@@ -324,7 +325,7 @@ pub(super) fn split_host(text: &str) -> Option<(String, Option<&str>)> {
         return None;
     }
     let host = match host.parse::<Ipv6Addr>() {
-        Ok(address) => address.segments().map(|s| format!("{s:x}")).join(":"),
+        Ok(address) => ipv6_text(address),
         Err(_) => host.to_owned(),
     };
     Some((host, rest))

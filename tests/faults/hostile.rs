@@ -4,6 +4,7 @@ use crate::support::{PATIENCE, RawClient, ServerProcess, connections, create, pa
 use crate::{OPEN, Witness};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use zoo::base::prng::Prng;
 use zoo::base::{Reader, SessionId, Writer};
@@ -276,6 +277,35 @@ fn one_address_gets_no_more_than_its_connections_in_a_flood() {
     assert_eq!(served, 9, "the well-behaved client has the tenth place");
     drop(flood);
     witness.finish();
+}
+
+#[test]
+fn a_flood_leaves_the_server_the_descriptors_that_its_own_files_need() {
+    const FLOOD: usize = 200;
+    let dir = temp_dir();
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 128 && exec \"$0\" \"$@\"", &ServerProcess::binary()]);
+    let started = ServerProcess::try_start_by(limited, dir.path(), 0, 1, &["maxClientCnxns=0", "snapCount=10"]);
+    let server = started.unwrap_or_else(|(status, log)| panic!("the server did not start ({status}):\n{log}"));
+    let mut writer = RawClient::connect(server.address);
+    let before = server.descriptors();
+    let mut flood: Vec<_> = (0..FLOOD).map(|_| open(server.address)).collect();
+    for stream in &mut flood {
+        let _ = stream.write_all(&connect_frame());
+    }
+    let served = flood.iter_mut().map(|stream| usize::from(matches!(stream.read(&mut [0; 4]), Ok(4)))).sum::<usize>();
+    assert!((10..FLOOD / 2).contains(&served), "{served} of {FLOOD} were served, and {before} descriptors open before");
+    assert!(server.log().contains("open files that are left to clients"), "{}", server.log());
+    // The first write of all names the log's file; more of them begin new ones, and snapshots.
+    for i in 0..100 {
+        assert_eq!(writer.create(&format!("/{i}"), b"", OPEN).err, 0, "{}", server.log());
+    }
+    let snapshots = || std::fs::read_dir(dir.path().join("version-2")).expect("a directory").flatten();
+    let count = || snapshots().filter(|file| file.file_name().to_string_lossy().starts_with("snapshot.")).count();
+    wait_until("snapshots are written all the same", || count() > 2);
+    drop(flood);
+    wait_until("their places are free again", || server.descriptors() <= before + served / 2);
+    assert_eq!(RawClient::connect(server.address).create("/late", b"", OPEN).err, 0);
 }
 
 #[test]

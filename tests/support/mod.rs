@@ -48,8 +48,23 @@ impl ServerProcess {
     /// Starts one on `port`; `Err` has its exit status and what it printed. `ZOO_TEST_SHARDS` replaces the number of shards in every test.
     pub fn try_start(dir: &Path, port: u16, shards: usize, settings: &[&str]) -> Result<Self, (ExitStatus, String)> {
         let shards = std::env::var("ZOO_TEST_SHARDS").map_or(shards, |n| n.parse().expect("ZOO_TEST_SHARDS is a number"));
-        let binary = std::env::var("ZOO_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_zoo").to_owned());
-        let mut child = Command::new(binary)
+        Self::try_start_by(Command::new(Self::binary()), dir, port, shards, settings)
+    }
+
+    /// The program under test.
+    pub fn binary() -> String {
+        std::env::var("ZOO_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_zoo").to_owned())
+    }
+
+    /// The same by a command that runs the program with the arguments it is given.
+    pub fn try_start_by(
+        mut command: Command,
+        dir: &Path,
+        port: u16,
+        shards: usize,
+        settings: &[&str],
+    ) -> Result<Self, (ExitStatus, String)> {
+        let mut child = command
             .arg("server")
             .arg(format!("--dataDir={}", dir.display()))
             .arg(format!("--clientPort={port}"))

@@ -2,6 +2,7 @@
 
 use super::server;
 use crate::admin::report::AdminView;
+use crate::base::address::socket_text;
 use crate::shard::ConnReport;
 use std::fmt::Write as _;
 
@@ -32,7 +33,7 @@ pub(super) fn cons(view: &AdminView) -> String {
 
 /// ` /127.0.0.1:1234[1](queued=0,recved=1,sent=0`, without the closing parenthesis.
 fn short_line(c: &ConnReport) -> String {
-    format!(" /{}[{:x}](queued={},recved={},sent={}", c.peer, c.interest, c.queued, c.received, c.sent)
+    format!(" /{}[{:x}](queued={},recved={},sent={}", socket_text(c.peer), c.interest, c.queued, c.received, c.sent)
 }
 
 /// What `cons` adds once there is a session.

@@ -3,6 +3,7 @@
 use crate::admin::java_text;
 use crate::admin::report::AdminView;
 use crate::base::WallTime;
+use crate::base::address::socket_text;
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 
@@ -45,7 +46,7 @@ fn connections(view: &AdminView) -> impl Iterator<Item = (u64, String)> {
         let timeout = if c.session.is_some() { i64::from(c.timeout_ms) } else { bucket };
         let due = ((view.now.0 + timeout) / bucket + 1).saturating_mul(bucket);
         let session = c.session.unwrap_or_default();
-        ((due - view.now.0).max(0) as u64, format!("ip: /{} sessionId: {session}", c.peer))
+        ((due - view.now.0).max(0) as u64, format!("ip: /{} sessionId: {session}", socket_text(c.peer)))
     })
 }
 

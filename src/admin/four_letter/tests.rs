@@ -154,6 +154,16 @@ fn an_idle_server_has_zero_latencies() {
 }
 
 #[test]
+fn addresses_are_spelt_as_zookeeper_spells_them() {
+    let mut view = view();
+    view.shards[0].connections[0].peer = "[2001:db8::1]:40001".parse().expect("an address");
+    for word in [b"cons", b"stat", b"dump"] {
+        let text = said(word, &view);
+        assert!(text.contains("/[2001:db8:0:0:0:0:0:1]:40001"), "{text}");
+    }
+}
+
+#[test]
 fn cons_has_a_full_line_for_every_session() {
     let want = " /127.0.0.1:40001[1](queued=0,recved=12,sent=11,sid=0x10000245f1c0000,lop=GETD,est=1700000000123,to=10000,lcxid=0xa,\
         lzxid=0x2a,lresp=987654,llat=1,minlat=0,avglat=2,maxlat=7)\n \

@@ -203,7 +203,7 @@ pub struct AuthConfig {
     pub skip_acl: bool,
     /// `DigestAuthenticationProvider.enabled`.
     pub digest_enabled: bool,
-    /// `DigestAuthenticationProvider.superDigest`: `super:<base64 of SHA-1>`.
+    /// `DigestAuthenticationProvider.superDigest`: `super:<base64 of SHA-1>`, or with another user name.
     pub super_digest: Option<String>,
 }
 

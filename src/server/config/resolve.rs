@@ -293,10 +293,10 @@ fn auth(settings: &Settings) -> Result<AuthConfig, ConfigError> {
     })
 }
 
-/// Checks `super:<base64 of SHA-1>`, which is compared as a whole.
+/// Checks `user:<base64 of SHA-1>`, which is compared as a whole: `super` is a habit, and every user name does.
 fn super_digest_of(setting: &Setting) -> Result<String, ConfigError> {
     const SHA1_BYTES: usize = 20;
-    let digest = setting.value.strip_prefix("super:").unwrap_or_default();
+    let (_, digest) = setting.value.rsplit_once(':').unwrap_or_default();
     let decoded = base64::engine::general_purpose::STANDARD.decode(digest);
     if decoded.is_ok_and(|d| d.len() == SHA1_BYTES) {
         return Ok(setting.value.clone());

@@ -301,6 +301,19 @@ fn secrets_appear_in_no_message() {
     assert!(!format!("{config:?}").contains("D/InIHSb"));
 }
 
+/// `super` is a habit: what counts is the whole digest, whoever it names.
+#[test]
+fn a_super_digest_names_any_user() {
+    for digest in ["super:D/InIHSb7yEEbrWz8b9l71RjZJU=", "admin:D/InIHSb7yEEbrWz8b9l71RjZJU="] {
+        let (config, _) = with(&format!("DigestAuthenticationProvider.superDigest={digest}"));
+        assert_eq!(config.auth.super_digest.as_deref(), Some(digest));
+    }
+    for not_hashed in ["super", "super:", "super:secret", "D/InIHSb7yEEbrWz8b9l71RjZJU=", "super:D/InIHSb7yEEbrWz8b9l71RjZJU=x"] {
+        let refused = refusal(&format!("DigestAuthenticationProvider.superDigest={not_hashed}"));
+        assert!(refused.contains("super:<base64"), "{not_hashed}: {refused}");
+    }
+}
+
 #[test]
 fn control_characters_are_escaped_in_messages() {
     let (_, warnings) = with("bad\\u001bkey=1");
