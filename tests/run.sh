@@ -44,7 +44,7 @@ skip() { skipped=$((skipped + 1)); say "SKIPPED $*"; }
 # Seconds a layer should take with the default budget on two cores, builds included; it is killed at three times as much.
 share() {
     case $1 in
-        unit) echo 360 ;; sim) echo 180 ;; plain) echo 120 ;; loom) echo 180 ;; process) echo 120 ;;
+        unit) echo 360 ;; sim) echo 300 ;; plain) echo 120 ;; loom) echo 180 ;; process) echo 120 ;;
         clients) echo 480 ;; differential) echo 150 ;; handover) echo 150 ;; mixed) echo 480 ;; build) echo 300 ;;
     esac
 }
@@ -150,8 +150,9 @@ layer_unit() {
 
 layer_sim() {
     local name="simulated ensembles and planted bugs"
-    part "$name" "$(share sim)" cargo test --locked -p zoo --features planted-bugs --test sim -- --seeds "$(scaled 80)" --members --planted
-    grep -E '^[0-9]+ (seeds|violations|planted bugs)' "$logs/${name// /-}.log"
+    part "$name" "$(share sim)" cargo test --locked -p zoo --features planted-bugs --test sim -- --seeds "$(scaled 1000)" --hours "$(scaled 50)" \
+        --members --planted
+    grep -E '^([0-9]+ (seeds|violations|planted bugs)|faults: |reached: )' "$logs/${name// /-}.log"
 }
 
 layer_plain() {

@@ -416,7 +416,7 @@ impl State {
 fn tell_peers(peers: &PeerIo, output: Output) {
     match output {
         Output::Peer(order) => peers.perform(order),
-        Output::SendSnapshot { link, image } => peers.send_image(link, image),
+        Output::SendSnapshot { link, image, told } => peers.send_image(link, image, told),
         Output::ReadLog { link, from, upto, first, newest } => peers.read_log(link, LogAsk { from, upto, first, newest }),
         Output::ReceiveSnapshot { link, zxid } => peers.receive_image(link, zxid),
         Output::InstallSnapshot { zxid } => peers.install_image(zxid),

@@ -49,6 +49,8 @@ pub(super) struct Member {
 struct AwaitedImage {
     link: LinkId,
     zxid: Zxid,
+    /// The zxid in its packet.
+    told: Zxid,
     /// What is sent on the link behind it.
     behind: Vec<zab::Output>,
 }
@@ -173,7 +175,7 @@ impl Replica {
                 member.epoch_write = Some(order);
                 self.write_epoch();
             }
-            Order::SendSnapshot { link, zxid } => member.images.push(AwaitedImage { link, zxid, behind: Vec::new() }),
+            Order::SendSnapshot { link, zxid, told } => member.images.push(AwaitedImage { link, zxid, told, behind: Vec::new() }),
             Order::Append { zxid, payload } => self.arrive(Arrival::Append(zxid, payload)),
             Order::Commit(zxid) => member.committed = member.committed.max(zxid),
             Order::Truncate(zxid) => self.truncate(zxid),
@@ -425,10 +427,10 @@ impl Replica {
         let member = self.member.as_mut()?;
         let applied = self.tree.applied();
         let at = member.images.iter().position(|image| image.zxid <= applied)?;
-        let AwaitedImage { link, zxid, behind } = member.images.remove(at);
+        let AwaitedImage { link, zxid, told, behind } = member.images.remove(at);
         if zxid == applied {
             member.outbox.extend(behind.into_iter().map(Output::Peer));
-            return Some(Output::SendSnapshot { link, image: self.tree.begin_image() });
+            return Some(Output::SendSnapshot { link, image: self.tree.begin_image(), told });
         }
         member.zab.handle(member.now, zab::Input::Disconnected(link));
         Some(Output::Peer(zab::Output::Close(link)))

@@ -129,6 +129,8 @@ pub enum Output {
         link: LinkId,
         /// What.
         image: Image,
+        /// The zxid in its packet.
+        told: Zxid,
     },
     /// Read this server's log for a learner (`zab::Output::ReadLog`); report `LogRead` by `Input::Peer`.
     ReadLog {

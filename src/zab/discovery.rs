@@ -57,6 +57,7 @@ impl Leader {
         learner.greeted(peer, kind, votes, accepted_epoch);
         learner.is_vouched = told.counter() == HAS_LOST_NOTHING;
         learner.is_in_doubt = told.counter() == MAY_HAVE_LOST_ALL;
+        learner.cuts_wholly = told.counter() != 0;
         self.superseded |= votes && self.stage > Stage::Gathering && accepted_epoch > self.epoch;
         if self.stage >= Stage::Promising {
             self.tell(core, link);

@@ -55,6 +55,8 @@ impl Leader {
         learner.deadline = Some(patience(core));
         match stream.opening {
             Opening::Diff(zxid) => send(core, link, learner, Packet::Diff { zxid }),
+            // When it was elected with it, a Java server took a snapshot of what it would have to cut, and it would reload that.
+            Opening::Trunc(_) if !learner.cuts_wholly && last.epoch() != self.epoch => return self.feed_image(core, link),
             Opening::Trunc(zxid) => send(core, link, learner, Packet::Trunc { zxid }),
             Opening::Log if !core.unfed.contains(&learner.peer) => return self.begin_log(core, link),
             Opening::Log | Opening::Snap => return self.feed_image(core, link),
@@ -65,7 +67,10 @@ impl Leader {
     pub(super) fn feed_image(&mut self, core: &mut Core, link: LinkId) {
         let (Some(learner), Some(pipeline)) = (self.learners.get_mut(&link), &self.pipeline) else { return };
         core.unfed.remove(&learner.peer);
-        core.put(Output::SendSnapshot { link, zxid: pipeline.committed() });
+        let zxid = pipeline.committed();
+        // Among all snapshots that a Java server has, those of histories that are over included, the one it takes of this must be the newest.
+        let told = if learner.cuts_wholly { zxid } else { zxid.max(Zxid::new(self.epoch, 0)) };
+        core.put(Output::SendSnapshot { link, zxid, told });
         learner.deadline = None; // as long as the image takes; then `snapshot_sent`
         self.cut_stream(core, link, Vec::new());
     }

@@ -27,7 +27,9 @@ pub(super) const ANSWERS_NOTHING: Zxid = Zxid(u64::MAX);
 pub(super) const HAS_LOST_NOTHING: u32 = 1;
 /// The same: it has no epoch of a history, and does not know what it held before. Java servers do not say so.
 pub(super) const MAY_HAVE_LOST_ALL: u32 = 2;
-/// In the counter of the answer to that: the leader has neither a history nor an epoch of one.
+/// The same: here is a history, and what of it is cut off is gone. Java's servers, which do not say so, reload the snapshot that they took of it.
+pub(super) const CUTS_WHOLLY: u32 = 3;
+/// In the counter of the answer to a doubt: the leader has neither a history nor an epoch of one.
 pub(super) const BEGINS: u32 = 1;
 /// The op code of a sync, the only request that is no transaction.
 const OP_SYNC: i32 = 9;
@@ -217,9 +219,15 @@ impl Learner {
         }
         self.state = State::Greeting;
         self.await_leader(core, core.init_ms());
-        // Of the zxid a leader looks at the epoch only. Ours hear in the counter what this disk says of its emptiness.
-        let emptiness = if core.local.is_vouched() { HAS_LOST_NOTHING } else { u32::from(core.local.is_in_doubt()) * MAY_HAVE_LOST_ALL };
-        let zxid = Zxid::new(core.local.accepted_epoch(), emptiness);
+        // Of the zxid a leader looks at the epoch only. Ours hear in the counter what this disk says of itself.
+        let disk = if core.local.is_vouched() {
+            HAS_LOST_NOTHING
+        } else if core.local.is_in_doubt() {
+            MAY_HAVE_LOST_ALL
+        } else {
+            CUTS_WHOLLY
+        };
+        let zxid = Zxid::new(core.local.accepted_epoch(), disk);
         let info = LearnerInfo { id: Some(core.me()), protocol_version: PROTOCOL_VERSION, config_version: core.config.membership.version };
         let greeting = if self.observes { Packet::ObserverInfo { zxid, info } } else { Packet::FollowerInfo { zxid, info } };
         core.send(self.link, greeting);

@@ -132,6 +132,7 @@ mod tests {
     use super::*;
     use crate::base::Xid;
     use crate::zab::election::tests::config;
+    use crate::zab::learner::CUTS_WHOLLY;
     use crate::zab::message::LearnerInfo;
     use crate::zab::output::Output;
     use crate::zab::{Stored, ZabConfig};
@@ -165,11 +166,14 @@ mod tests {
             })
             .collect()
     }
-    /// What an observer is told whose log ends there.
+    /// What an observer of ours is told whose log ends there.
     fn told(last: Zxid) -> (Core, Master, Vec<String>) {
+        told_after(z(2, CUTS_WHOLLY), last)
+    }
+    fn told_after(greeting: Zxid, last: Zxid) -> (Core, Master, Vec<String>) {
         let (mut core, mut master) = follower();
         master.accepted(&mut core, LINK);
-        master.packet(&mut core, LINK, Packet::ObserverInfo { zxid: z(2, 0), info: info() });
+        master.packet(&mut core, LINK, Packet::ObserverInfo { zxid: greeting, info: info() });
         assert_eq!(done(&mut core), ["LeaderInfo"]);
         master.packet(&mut core, LINK, Packet::AckEpoch { zxid: last, current_epoch: Some(2) });
         let done = done(&mut core);
@@ -188,6 +192,7 @@ mod tests {
         for (last, expected) in cases {
             assert_eq!(told(last).2, expected, "{last}");
         }
+        assert_eq!(told_after(z(2, 0), z(2, 7)).2[0], "image 0x200000005", "a Java server may have a snapshot of what it would cut");
     }
     #[test]
     fn only_observers_are_fed_and_they_are_heard_when_they_serve() {

@@ -105,6 +105,8 @@ pub enum Output {
         link: LinkId,
         /// The image's zxid.
         zxid: Zxid,
+        /// The zxid in its packet: the same, or the start of the epoch, where nothing comes between the two.
+        told: Zxid,
     },
     /// Leader: read records from this server's own log on the disk, once what the link was sent before is on its way: those at or above `from`,
     /// up to `upto`, in order, about `zab::LOG_PART_BYTES` of them. Report `LogRead`. An order that begins (`first`) is refused where the log

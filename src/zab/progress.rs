@@ -81,6 +81,8 @@ pub struct Progress {
     pub is_vouched: bool,
     /// It says that it may have had something.
     pub is_in_doubt: bool,
+    /// What it is told to cut off does not come back: it is one of ours.
+    pub cuts_wholly: bool,
     /// Its promise: the end of its log, and the epoch of its history unless it had promised this epoch before.
     pub promise: (Zxid, Option<i32>),
     /// It has more history than we have, of the same epoch, and cannot lead: it counts when that is known to be lost.
@@ -114,6 +116,7 @@ impl Progress {
             accepted_epoch: 0,
             is_vouched: false,
             is_in_doubt: false,
+            cuts_wholly: false,
             promise: (Zxid::ZERO, None),
             is_ahead: false,
             acked: Zxid::ZERO,

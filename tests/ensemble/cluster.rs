@@ -638,8 +638,7 @@ impl Cluster {
             any = true;
             match order {
                 Output::Peer(order) => self.peer_order(n, order),
-                Output::SendSnapshot { link, image } => {
-                    let zxid = image.zxid();
+                Output::SendSnapshot { link, image, told: zxid } => {
                     self.openings.extend(self.links.get(&(n, link)).map(|l| (l.peer.0, "SNAP")));
                     self.put(n, link, Item::Packet(Packet::Snap { zxid }, self.now));
                     self.put(n, link, Item::Image(bytes_of(image)));

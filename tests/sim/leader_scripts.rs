@@ -1,6 +1,6 @@
 //! Leading, step by step: epochs, histories, proposals, time, and learners that do not behave.
 
-use super::script::{Script, ack, follower_info, info, request, stored, z};
+use super::script::{Script, ack, follower_info, info, of_ours, request, stored, z};
 use zoo::base::{PeerId, SessionId, Zxid};
 use zoo::zab::{Input, LearnerInfo, LinkId, Membership, Packet, Reconfig, Role, ServerState, Stored};
 
@@ -39,6 +39,7 @@ pub const ALL: &[super::Named] = crate::named![
     what_only_those_have_who_are_to_vote_is_cut_where_it_cannot_be_committed_p3,
     an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own,
     who_did_not_wait_until_the_log_was_looked_through_gets_an_image,
+    what_a_server_has_from_an_epoch_that_is_over_is_cut_off_or_replaced_where_a_snapshot_might_bring_it_back_l6,
 ];
 
 /// Server 3, whose log is 1:1 to 1:3 in epoch 1.
@@ -122,7 +123,7 @@ fn a_voter_whose_disk_may_have_been_wiped_does_not_decide_what_the_history_is_l2
     s.packet(101, ack_epoch(z(1, 3), Some(1)));
     let said = s.said();
     assert_eq!(said[0], "write Current 2");
-    assert!(said.contains(&"102 image 1:3".to_string()), "it is brought up to date like everybody: {said:?}");
+    assert!(said.contains(&"102 image 1:3 as 2:0".to_string()), "it is brought up to date like everybody: {said:?}");
     s.packet(102, ack(z(2, 0)));
     assert!(is_leading(&s), "and then it has the history and counts");
 }
@@ -253,6 +254,25 @@ fn acknowledgements_of_an_older_link_do_not_count() {
     assert!(!s.said().iter().any(|line| line.contains("COMMIT")), "it may not have it any more");
     s.packet(202, ack(z(2, 1)));
     assert_eq!(s.said(), ["101 COMMIT 2:1", "202 COMMIT 2:1", "commit 2:1"]);
+}
+
+/// A Java server that was elected with it has a snapshot of it, and reloads its newest snapshot after a cut.
+fn what_a_server_has_from_an_epoch_that_is_over_is_cut_off_or_replaced_where_a_snapshot_might_bring_it_back_l6() {
+    let greeting = follower_info(1, 1);
+    for (greeting, opening) in [(of_ours(greeting.clone()), "101 TRUNC 1:3"), (greeting, "101 image 1:3 as 2:0")] {
+        let mut s = leading();
+        accept(&mut s, 101);
+        s.packet(101, greeting).packet(101, ack_epoch(z(1, 5), Some(1)));
+        let said = s.said();
+        assert!(said.contains(&opening.to_string()), "{said:?}");
+    }
+    let mut s = leading();
+    s.propose();
+    s.packet(102, ack(z(2, 1)));
+    accept(&mut s, 101);
+    s.packet(101, follower_info(1, 1)).packet(101, ack_epoch(z(1, 5), Some(1)));
+    let said = s.said();
+    assert!(said.contains(&"101 image 2:1".to_string()), "{said:?}");
 }
 
 fn a_leader_that_has_lost_its_followers_does_not_wait_for_the_clock() {
@@ -584,7 +604,7 @@ fn what_only_those_have_who_are_to_vote_is_cut_where_it_cannot_be_committed_p3()
         s.run(250);
         for (id, link, ..) in &others {
             accept(&mut s, *link);
-            s.packet(*link, follower_info(*id, 4));
+            s.packet(*link, of_ours(follower_info(*id, 4)));
         }
         s.said();
         for (_, link, end, epoch) in &others {
@@ -613,7 +633,7 @@ fn an_image_has_all_the_time_it_takes_and_then_the_learner_has_its_own() {
     assert!(s.said().contains(&"101 DIFF 1:3".to_string()));
     accept(&mut s, 201);
     s.packet(201, follower_info(1, 2)).packet(201, ack_epoch(Zxid::ZERO, None));
-    assert!(s.said().contains(&"201 image 1:3".to_string()));
+    assert!(s.said().contains(&"201 image 1:3 as 2:0".to_string()));
     let wait = |s: &mut Script, ms| {
         for _ in 0..ms / 500 {
             s.run(500).answer_pings(&[102]);
@@ -638,12 +658,12 @@ fn who_did_not_wait_until_the_log_was_looked_through_gets_an_image() {
     comes(&mut s, 101, "read log 1:0 to 1:3");
     s.give(Input::Disconnected(LinkId(101)));
     s.give(Input::LogRead(LinkId(101), Ok(Vec::new())));
-    comes(&mut s, 201, "image 1:3");
+    comes(&mut s, 201, "image 1:3 as 2:0");
     s.give(Input::Disconnected(LinkId(201)));
     comes(&mut s, 301, "read log 1:0 to 1:3");
     for _ in 0..32 {
         s.run(500).answer_pings(&[102]);
     }
     assert!(s.said().contains(&"301 close".to_string()));
-    comes(&mut s, 401, "image 1:3");
+    comes(&mut s, 401, "image 1:3 as 2:0");
 }

@@ -66,7 +66,7 @@ fn the_promise_is_on_disk_before_it_is_given_a24() {
     let mut s = one();
     s.disk_waits = true;
     let link = s.follow();
-    assert_eq!(s.said(), ["connect 3".into(), format!("{link} FOLLOWERINFO 1:0 Some(1)")]);
+    assert_eq!(s.said(), ["connect 3".into(), format!("{link} FOLLOWERINFO 1:3 Some(1)")]);
     s.packet(link, leader_info(2));
     assert_eq!(s.said(), lines(["write Accepted 2"]));
     s.epoch_written();
@@ -355,7 +355,7 @@ fn a_cut_to_what_is_not_in_the_log_is_refused_and_its_leader_asked_for_an_image_
         assert_eq!(s.said(), lines(["connect 3"]), "{target}");
         let link = s.dialed.take().expect("a link");
         s.give(Input::Connected(link)).packet(link.0, leader_info(2));
-        let promises = [format!("{} FOLLOWERINFO 2:0 Some(1)", link.0), format!("{} ACKEPOCH 0:0 -1", link.0)];
+        let promises = [format!("{} FOLLOWERINFO 2:3 Some(1)", link.0), format!("{} ACKEPOCH 0:0 -1", link.0)];
         assert_eq!(s.said(), promises, "{target}: it asks for everything, and has told its history before");
         s.packet(link.0, Packet::Snap { zxid: z(1, 9) }).installed(z(1, 9));
         s.packet(link.0, new_leader(2)).packet(link.0, Packet::UpToDate);
@@ -423,7 +423,7 @@ fn an_empty_disk_is_in_doubt_until_it_begins_an_ensemble_or_has_a_history_l21() 
     // With a history there is nothing to say of emptiness.
     let mut s = one();
     let link = s.follow();
-    assert_eq!(s.said().last(), Some(&format!("{link} FOLLOWERINFO 1:0 Some(1)")));
+    assert_eq!(s.said().last(), Some(&format!("{link} FOLLOWERINFO 1:3 Some(1)")));
     s.packet(link, Packet::LeaderInfo { zxid: z(2, 1), protocol_version: 0x10000 });
     assert!(!s.vouched);
 }
@@ -445,7 +445,7 @@ fn an_operator_vouches_for_a_disk_until_it_takes_part_l21() {
     s.packet(link, leader_info(3)).packet(link, Packet::Diff { zxid: z(1, 9) }).packet(link, new_leader(3));
     s.give(Input::Disconnected(LinkId(link)));
     let (link, greeting) = greeted(&mut s);
-    assert_eq!(greeting, Some(format!("{link} FOLLOWERINFO 3:0 Some(1)")), "it has an epoch of its own");
+    assert_eq!(greeting, Some(format!("{link} FOLLOWERINFO 3:3 Some(1)")), "it has an epoch of its own");
 }
 
 fn each_proposal_is_acknowledged_once_it_is_durable_in_order_p2() {
@@ -516,7 +516,7 @@ fn an_observer_logs_what_it_is_informed_of_and_acknowledges_the_history_only() {
     let mut s = Script::new(4, stored(1, 1, &[z(1, 1)]));
     let link = s.follow();
     s.packet(link, leader_info(2));
-    assert_eq!(s.said()[1..], [format!("{link} OBSERVERINFO 1:0 Some(4)"), "write Accepted 2".into(), format!("{link} ACKEPOCH 1:1 1")]);
+    assert_eq!(s.said()[1..], [format!("{link} OBSERVERINFO 1:3 Some(4)"), "write Accepted 2".into(), format!("{link} ACKEPOCH 1:1 1")]);
     let inform = |zxid| Packet::Inform { zxid, payload: super::script::payload(zxid) };
     s.packet(link, Packet::Diff { zxid: z(1, 2) }).packet(link, proposal(z(1, 2))).packet(link, commit(z(1, 2)));
     s.packet(link, inform(z(2, 1))).packet(link, new_leader(2)).packet(link, inform(z(2, 2)));

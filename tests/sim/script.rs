@@ -53,6 +53,13 @@ pub fn stored(accepted_epoch: u32, current_epoch: u32, log: &[Zxid]) -> Stored {
 pub fn follower_info(id: i64, accepted_epoch: u32) -> Packet {
     Packet::FollowerInfo { zxid: z(accepted_epoch, 0), info: info(id) }
 }
+/// A greeting as a server of ours says it, which has a history.
+pub fn of_ours(packet: Packet) -> Packet {
+    match packet {
+        Packet::FollowerInfo { zxid, info } => Packet::FollowerInfo { zxid: z(zxid.epoch(), 3), info },
+        packet => packet,
+    }
+}
 pub fn info(id: i64) -> LearnerInfo {
     LearnerInfo { id: Some(PeerId(id)), protocol_version: 0x10000, config_version: 0 }
 }
@@ -210,7 +217,8 @@ impl Script {
                 }
                 return;
             }
-            Output::SendSnapshot { link, zxid } => format!("{} image {}", link.0, show_zxid(zxid)),
+            Output::SendSnapshot { link, zxid, told } if told == zxid => format!("{} image {}", link.0, show_zxid(zxid)),
+            Output::SendSnapshot { link, zxid, told } => format!("{} image {} as {}", link.0, show_zxid(zxid), show_zxid(told)),
             Output::ReadLog { link, from, upto, .. } => format!("{} read log {} to {}", link.0, show_zxid(from), show_zxid(upto)),
             Output::Close(link) => format!("{} close", link.0),
             Output::WriteEpoch { token, file, epoch, vouches } => {

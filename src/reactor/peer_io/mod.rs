@@ -227,8 +227,8 @@ impl PeerIo {
     }
 
     /// Sends an image and the packet that announces it.
-    pub fn send_image(&self, link: LinkId, image: Image) {
-        let packet = Packet::Snap { zxid: image.zxid() };
+    pub fn send_image(&self, link: LinkId, image: Image, told: Zxid) {
+        let packet = Packet::Snap { zxid: told };
         match snapshot_out::send_image(image) {
             Ok(stream) => self.quorum.send_image(link, &packet, stream),
             Err(e) => {

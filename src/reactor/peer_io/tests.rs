@@ -386,7 +386,7 @@ fn an_image_arrives_whole_between_the_packets_around_it() {
         let mut body: Vec<u8> = Vec::new();
         tree.begin_image().write(&mut |piece| io::Write::write_all(&mut body, piece)).expect("written");
         sides[1].io.perform(Output::Send { link: there, packet: Packet::LeaderInfo { zxid: Zxid::new(1, 0), protocol_version: 0x10000 } });
-        sides[1].io.send_image(there, tree.begin_image());
+        sides[1].io.send_image(there, tree.begin_image(), tree.applied());
         sides[1].send(there, Packet::UpToDate);
         assert!(matches!(sides[0].packet(here).await, Packet::LeaderInfo { .. }));
         assert_eq!(sides[0].packet(here).await, Packet::Snap { zxid: tree.applied() });

@@ -515,7 +515,10 @@ impl World {
                 }
                 self.send(life, link, Message::Packet(packet));
             }
-            Output::SendSnapshot { link, zxid } => self.send_image(life, link, zxid),
+            Output::SendSnapshot { link, zxid, told } => {
+                assert_eq!(zxid, told, "all servers are ours");
+                self.send_image(life, link, zxid);
+            }
             Output::ReadLog { link, from, upto, first } => {
                 let server = &self.servers[&life.0];
                 let may_be_sent = server.running.as_ref().is_some_and(|r| r.role == Role::Looking || upto <= r.committed);
