@@ -1,9 +1,12 @@
 //! What clients notice when 1,000 connections of one shard are spread over two while all of them are in use.
 //!
-//! `cargo bench --bench rebalance`. A server with two shards inside this program; connections are dealt in turn, and every other one is closed again, so that
-//! all that are left are on one shard. Each writes its own node and reads it back, two requests at a time, and knows exactly what must come: an answer that is
-//! lost, doubled, out of order or another connection's ends the program. Latencies are told of three kinds of time: before the first connection moves, around
-//! the moves, which come in bursts, and between and after these.
+//! `cargo bench --bench rebalance [-- --rounds N]`. A server with two shards inside this program; connections are dealt in turn, and every other one is closed
+//! again, so that all that are left are on one shard. Each writes its own node and reads it back, two requests at a time, and knows exactly what must come: an
+//! answer that is lost, doubled, out of order or another connection's ends the program. Latencies are told of three kinds of time: before the first connection
+//! moves, around the moves, which come in bursts, and between and after these.
+//!
+//! One round says little of a tail: it is the machine's as much as the server's. So there are several, each with a server of its own, and beside the ratio of the
+//! time around moves to the rest stands that of equally long times half-way between moves, which differ from the rest by nothing but chance.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -16,6 +19,7 @@ use zoo::proto::connect::{ConnectRequest, ConnectResponse};
 use zoo::proto::response::ReplyHeader;
 use zoo::server::ZooServer;
 
+const ROUNDS: usize = 7;
 const CONNECTIONS: usize = 1_000;
 const IN_TEST: usize = 40;
 /// Each drives its share of the connections, one after another.
@@ -35,17 +39,22 @@ const SESSION_TIMEOUT_MS: i32 = 600_000;
 type Timed = (Instant, Duration);
 
 fn main() {
-    let is_measured = std::env::args().any(|a| a == "--bench");
-    let (connections, interval) = if is_measured { (CONNECTIONS, INTERVAL) } else { (IN_TEST, INTERVAL / 10) };
-    let server = ZooServer::builder()
-        .shards(SHARDS)
-        .set("zoo.rebalanceInterval", interval.as_millis())
-        .set("maxClientCnxns", 0)
-        .set("4lw.commands.whitelist", "mntr")
-        .session_timeouts(Duration::from_secs(1), Duration::from_secs(600))
-        .force_sync(false)
-        .start()
-        .expect("a server");
+    let args: Vec<String> = std::env::args().collect();
+    let is_measured = args.iter().any(|a| a == "--bench");
+    let rounds =
+        args.iter().position(|a| a == "--rounds").and_then(|at| args.get(at + 1)).map_or(ROUNDS, |n| n.parse().expect("a number")).max(1);
+    let (connections, interval, rounds) = if is_measured { (CONNECTIONS, INTERVAL, rounds) } else { (IN_TEST, INTERVAL / 10, 1) };
+    let (of_moves, of_chance): (Vec<f64>, Vec<f64>) = (0..rounds).map(|_| round(connections, interval)).unzip();
+    for (what, mut ratios) in [("around moves to the rest", of_moves), ("half-way between moves to the rest", of_chance)] {
+        ratios.sort_unstable_by(f64::total_cmp);
+        let (least, middle, most) = (ratios[0], ratios[ratios.len() / 2], ratios[ratios.len() - 1]);
+        println!("p99.9, {what}: {middle:.2} times in the middle of {rounds} rounds ({least:.2} to {most:.2})");
+    }
+}
+
+/// The p99.9 around moves by that of the rest, and that half-way between moves likewise.
+fn round(connections: usize, interval: Duration) -> (f64, f64) {
+    let server = server(interval);
     let setup = ZooClient::connect(server.host()).expect("a session");
     setup.ensure("/r").expect("made");
     let all: Vec<Connection> = (0..2 * connections).map(|number| Connection::new(server.address(), number)).collect();
@@ -67,18 +76,45 @@ fn main() {
         workers.into_iter().for_each(|worker| timed.extend(worker.join().expect("every answer was as it must be")));
     });
     println!("{moves} of {connections} connections moved, {} answers, each as it must be", 2 * timed.len());
-    let mut kinds: [(&str, Vec<Duration>); 3] = [("before", Vec::new()), ("while connections move", Vec::new()), ("otherwise", Vec::new())];
+    let nothing_at: Vec<Instant> = moves_at.iter().map(|at| *at - interval / 2).collect();
+    let mut kinds = [Vec::new(), Vec::new(), Vec::new()];
+    let (mut around_nothing, mut rest) = (Vec::new(), Vec::new());
     for (end, took) in timed {
         let is_around = |at: &Instant| end - took < *at + AROUND && *at < end + AROUND;
-        let kind = if moves_at.iter().any(is_around) { 1 } else { 2 * usize::from(end > moves_at[0]) };
-        kinds[kind].1.push(took);
+        if moves_at.iter().any(is_around) {
+            kinds[1].push(took);
+            continue;
+        }
+        kinds[2 * usize::from(end > moves_at[0])].push(took);
+        if nothing_at.iter().any(is_around) { &mut around_nothing } else { &mut rest }.push(took);
     }
-    for (name, mut all) in kinds {
-        all.sort_unstable();
-        let us = |q: f64| all.get((all.len().saturating_sub(1) as f64 * q) as usize).map_or(0.0, |d| d.as_secs_f64() * 1e6);
-        let (p50, p99, p999, max) = (us(0.5), us(0.99), us(0.999), us(1.0));
-        println!("{name:24} {:8} pairs: p50 {p50:7.0} µs, p99 {p99:7.0} µs, p99.9 {p999:7.0} µs, longest {max:7.0} µs", all.len());
+    for (name, all) in ["before", "while connections move", "otherwise"].iter().zip(&mut kinds) {
+        println!("{name:24} {:8} pairs: {}", all.len(), shown(all));
     }
+    let of_rest = us(&mut rest, 0.999);
+    (us(&mut kinds[1], 0.999) / of_rest, us(&mut around_nothing, 0.999) / of_rest)
+}
+
+fn server(interval: Duration) -> ZooServer {
+    ZooServer::builder()
+        .shards(SHARDS)
+        .set("zoo.rebalanceInterval", interval.as_millis())
+        .set("maxClientCnxns", 0)
+        .set("4lw.commands.whitelist", "mntr")
+        .session_timeouts(Duration::from_secs(1), Duration::from_secs(600))
+        .force_sync(false)
+        .start()
+        .expect("a server")
+}
+
+fn us(all: &mut [Duration], q: f64) -> f64 {
+    all.sort_unstable();
+    all.get((all.len().saturating_sub(1) as f64 * q) as usize).map_or(0.0, |d| d.as_secs_f64() * 1e6)
+}
+
+fn shown(all: &mut [Duration]) -> String {
+    let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|q| us(all, q));
+    format!("p50 {p50:7.0} µs, p99 {p99:7.0} µs, p99.9 {p999:7.0} µs, longest {max:7.0} µs")
 }
 
 fn moved(server: SocketAddr) -> usize {

@@ -8,6 +8,10 @@
 #[doc = include_str!("../README.md")]
 pub struct Readme;
 
+#[cfg(doctest)]
+#[doc = include_str!("../docs/client.md")]
+pub struct ClientPage;
+
 pub mod admin;
 pub mod balance;
 pub mod base;

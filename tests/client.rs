@@ -148,10 +148,18 @@ fn requests_leave_together_and_are_answered_in_order() {
 fn nobody_waits_for_ever_when_no_server_is_there() {
     let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let nobody = ZooClient::builder(&unused.to_string()).connect_patience(Duration::from_millis(300)).connect();
-    assert_eq!(nobody.map(|_| ()), Err(Error::NotSent));
+    let why = nobody.map(drop).expect_err("nobody is there");
+    assert!(matches!(&why, Error::Unreachable(why) if why.starts_with(&unused.to_string())), "{why}");
+    assert!(why.may_be_repeated() && !why.may_have_happened());
     let c = ZooClient::builder(&unused.to_string()).request_timeout(Duration::from_millis(300)).start().expect("it begins");
     assert_eq!(c.set("/a", b""), Err(Error::NotSent));
+    assert_eq!(c.add_auth("digest", b"u:p"), Err(Error::NotSent));
     assert_eq!(c.state(), SessionState::Connecting);
+    assert!(c.trouble().is_some_and(|why| why.starts_with(&unused.to_string())));
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let silent_at = silent.local_addr().expect("an address");
+    let c = ZooClient::builder(&silent_at.to_string()).session_timeout(Duration::from_millis(900)).connect_patience(Duration::from_secs(3));
+    assert_eq!(c.connect().map(drop), Err(Error::Unreachable(format!("{silent_at}: it has not answered in time"))));
 }
 
 #[test]
@@ -167,6 +175,10 @@ fn everything_below_a_chroot_looks_like_a_tree_of_its_own() {
     assert_eq!(inside.send("ls", "/", "").map(|r| matches!(r, Reply::Children(names, _) if names == ["x0000000000"])), Ok(true));
     let lost = ZooClient::connect(&format!("{}/no/such", place.address)).expect("a session");
     assert_eq!(lost.create("/x", b"", CreateMode::Persistent), Err(Error::Refused(ErrorCode::NoNode)));
+    lost.ensure("/").expect("the chroot itself");
+    lost.ensure("/").expect("there already");
+    assert_eq!(lost.create("/x", b"", CreateMode::Persistent).as_deref(), Ok("/x"));
+    assert!(c.exists("/no/such/x").expect("an answer").is_some());
 }
 
 #[test]

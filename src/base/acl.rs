@@ -8,13 +8,18 @@ use std::sync::Arc;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Perms(pub i32);
 
-#[allow(missing_docs)]
 impl Perms {
+    /// To read data and list children.
     pub const READ: Perms = Perms(1);
+    /// To set data.
     pub const WRITE: Perms = Perms(2);
+    /// To make children.
     pub const CREATE: Perms = Perms(4);
+    /// To delete children.
     pub const DELETE: Perms = Perms(8);
+    /// To set the list itself.
     pub const ADMIN: Perms = Perms(16);
+    /// All of them.
     pub const ALL: Perms = Perms(31);
 }
 

@@ -20,6 +20,21 @@ pub enum PathError {
     BadCharacter,
 }
 
+impl std::fmt::Display for PathError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            PathError::Empty => "it is empty",
+            PathError::NotAbsolute => "it does not begin with /",
+            PathError::TrailingSlash => "it ends with /",
+            PathError::EmptyElement => "it has an empty name in it",
+            PathError::RelativeElement => "it has a name . or .. in it",
+            PathError::BadCharacter => "it has a character that is not allowed",
+        })
+    }
+}
+
+impl std::error::Error for PathError {}
+
 /// Checks a path the way the server does for create (after suffixing), setData, setACL and check.
 pub fn validate(path: &str) -> Result<(), PathError> {
     if path.is_empty() {

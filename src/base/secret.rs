@@ -1,4 +1,14 @@
-//! Comparing secrets.
+//! Comparing secrets, and keeping them out of what is printed.
+
+/// Bytes that are not shown by `{:?}`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Vec<u8>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(not shown)")
+    }
+}
 
 /// Compares without telling by its duration where the difference is (rule S4).
 #[must_use]

@@ -11,18 +11,28 @@ pub const STAT_WIRE_BYTES: usize = 68;
 /// (2 × stored − numChildren) and `ephemeral_owner` is 0 for container and TTL nodes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-#[allow(missing_docs)]
 pub struct StatWire {
+    /// As in [`Stat`].
     pub czxid: I64,
+    /// As in [`Stat`].
     pub mzxid: I64,
+    /// As in [`Stat`].
     pub ctime: I64,
+    /// As in [`Stat`].
     pub mtime: I64,
+    /// As in [`Stat`].
     pub version: I32,
+    /// As in [`Stat`].
     pub cversion: I32,
+    /// As in [`Stat`].
     pub aversion: I32,
+    /// As in [`Stat`].
     pub ephemeral_owner: I64,
+    /// As in [`Stat`].
     pub data_length: I32,
+    /// As in [`Stat`].
     pub num_children: I32,
+    /// As in [`Stat`].
     pub pzxid: I64,
 }
 
@@ -30,18 +40,28 @@ const _: () = assert!(size_of::<StatWire>() == STAT_WIRE_BYTES);
 
 /// The same record as native numbers, for clients and tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Stat {
+    /// The transaction that made the node.
     pub czxid: i64,
+    /// The last one that changed its data.
     pub mzxid: i64,
+    /// When it was made, in ms since 1970.
     pub ctime: i64,
+    /// When its data were changed last, likewise.
     pub mtime: i64,
+    /// How often its data were changed.
     pub version: i32,
+    /// How often its children were changed.
     pub cversion: i32,
+    /// How often its access control list was changed.
     pub aversion: i32,
+    /// The session it goes with; 0 if it stays.
     pub ephemeral_owner: i64,
+    /// Bytes of data.
     pub data_length: i32,
+    /// How many children it has.
     pub num_children: i32,
+    /// The last transaction that made or deleted a child.
     pub pzxid: i64,
 }
 

@@ -8,11 +8,14 @@ use std::time::Duration;
 /// Permission to read; whoever has another one may change something.
 const READ: i32 = 1;
 
+/// Why a node is ignored that nobody has asked for.
+const UNKNOWN: &str = "there is nothing of this name";
+
 /// What a node says, or why it cannot be understood.
 type InWords = fn(&[u8]) -> Result<String, String>;
 
 /// The nodes there are, by name, each with what it says or why the servers ignore it.
-pub(super) struct Balancing(Vec<(&'static str, Result<String, String>)>);
+pub(super) struct Balancing(Vec<(String, Result<String, String>)>);
 
 impl Balancing {
     /// `None`: nothing is said there, and each server has what its configuration file says.
@@ -42,23 +45,27 @@ impl Balancing {
                 Ok(_) if !(guarded && root_is_guarded) => Err("others than the super user may write it".to_owned()),
                 Ok((data, _)) => understood(&data),
             };
-            nodes.push((name, says));
+            nodes.push((name.to_owned(), says));
         }
+        let known = |name: &String| all.iter().any(|(known, ..)| known == name);
+        let unknown = client.children(strategy::ROOT)?.into_iter().filter(|name| !known(name));
+        nodes.extend(unknown.map(|name| (name, Err(UNKNOWN.to_owned()))));
         Ok(Some(Balancing(nodes)).filter(|balancing| !balancing.0.is_empty()))
     }
 
     /// A line for each node.
     pub(super) fn text(&self) -> String {
-        let line = |(name, says): &(&str, Result<String, String>)| match says {
+        let line = |(name, says): &(String, Result<String, String>)| match says {
             Ok(what) => format!("balance/{name}: {what}"),
+            Err(why) if why == UNKNOWN => format!("balance/{name}: ignored ({why})"),
             Err(why) => format!("balance/{name}: ignored, each server keeps what it understood last ({why})"),
         };
         self.0.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
     pub(super) fn json(&self) -> Value {
-        let node = |(name, says): &(&'static str, Result<String, String>)| {
-            ((*name).to_owned(), json!({ "says": says.as_ref().ok(), "ignored": says.as_ref().err() }))
+        let node = |(name, says): &(String, Result<String, String>)| {
+            (name.clone(), json!({ "says": says.as_ref().ok(), "ignored": says.as_ref().err() }))
         };
         Value::Object(self.0.iter().map(node).collect::<Map<_, _>>())
     }
@@ -118,13 +125,16 @@ mod tests {
         let least = Cores::parse(br#"{"strategy":"least-load","rebalanceInterval":100}"#).map(cores);
         let counts = Counts::parse(br#"{"2":5,"1":4}"#).map(|counts| listed(&counts));
         let shed = Demand::parse(b"{}").map(demand);
-        let all = Balancing(vec![("cores", least), ("servers", even), ("shed", shed), ("counts", counts)]);
+        let typo = Err(UNKNOWN.to_owned());
+        let all = [("cores", least), ("servers", even), ("shed", shed), ("counts", counts), ("server", typo)];
+        let all = Balancing(all.map(|(name, says)| (name.to_owned(), says)).into());
         let text = all.text();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "balance/cores: least-load, cores compared every 100 ms");
         assert_eq!(lines[1], "balance/servers: even within 5 %, at most 7 connections a second, idle for 500 ms");
         assert!(lines[2].starts_with("balance/shed: ignored") && lines[2].contains("\"server\" is missing"), "{text}");
         assert_eq!(lines[3], "balance/counts: server 1 has 4, server 2 has 5");
+        assert_eq!(lines[4], "balance/server: ignored (there is nothing of this name)");
         assert_eq!(all.json()["counts"], json!({ "says": "server 1 has 4, server 2 has 5", "ignored": null }));
     }
 }

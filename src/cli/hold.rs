@@ -1,6 +1,6 @@
 //! `zoo lock` and `zoo elect`: a command runs while this process holds a lock, or leads.
 
-use super::{ClientArgs, EXIT_FAILURE, EXIT_USAGE, fail};
+use super::{ClientArgs, EXIT_FAILURE, EXIT_USAGE, fail, logging};
 use crate::client;
 use crate::recipes::{Error, LeaderSelector, Leadership, Role, Sessions, Then};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -17,6 +17,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// two thirds of the timeout at the latest, so that it is dead before the servers give the lock to somebody else.
 const ASKED_AFTER: u32 = 6;
 const KILLED_AFTER: u32 = 3;
+/// How long it is not worth a word that there is no connection yet.
+const SILENT_FOR: Duration = Duration::from_secs(2);
 /// As shells have it: the command cannot be run, is not there, was killed by a signal.
 const EXIT_NOT_RUN: u8 = 126;
 const EXIT_NO_COMMAND: u8 = 127;
@@ -87,6 +89,9 @@ fn run(args: &HoldArgs, when_lost: Then) -> ExitCode {
     if let Err(why) = pass_signals_on(&selector, &running) {
         return fail(EXIT_FAILURE, &format!("cannot handle signals: {why}"));
     }
+    if let Err(why @ client::Error::Unreachable(_)) = sessions.current().map_or(Ok(()), |client| client.until_connected(SILENT_FOR)) {
+        warn_of(&why);
+    }
     let mut end = None;
     let stood = selector.run(|leadership| {
         // Servers may grant less than was wanted.
@@ -110,6 +115,10 @@ fn run(args: &HoldArgs, when_lost: Then) -> ExitCode {
         (Some(End::Lost), Ok(())) => fail(EXIT_FAILURE, &format!("{} is not held any more; the command was killed", args.path)),
         (None, Ok(())) => fail(EXIT_FAILURE, &"stopped before its turn came"),
     }
+}
+
+fn warn_of(why: &client::Error) {
+    eprint!("{}", logging::escape(format!("zoo: {why}; waiting\n").as_bytes()));
 }
 
 /// Signals go to the command; without one they end the waiting for it.

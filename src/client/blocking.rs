@@ -1,6 +1,7 @@
 //! A client whose calls wait for their answers.
 
-use super::hosts::ConnectString;
+use super::entry::{Credentials, Entry, Stream};
+use super::hosts::{ConnectString, Host};
 use super::io::{self, Command, Seen, Shared};
 use super::op::{Acl, AddWatchMode, CreateMode};
 use super::pending::lock;
@@ -9,7 +10,9 @@ use super::session::SessionSettings;
 use super::watch::{News, Notices, States, Watch};
 use super::{Error, ErrorCode, Pipelined, SessionState, Stat, Transaction};
 use crate::base::path;
+use crate::base::secret::Secret;
 use std::fmt;
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -33,10 +36,11 @@ pub struct Builder {
     connect_patience: Option<Duration>,
     read_only: bool,
     reply_bytes_max: usize,
-    credentials: Vec<(String, Vec<u8>)>,
+    credentials: Vec<(String, Secret)>,
     preference: Preference,
     fail_fast: bool,
     follows_members: bool,
+    entry: Entry,
 }
 
 impl Builder {
@@ -101,7 +105,53 @@ impl Builder {
 
     /// Credentials from the start, such as `("digest", "user:password")`.
     pub fn auth(mut self, scheme: &str, auth: &[u8]) -> Self {
-        self.credentials.push((scheme.to_owned(), auth.to_vec()));
+        self.credentials.push((scheme.to_owned(), Secret(auth.to_vec())));
+        self
+    }
+
+    /// Hands every connection to `wrap` before a word is said on it, and talks through what comes back: for TLS with any library, or another kind of tunnel.
+    ///
+    /// It is called in a thread of its own, with a socket that blocks, and has to finish what it needs the other side for (a handshake) before it
+    /// returns; from then on the socket does not block. An error counts as a server that cannot be reached. A connection that takes too long is shut down.
+    ///
+    /// ```no_run
+    /// use std::io::Write;
+    /// use zoo::client::ZooClient;
+    ///
+    /// # fn main() -> Result<(), zoo::client::Error> {
+    /// let client = ZooClient::builder("zoo.example:2281")
+    ///     .wrap(|mut socket, _host| {
+    ///         // TLS would shake hands here, with the name in `_host`; this is for a proxy that wants to be told who comes.
+    ///         socket.write_all(b"PROXY UNKNOWN\r\n")?;
+    ///         Ok(Box::new(socket))
+    ///     })
+    ///     .connect()?;
+    /// # drop(client);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wrap(mut self, wrap: impl Fn(TcpStream, &Host) -> std::io::Result<Box<dyn Stream>> + Send + Sync + 'static) -> Self {
+        self.entry.wrap = Some(Arc::new(wrap));
+        self
+    }
+
+    /// Asks `identify` for credentials whenever a connection is made, and shows them there before anything is asked: for those that do not last, such as
+    /// tokens. Called in a thread of its own. An error counts as a server that cannot be reached; credentials that a server refuses end the
+    /// session, as those of `auth` do.
+    ///
+    /// ```no_run
+    /// use zoo::client::ZooClient;
+    ///
+    /// # fn main() -> Result<(), zoo::client::Error> {
+    /// let client = ZooClient::builder("zoo.example")
+    ///     .auth_by(|_host| Ok(vec![("digest".to_owned(), std::fs::read("/run/secrets/zoo")?)]))
+    ///     .connect()?;
+    /// # drop(client);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn auth_by(mut self, identify: impl Fn(&Host) -> std::io::Result<Credentials> + Send + Sync + 'static) -> Self {
+        self.entry.identify = Some(Arc::new(identify));
         self
     }
 
@@ -127,11 +177,11 @@ impl Builder {
             preference: self.preference,
             fail_fast: self.fail_fast,
         };
-        let (shared, thread) = io::start(settings, servers.hosts, self.follows_members)?;
+        let (shared, thread) = io::start(settings, servers.hosts, self.follows_members, self.entry)?;
         let client = ZooClient { inner: Arc::new(Inner { shared, chroot: servers.chroot, thread: Mutex::new(Some(thread)) }) };
         for (scheme, auth) in &self.credentials {
             // What is wrong with them ends the session, which everybody is told of.
-            drop(client.pipelined().add_auth(scheme, auth));
+            drop(client.pipelined().add_auth(scheme, &auth.0));
         }
         Ok(client)
     }
@@ -197,6 +247,7 @@ impl ZooClient {
             preference: Preference::default(),
             fail_fast: false,
             follows_members: false,
+            entry: Entry::default(),
         }
     }
 
@@ -257,7 +308,14 @@ impl ZooClient {
         Notices { news }
     }
 
-    /// Waits for a connection.
+    /// Why there is no connection: what the last attempt came to, with the server's name in front. `None` while there is one, or before the
+    /// first attempt has failed.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.inner.shared.trouble()
+    }
+
+    /// Waits for a connection; [`Error::Unreachable`] says what stood in its way.
     pub fn until_connected(&self, patience: Duration) -> Result<(), Error> {
         let deadline = std::time::Instant::now() + patience;
         let mut states = self.states();
@@ -271,7 +329,7 @@ impl ZooClient {
             }
             let left = deadline.saturating_duration_since(std::time::Instant::now());
             match states.wait_for(left) {
-                Err(_) if left.is_zero() => return Err(Error::NotSent),
+                Err(_) if left.is_zero() => return Err(self.trouble().map_or(Error::NotSent, Error::Unreachable)),
                 Ok(None) => return Err(Error::Closed),
                 _ => {}
             }
@@ -301,12 +359,27 @@ impl ZooClient {
         Err(Error::Refused(ErrorCode::NoNode))
     }
 
-    /// Sees to it that there is a node, and all above it; their data stays what it is.
+    /// Sees to it that there is a node, and all above it; their data stays what it is. For `/`, that is the chroot, which need not exist when a client
+    /// connects; as long as it does not, everything is refused with `NoNode`.
     pub fn ensure(&self, path: &str) -> Result<(), Error> {
+        if path == "/" && !self.inner.chroot.is_empty() {
+            return self.ensure_chroot();
+        }
         match self.create_all(path, b"", CreateMode::Persistent) {
             Ok(_) | Err(Error::Refused(ErrorCode::NodeExists)) => Ok(()),
             Err(why) => Err(why),
         }
+    }
+
+    fn ensure_chroot(&self) -> Result<(), Error> {
+        let ends = self.inner.chroot.match_indices('/').map(|(at, _)| at).skip(1).chain([self.inner.chroot.len()]);
+        for end in ends {
+            match self.pipelined().create_outside(&self.inner.chroot[..end]).wait() {
+                Ok(()) | Err(Error::Refused(ErrorCode::NodeExists)) => {}
+                Err(why) => return Err(why),
+            }
+        }
+        Ok(())
     }
 
     /// The end of a node, whatever its version.

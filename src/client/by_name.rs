@@ -8,6 +8,20 @@ const NAMES: &str = "create, ensure, delete, deleteall, exists, get, set, ls, ge
 impl ZooClient {
     /// Carries out the operation with this name. `value` is the data for `create` and `set`, the mode for a `create` being written behind the name
     /// (`create -e`, `-s`, `-e -s`, `-c`), the version for `delete` if it is not empty, and nothing to the others.
+    ///
+    /// ```
+    /// # use zoo::{client::ZooClient, server::ZooServer};
+    /// # let server = ZooServer::start()?;
+    /// # let client = ZooClient::connect(server.host())?;
+    /// use zoo::client::Reply;
+    ///
+    /// client.send("create", "/test", "")?;
+    /// client.send("set", "/test", "hello")?;
+    /// assert!(matches!(client.send("get", "/test", "")?, Reply::Data(data, _) if data == b"hello"));
+    /// client.send("create -e -s", "/test/n-", "")?;
+    /// assert!(matches!(client.send("ls", "/test", "")?, Reply::Children(names, _) if names == ["n-0000000000"]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn send(&self, command: &str, path: &str, value: impl AsRef<[u8]>) -> Result<Reply, Error> {
         let value = value.as_ref();
         let mut words = command.split_whitespace();

@@ -1,6 +1,7 @@
 //! Four-letter words, asked of servers over their client port.
 
-use std::io::{self, Read, Write};
+use super::entry::Stream;
+use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::{Duration, Instant};
 
@@ -9,24 +10,39 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// Asks one server; every address of its name is tried. `patience` is for the whole conversation.
 pub(crate) fn ask(server: impl ToSocketAddrs, word: &str, patience: Duration) -> io::Result<String> {
+    ask_through(server, word, patience, |socket| Ok(Box::new(socket)))
+}
+
+/// Likewise, through what `wrap` makes of the connection.
+pub(crate) fn ask_through(
+    server: impl ToSocketAddrs,
+    word: &str,
+    patience: Duration,
+    wrap: impl FnOnce(TcpStream) -> io::Result<Box<dyn Stream>>,
+) -> io::Result<String> {
     let give_up = Instant::now() + patience;
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in server.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, left(give_up)?) {
-            Ok(stream) => return converse(stream, word, give_up),
+            Ok(socket) => {
+                // Also for what is said below the words.
+                socket.set_read_timeout(Some(left(give_up)?))?;
+                socket.set_write_timeout(Some(left(give_up)?))?;
+                return converse(&socket, wrap(socket.try_clone()?)?, word, give_up);
+            }
             Err(e) => failure = e,
         }
     }
     Err(failure)
 }
 
-fn converse(mut stream: TcpStream, word: &str, give_up: Instant) -> io::Result<String> {
-    stream.set_write_timeout(Some(left(give_up)?))?;
+fn converse(socket: &TcpStream, mut stream: Box<dyn Stream>, word: &str, give_up: Instant) -> io::Result<String> {
     stream.write_all(word.as_bytes())?;
+    stream.flush()?;
     let mut answer = Vec::new();
     let mut piece = [0; 4096];
     loop {
-        stream.set_read_timeout(Some(left(give_up)?))?;
+        socket.set_read_timeout(Some(left(give_up)?))?;
         match stream.read(&mut piece)? {
             0 => break,
             n if (answer.len() + n) as u64 > ANSWER_BYTES_MAX => return Err(io::Error::other("the answer has no end")),

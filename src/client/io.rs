@@ -1,5 +1,6 @@
 //! The thread behind a client: it owns the socket, drives the session and tells everybody what came of it.
 
+use super::entry::{Connection, Entered, Entering, Entry};
 use super::four_letter;
 use super::members::Members;
 use super::pending::{Completion, lock};
@@ -10,7 +11,8 @@ use super::{Error, Host, Op, SessionState, WatchedEvent};
 use crate::base::{SessionId, time::Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use socket2::{Domain, Protocol, Socket, Type};
-use std::io::{self, Read, Write};
+use std::fmt::Display;
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
@@ -45,7 +47,9 @@ pub(super) enum Command {
     /// How long it takes to connect to those servers that could be reached, in µs.
     Measured(Vec<(Host, u64)>),
     /// The addresses of a host, for this attempt to connect.
-    Resolved(u64, Vec<SocketAddr>),
+    Resolved(u64, Result<Vec<SocketAddr>, io::Error>),
+    /// What the program's hooks have made of the connection of this attempt.
+    Entered(u64, io::Result<Entered>),
     /// End at once, without a word to the server.
     Abandon,
 }
@@ -72,7 +76,12 @@ impl Command {
             Command::Authenticate { done, .. } => done.complete(Err(why.clone())),
             Command::Observe(feed) => feed.end(),
             Command::Listen(feed) => feed.end(),
-            Command::SetHosts(_) | Command::Probed(..) | Command::Measured(_) | Command::Resolved(..) | Command::Abandon => {}
+            Command::SetHosts(_)
+            | Command::Probed(..)
+            | Command::Measured(_)
+            | Command::Resolved(..)
+            | Command::Entered(..)
+            | Command::Abandon => {}
         }
     }
 }
@@ -91,6 +100,7 @@ pub(super) struct Shared {
     inbox: Mutex<Inbox>,
     bell: OwnedFd,
     seen: Mutex<Seen>,
+    trouble: Mutex<Option<String>>,
 }
 
 impl Shared {
@@ -112,14 +122,24 @@ impl Shared {
     pub(super) fn seen(&self) -> Seen {
         *lock(&self.seen)
     }
+
+    /// Why there is no connection, as far as anything is known.
+    pub(super) fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
+    }
 }
 
 /// Starts the thread.
-pub(super) fn start(settings: SessionSettings, hosts: Vec<Host>, follows_members: bool) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
+pub(super) fn start(
+    settings: SessionSettings,
+    hosts: Vec<Host>,
+    follows_members: bool,
+    entry: Entry,
+) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
     let failed = |e: io::Error| Error::Io(format!("the client cannot be started: {e}"));
     let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
     let seen = Seen { state: SessionState::Connecting, id: SessionId::NONE, password: [0; 16], timeout_ms: u64::from(settings.timeout_ms) };
-    let shared = Arc::new(Shared { inbox: Mutex::default(), bell, seen: Mutex::new(seen) });
+    let shared = Arc::new(Shared { inbox: Mutex::default(), bell, seen: Mutex::new(seen), trouble: Mutex::default() });
     let origin = std::time::Instant::now();
     let session = Session::new(settings, hosts, Instant(0));
     let driver = Driver {
@@ -127,7 +147,9 @@ pub(super) fn start(settings: SessionSettings, hosts: Vec<Host>, follows_members
         session,
         origin,
         link: Link::None,
+        entry: Arc::new(entry),
         attempt: 0,
+        target: None,
         observers: Vec::new(),
         listeners: Vec::new(),
         members: follows_members.then(Members::default),
@@ -146,7 +168,9 @@ enum Link {
     Resolving,
     /// Waiting for the handshake with the first of the addresses; the others are still to be tried.
     Connecting(Socket, Vec<SocketAddr>),
-    Open(Socket),
+    /// The program's hooks are at work.
+    Entering(Entering),
+    Open(Connection),
 }
 
 struct Driver {
@@ -154,8 +178,11 @@ struct Driver {
     session: Session<Completion, Feed<WatchedEvent>>,
     origin: std::time::Instant,
     link: Link,
+    entry: Arc<Entry>,
     /// Number of the current attempt to connect: addresses that come for an older one are late.
     attempt: u64,
+    /// Whom it is for.
+    target: Option<Host>,
     observers: Vec<Feed<SessionState>>,
     listeners: Vec<Feed<Notice>>,
     members: Option<Members>,
@@ -212,7 +239,7 @@ impl Driver {
         for command in commands.drain(..) {
             match command {
                 Command::Submit(op, done, sink) => self.session.submit(now, op, done, sink),
-                Command::Authenticate { scheme, auth, done } => self.session.add_auth(scheme, auth, done),
+                Command::Authenticate { scheme, auth, done } => self.session.add_auth(now, scheme, auth, done),
                 Command::Observe(feed) => self.observers.push(feed),
                 Command::Listen(feed) => {
                     let state = self.shared.seen().state;
@@ -226,7 +253,15 @@ impl Driver {
                 Command::Measured(distances) => self.session.measured(now, distances),
                 Command::Resolved(attempt, addresses) => {
                     if attempt == self.attempt && matches!(self.link, Link::Resolving) {
-                        self.dial(addresses);
+                        match addresses {
+                            Ok(addresses) => self.dial(addresses, &"the name has no address"),
+                            Err(why) => self.give_up(&why),
+                        }
+                    }
+                }
+                Command::Entered(attempt, entered) => {
+                    if attempt == self.attempt && matches!(self.link, Link::Entering(_)) {
+                        self.entered(entered);
                     }
                 }
                 Command::Abandon => return false,
@@ -242,7 +277,7 @@ impl Driver {
         while let Some(output) = self.session.poll_output() {
             match output {
                 Output::Connect(host) => self.connect(host),
-                Output::Disconnect => self.link = Link::None,
+                Output::Disconnect => self.disconnect(),
                 Output::Done(done, result) => {
                     let waiter = done.fill(result);
                     self.wakers.extend(waiter.filter(|w| !self.wakers.last().is_some_and(|last| last.will_wake(w))));
@@ -258,7 +293,25 @@ impl Driver {
         self.wakers.drain(..).for_each(Waker::wake);
     }
 
+    /// The session wants no more of the connection.
+    fn disconnect(&mut self) {
+        if !matches!(self.link, Link::None) && self.session.end().is_none() {
+            self.note(&"it has not answered in time");
+        }
+        self.link = Link::None;
+    }
+
+    /// Keeps why an attempt came to nothing.
+    fn note(&self, why: &dyn Display) {
+        if let Some(host) = &self.target {
+            *lock(&self.shared.trouble) = Some(format!("{host}: {why}"));
+        }
+    }
+
     fn tell(&mut self, state: SessionState) {
+        if matches!(state, SessionState::Connected | SessionState::ConnectedReadOnly) {
+            *lock(&self.shared.trouble) = None;
+        }
         {
             let mut seen = lock(&self.shared.seen);
             *seen = Seen { state, id: self.session.id(), password: self.session.password(), timeout_ms: self.session.timeout_ms() };
@@ -284,9 +337,10 @@ impl Driver {
 
     /// Asks a server in a thread of its own, as `isro` may hang.
     fn probe(&self, host: Host) {
-        let shared = self.shared.clone();
+        let (shared, entry) = (self.shared.clone(), self.entry.clone());
         let ask = move || {
-            let answer = four_letter::ask((host.name.as_str(), host.port), "isro", PROBE_PATIENCE);
+            let address = (host.name.as_str(), host.port);
+            let answer = four_letter::ask_through(address, "isro", PROBE_PATIENCE, |socket| entry.wrap(socket, &host));
             shared.post(Command::Probed(host, answer.is_ok_and(|answer| answer.trim() == "rw")));
         };
         // Without a thread nobody is asked this time.
@@ -306,51 +360,62 @@ impl Driver {
 
     fn connect(&mut self, host: Host) {
         self.attempt += 1;
+        self.target = Some(host.clone());
         if let Ok(address) = host.name.parse::<IpAddr>() {
-            self.dial(vec![SocketAddr::new(address, host.port)]);
+            self.dial(vec![SocketAddr::new(address, host.port)], &"no address");
             return;
         }
         self.link = Link::Resolving;
         let (shared, attempt) = (self.shared.clone(), self.attempt);
         let look_up = move || {
-            let addresses = (host.name.as_str(), host.port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+            let addresses = (host.name.as_str(), host.port).to_socket_addrs().map(Iterator::collect);
             shared.post(Command::Resolved(attempt, addresses));
         };
-        if std::thread::Builder::new().name("zoo-resolve".into()).spawn(look_up).is_err() {
-            self.give_up();
+        if let Err(why) = std::thread::Builder::new().name("zoo-resolve".into()).spawn(look_up) {
+            self.give_up(&why);
         }
     }
 
-    /// Tries the addresses one after another.
-    fn dial(&mut self, mut addresses: Vec<SocketAddr>) {
+    /// Tries the addresses one after another; `why` there is none left.
+    fn dial(&mut self, mut addresses: Vec<SocketAddr>, why: &dyn Display) {
+        let mut failure = None;
         while !addresses.is_empty() {
-            if let Ok(socket) = begin_to_connect(addresses.remove(0)) {
-                self.link = Link::Connecting(socket, addresses);
-                return;
+            match begin_to_connect(addresses.remove(0)) {
+                Ok(socket) => {
+                    self.link = Link::Connecting(socket, addresses);
+                    return;
+                }
+                Err(e) => failure = Some(e),
             }
         }
-        self.give_up();
+        match failure {
+            Some(failure) => self.give_up(&failure),
+            None => self.give_up(why),
+        }
     }
 
-    fn give_up(&mut self) {
+    fn give_up(&mut self, why: &dyn Display) {
+        self.note(why);
         self.link = Link::None;
         self.session.connect_failed(self.now());
         self.carry_out();
     }
 
-    fn lost(&mut self) {
+    fn lost(&mut self, why: &dyn Display) {
+        self.note(why);
         self.link = Link::None;
         self.session.disconnected(self.now());
         self.carry_out();
     }
 
     fn send(&mut self) {
-        while let Link::Open(socket) = &mut self.link {
+        while let Link::Open(connection) = &mut self.link {
             let bytes = self.session.transmit();
-            if bytes.is_empty() {
+            if bytes.is_empty() && !connection.is_unflushed() {
                 return;
             }
-            match socket.write(bytes) {
+            match connection.write(bytes) {
+                Ok(0) => {}
                 Ok(sent) => {
                     let now = self.now();
                     self.session.transmitted(now, sent);
@@ -358,10 +423,10 @@ impl Driver {
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 // What the server has said before is still to be read; reading tells the end, too.
-                Err(_) => {
+                Err(e) => {
                     self.receive();
                     if matches!(self.link, Link::Open(_)) {
-                        self.lost();
+                        self.lost(&e);
                     }
                 }
             }
@@ -370,20 +435,21 @@ impl Driver {
 
     fn receive(&mut self) {
         for _ in 0..RECEIVES_MAX {
-            let Link::Open(socket) = &mut self.link else { return };
-            match socket.read(&mut self.buffer) {
-                Ok(0) => return self.lost(),
+            let Link::Open(connection) = &mut self.link else { return };
+            match connection.read(&mut self.buffer) {
+                Ok(0) => return self.lost(&"the server has closed the connection"),
                 Ok(bytes) => {
+                    let is_exhausted = connection.is_exhausted_by(bytes, self.buffer.len());
                     let now = self.now();
                     self.session.received(now, &self.buffer[..bytes]);
                     self.carry_out();
-                    if bytes < self.buffer.len() {
+                    if is_exhausted {
                         return;
                     }
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return self.lost(),
+                Err(e) => return self.lost(&e),
             }
         }
     }
@@ -398,14 +464,18 @@ impl Driver {
         };
         // A millisecond more: a time-out must not be found a moment too early, again and again.
         let until = |at: Instant| at.since_ns(now).saturating_add(1_000_000);
-        let patience = if is_idle { self.session.poll_timeout().map(until) } else { Some(0) };
+        let is_unread = matches!(&self.link, Link::Open(connection) if connection.is_unread());
+        let patience = if is_idle && !is_unread { self.session.poll_timeout().map(until) } else { Some(0) };
         let patience = patience.map(|ns| Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 });
         let mut ready = vec![PollFd::new(&self.shared.bell, PollFlags::IN)];
         match &self.link {
-            Link::Open(socket) if self.session.transmit().is_empty() => ready.push(PollFd::new(socket, PollFlags::IN)),
-            Link::Open(socket) => ready.push(PollFd::new(socket, PollFlags::IN | PollFlags::OUT)),
+            Link::Open(connection) => {
+                let has_more = connection.is_unflushed() || !self.session.transmit().is_empty();
+                let flags = if has_more { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
+                ready.push(PollFd::new(&connection.socket, flags));
+            }
             Link::Connecting(socket, _) => ready.push(PollFd::new(socket, PollFlags::OUT)),
-            Link::None | Link::Resolving => {}
+            Link::None | Link::Resolving | Link::Entering(_) => {}
         }
         // Interrupted or out of memory: everything is looked at again.
         let _ = poll(&mut ready, patience.as_ref());
@@ -414,7 +484,7 @@ impl Driver {
         if rang {
             let _ = rustix::io::read(&self.shared.bell, &mut [0u8; 8]);
         }
-        if socket_is_ready {
+        if socket_is_ready || is_unread {
             match std::mem::replace(&mut self.link, Link::None) {
                 Link::Connecting(socket, others) => self.connecting_ended(socket, others),
                 link => {
@@ -430,11 +500,43 @@ impl Driver {
     }
 
     fn connecting_ended(&mut self, socket: Socket, others: Vec<SocketAddr>) {
-        if matches!(socket.take_error(), Ok(None)) {
-            self.link = Link::Open(socket);
-            self.session.connected(self.now());
-        } else {
-            self.dial(others);
+        let failure = match socket.take_error() {
+            Ok(None) if self.entry.is_free() => {
+                self.link = Link::Open(Connection::plain(socket.into()));
+                self.session.connected(self.now());
+                return;
+            }
+            Ok(None) => match self.begin_to_enter(socket.into()) {
+                Ok(()) => return,
+                Err(e) => e,
+            },
+            Ok(Some(e)) | Err(e) => e,
+        };
+        self.dial(others, &failure);
+    }
+
+    /// Lets the program's hooks work, in a thread of their own.
+    fn begin_to_enter(&mut self, socket: TcpStream) -> io::Result<()> {
+        let Some(host) = self.target.clone() else { return Err(io::ErrorKind::NotConnected.into()) };
+        socket.set_nonblocking(false)?;
+        let theirs = socket.try_clone()?;
+        let (shared, entry, attempt) = (self.shared.clone(), self.entry.clone(), self.attempt);
+        let enter = move || shared.post(Command::Entered(attempt, entry.enter(theirs, &host)));
+        std::thread::Builder::new().name("zoo-enter".into()).spawn(enter)?;
+        self.link = Link::Entering(Entering::new(socket));
+        Ok(())
+    }
+
+    fn entered(&mut self, entered: io::Result<Entered>) {
+        let Link::Entering(entering) = std::mem::replace(&mut self.link, Link::None) else { return };
+        let opened = entered.and_then(|entered| Ok((entering.finish(entered.wrapped)?, entered.credentials)));
+        match opened {
+            Ok((connection, credentials)) => {
+                self.link = Link::Open(connection);
+                self.session.show(credentials);
+                self.session.connected(self.now());
+            }
+            Err(why) => self.give_up(&why),
         }
     }
 }

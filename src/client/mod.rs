@@ -42,6 +42,7 @@
 
 mod blocking;
 mod by_name;
+mod entry;
 mod error;
 pub(crate) mod four_letter;
 mod hosts;
@@ -59,6 +60,7 @@ mod watches;
 pub use crate::base::Stat;
 pub use crate::proto::{ErrorCode, EventType};
 pub use blocking::{Builder, ZooClient};
+pub use entry::{Credentials, Stream};
 pub use error::Error;
 pub use hosts::{ConnectString, Host, client_addresses};
 pub use op::{Acl, AddWatchMode, CreateMode, Op, Reply};

@@ -431,6 +431,7 @@ fn part(kind: i32, r: &mut Reader<'_>, chroot: usize) -> Result<Reply, DecodeErr
 pub(super) fn refused(code: i32) -> Error {
     match ErrorCode::from_i32(code) {
         ErrorCode::Ok => Error::Refused(ErrorCode::RuntimeInconsistency),
-        code => code.into(),
+        known if known.code() == code => known.into(),
+        _ => Error::Unexpected(code),
     }
 }

@@ -53,6 +53,23 @@ impl Drop for Completion {
 }
 
 /// The answer to one operation, some day. Dropping it does not take the operation back.
+///
+/// ```
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::client::CreateMode;
+///
+/// let p = client.pipelined();
+/// // All leave at once and are carried out in this order.
+/// let made: Vec<_> = (0..100).map(|i| p.create(&format!("/n{i}"), b"", CreateMode::Persistent)).collect();
+/// let last = p.exists("/n99");
+/// for node in made {
+///     node.wait()?; // or node.await
+/// }
+/// assert!(last.wait()?.is_some());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "nobody learns how the operation ended"]
 #[derive(Debug)]
 pub struct Pending<T> {

@@ -123,6 +123,11 @@ impl<'a> Pipelined<'a> {
         self.submit(self.ops().create(path, Some(data), &Acl::open(), mode), |reply| created(reply).map(|(path, _)| path))
     }
 
+    /// A new node at a path that the chroot is not put in front of.
+    pub(super) fn create_outside(&self, path: &str) -> Pending<()> {
+        self.submit(Ops { chroot: "" }.create(path, Some(b""), &Acl::open(), CreateMode::Persistent), nothing)
+    }
+
     /// A new node; its path and what it is.
     pub fn create_with(&self, path: &str, data: &[u8], acl: &[Acl], mode: CreateMode) -> Pending<(String, Stat)> {
         self.submit(self.ops().create(path, Some(data), acl, mode), created)

@@ -10,6 +10,7 @@ use super::watches::{Sink, Watches};
 use super::{Error, SessionState, WatchedEvent};
 use crate::base::jute::{DecodeError, Writer};
 use crate::base::prng::Prng;
+use crate::base::secret::Secret;
 use crate::base::{SessionId, Xid, time::Instant};
 use crate::proto::OpCode;
 use crate::proto::connect::{ConnectRequest, Password};
@@ -119,9 +120,10 @@ struct Sent<D, W> {
 #[derive(Debug)]
 struct Credential<D> {
     scheme: String,
-    auth: Vec<u8>,
-    /// Until the first server has accepted it.
+    auth: Secret,
+    /// Until the first server has accepted it, or its time is up.
     done: Option<D>,
+    since: Instant,
 }
 
 /// See the module. `D` is told how an operation ended, `W` what a watch has seen.
@@ -143,8 +145,10 @@ pub struct Session<D, W> {
     waiting: VecDeque<Request<D, W>>,
     sent: VecDeque<Sent<D, W>>,
     credentials: Vec<Credential<D>>,
-    /// Numbers of the credentials whose answers are awaited, oldest first.
-    credentials_sent: VecDeque<usize>,
+    /// Those for the next connection alone.
+    passing: Vec<(String, Secret)>,
+    /// Numbers of the credentials whose answers are awaited, oldest first; passing ones have none.
+    credentials_sent: VecDeque<Option<usize>>,
     watches: Watches<W>,
     input: Vec<u8>,
     input_start: usize,
@@ -181,6 +185,7 @@ impl<D, W: Sink> Session<D, W> {
             waiting: VecDeque::new(),
             sent: VecDeque::new(),
             credentials: Vec::new(),
+            passing: Vec::new(),
             credentials_sent: VecDeque::new(),
             watches: Watches::new(),
             input: Vec::new(),
@@ -294,15 +299,30 @@ impl<D, W: Sink> Session<D, W> {
         }
     }
 
-    /// Gives it credentials, which it shows to every server from now on.
-    pub fn add_auth(&mut self, scheme: String, auth: Vec<u8>, done: D) {
+    /// Gives it credentials, which it shows to every server from now on, also when the time to wait for the first answer is over.
+    pub fn add_auth(&mut self, now: Instant, scheme: String, auth: Vec<u8>, done: D) {
         if let Phase::Ended(why) = &self.phase {
             self.outputs.push_back(Output::Done(done, Err(why.clone())));
             return;
         }
-        self.credentials.push(Credential { scheme, auth, done: Some(done) });
+        // Given again, it is shown again and known once.
+        let is_same = |known: &Credential<D>| known.done.is_none() && known.scheme == scheme && known.auth.0 == auth;
+        let known = self.credentials.iter().position(is_same);
+        let credential = Credential { scheme, auth: Secret(auth), done: Some(done), since: now };
+        let number = known.unwrap_or(self.credentials.len());
+        match self.credentials.get_mut(number) {
+            Some(known) => *known = credential,
+            None => self.credentials.push(credential),
+        }
         if matches!(self.phase, Phase::Attached { .. }) {
-            self.send_credential(self.credentials.len() - 1);
+            self.send_credential(number);
+        }
+    }
+
+    /// Gives it credentials for the server that it is being connected to, and for no other.
+    pub fn show(&mut self, credentials: Vec<(String, Vec<u8>)>) {
+        if matches!(self.phase, Phase::Connecting { .. }) {
+            self.passing = credentials.into_iter().map(|(scheme, auth)| (scheme, Secret(auth))).collect();
         }
     }
 
@@ -436,7 +456,8 @@ impl<D, W: Sink> Session<D, W> {
     fn oldest_request(&self) -> Option<Instant> {
         let sent = self.sent.front().map(|s| s.request.since);
         let waiting = self.waiting.front().map(|r| r.since);
-        sent.into_iter().chain(waiting).min()
+        let unconfirmed = self.credentials.iter().filter(|c| c.done.is_some()).map(|c| c.since);
+        sent.into_iter().chain(waiting).chain(unconfirmed).min()
     }
 
     /// Requests that have waited too long: what was not sent is given up, what was not answered brings the connection under suspicion.
@@ -448,6 +469,8 @@ impl<D, W: Sink> Session<D, W> {
                 self.fail(request, Error::NotSent);
             }
         }
+        let is_attached = matches!(self.phase, Phase::Attached { .. });
+        self.give_up_credentials(overdue, if is_attached { Error::ConnectionLoss } else { Error::NotSent });
         if self.sent.front().is_some_and(|s| overdue(s.request.since)) {
             self.lose_connection(now);
             // Reads are given up as well: they have had their time.
@@ -456,6 +479,13 @@ impl<D, W: Sink> Session<D, W> {
                     self.fail(request, Error::ConnectionLoss);
                 }
             }
+        }
+    }
+
+    /// Nobody waits any longer for these to be accepted; they are shown all the same.
+    fn give_up_credentials(&mut self, is_meant: impl Fn(Instant) -> bool, why: Error) {
+        for credential in self.credentials.iter_mut().filter(|c| is_meant(c.since)) {
+            self.outputs.extend(credential.done.take().map(|done| Output::Done(done, Err(why.clone()))));
         }
     }
 
@@ -482,6 +512,7 @@ impl<D, W: Sink> Session<D, W> {
                 for request in std::mem::take(&mut self.waiting) {
                     self.fail(request, Error::NotSent);
                 }
+                self.give_up_credentials(|_| true, Error::NotSent);
             }
             self.rest(now);
             return;
@@ -536,6 +567,7 @@ impl<D, W: Sink> Session<D, W> {
         self.out.clear();
         self.out_start = 0;
         self.taken = 0;
+        self.passing.clear();
         self.credentials_sent.clear();
     }
 
@@ -593,13 +625,29 @@ impl<D, W: Sink> Session<D, W> {
     }
 
     fn send_credential(&mut self, number: usize) {
-        let mut body = Vec::new();
-        body.put_i32(0);
-        body.put_string(&self.credentials[number].scheme);
-        body.put_buffer(Some(&self.credentials[number].auth));
+        let credential = &self.credentials[number];
+        let body = credential_body(&credential.scheme, &credential.auth.0);
         self.frame(Xid::AUTH, OpCode::Auth, &body);
-        self.credentials_sent.push_back(number);
+        self.credentials_sent.push_back(Some(number));
     }
+
+    fn send_all_credentials(&mut self) {
+        for (scheme, auth) in std::mem::take(&mut self.passing) {
+            self.frame(Xid::AUTH, OpCode::Auth, &credential_body(&scheme, &auth.0));
+            self.credentials_sent.push_back(None);
+        }
+        for number in 0..self.credentials.len() {
+            self.send_credential(number);
+        }
+    }
+}
+
+fn credential_body(scheme: &str, auth: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    body.put_i32(0);
+    body.put_string(scheme);
+    body.put_buffer(Some(auth));
+    body
 }
 
 #[cfg(test)]

@@ -221,7 +221,7 @@ fn after_a_lost_connection_reads_are_repeated_and_writes_are_not() {
 #[test]
 fn watches_and_credentials_are_set_again_before_anything_else_is_asked() {
     let mut d = Desk::attached();
-    d.session.add_auth("digest".into(), b"u:p".to_vec(), "auth");
+    d.session.add_auth(d.now, "digest".into(), b"u:p".to_vec(), "auth");
     d.submit(get("/a", true), "get", Some("watcher"));
     d.submit(OPS.exists("/b", true).expect("a path"), "exists", Some("waiter"));
     assert_eq!(d.requests(), [(-4, OpCode::Auth), (1, OpCode::GetData), (2, OpCode::Exists)]);
@@ -427,4 +427,51 @@ fn who_prefers_near_servers_has_them_measured_now_and_then_and_goes_to_one_betwe
     assert_eq!(desk.told(), [""; 0], "what was asked is waited for");
     desk.answer(1, 5, 0, some_data);
     assert_eq!(desk.told()[1..], ["disconnect".to_owned(), "Suspended".into(), format!("connect {other}")]);
+}
+
+#[test]
+fn credentials_of_the_moment_are_shown_to_one_server_and_before_all_others() {
+    let mut d = Desk::new(1);
+    d.session.add_auth(d.now, "digest".into(), b"lasting".to_vec(), "auth");
+    d.session.show(vec![("token".into(), b"first".to_vec())]);
+    d.connect();
+    d.welcome(77);
+    d.flush();
+    let shown = |bytes: &[u8], what: &[u8]| bytes.windows(what.len()).position(|part| part == what);
+    let (token, lasting) = (shown(&d.sent, b"first"), shown(&d.sent, b"lasting"));
+    assert!(token.is_some() && token < lasting, "{token:?}, {lasting:?}");
+    d.sent.clear();
+    d.told();
+    d.answer(-4, 0, 0, |_| {});
+    assert_eq!(d.told(), <[&str; 0]>::default(), "nobody waits for this one");
+    d.answer(-4, 0, 0, |_| {});
+    assert_eq!(d.told(), ["auth: done"]);
+    d.cut();
+    d.session.show(vec![("token".into(), b"second".to_vec())]);
+    d.connect();
+    d.welcome(77);
+    d.flush();
+    assert!(shown(&d.sent, b"first").is_none() && shown(&d.sent, b"second").is_some());
+    d.sent.clear();
+    d.session.show(vec![("token".into(), b"late".to_vec())]);
+    d.cut();
+    d.connect();
+    d.welcome(77);
+    d.flush();
+    assert!(shown(&d.sent, b"late").is_none(), "they were for a connection that was there already");
+}
+
+#[test]
+fn nobody_waits_longer_for_credentials_to_be_accepted_than_for_anything_else() {
+    let mut d = Desk::new(1);
+    d.session.add_auth(d.now, "digest".into(), b"u:p".to_vec(), "auth");
+    d.pass(20_000);
+    assert!(d.told().contains(&"auth: NotSent".to_owned()));
+    d.session.add_auth(d.now, "digest".into(), b"u:p".to_vec(), "again");
+    d.pass(2 * REST_MS_MAX);
+    d.attach(77);
+    assert_eq!(d.requests(), [(-4, OpCode::Auth)], "known once");
+    d.told();
+    d.answer(-4, 0, 0, |_| {});
+    assert_eq!(d.told(), ["again: done"]);
 }

@@ -5,6 +5,21 @@ use super::pipelined::Pipelined;
 use super::{Error, Pending};
 
 /// Collects writes; `commit` sends them as one transaction. A bad path is told by `commit`.
+///
+/// ```
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::client::{CreateMode, Error, ErrorCode};
+///
+/// client.create("/from", b"10", CreateMode::Persistent)?;
+/// client.create("/to", b"0", CreateMode::Persistent)?;
+/// client.transaction().set_version("/from", b"5", 0).set_version("/to", b"5", 0).commit()?;
+/// let late = client.transaction().set("/to", b"10").set_version("/from", b"0", 0).commit();
+/// assert_eq!(late, Err(Error::RefusedPart { index: 1, code: ErrorCode::BadVersion }));
+/// assert_eq!(client.get("/to")?.0, b"5", "neither was done");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "nothing is sent before commit"]
 #[derive(Debug)]
 pub struct Transaction<'a> {

@@ -155,6 +155,21 @@ impl<T> Future for Next<'_, T> {
 
 /// What a watch tells. A watch that was set with a read fires once; one of `add_watch` goes on until it is removed. Dropping this ends the interest.
 /// It keeps 10,000 events that nobody has read; with one more it is over, and [`Watch::is_overrun`].
+///
+/// ```
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::client::{AddWatchMode, CreateMode, EventType};
+///
+/// let mut all = client.add_watch("/app", AddWatchMode::PersistentRecursive)?;
+/// client.create_all("/app/config", b"", CreateMode::Persistent)?;
+/// let seen: Vec<_> = (0..2).filter_map(|_| all.wait()).map(|event| (event.kind, event.path)).collect();
+/// assert_eq!(seen, [(EventType::NodeCreated, "/app".to_owned()), (EventType::NodeCreated, "/app/config".to_owned())]);
+/// client.remove_watches("/app")?;
+/// assert_eq!(all.wait(), None, "it is over");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Watch {
     pub(super) feed: Feed<WatchedEvent>,

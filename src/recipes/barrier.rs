@@ -11,6 +11,21 @@ use std::time::Duration;
 /// A barrier that somebody closes and somebody opens; whoever comes while it is closed waits.
 ///
 /// It is a node: closed while that exists, also after those who closed it have gone. Curator's `DistributedBarrier` and kazoo's `Barrier` are the same.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::recipes::{Barrier, Error};
+///
+/// let barrier = Barrier::new(&client, "/maintenance");
+/// barrier.close()?;
+/// assert_eq!(barrier.pass_for(Duration::from_millis(10)), Err(Error::TimedOut));
+/// barrier.open()?;
+/// barrier.pass()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Barrier {
     client: ZooClient,
@@ -64,6 +79,24 @@ fn until_gone(client: &ZooClient, path: &str, until: &Until) -> Result<(), Error
 ///   comes too late for a round waits until that one is over and is in the next one.
 /// - **Leaving.** `leave` returns when all members of the round have left. A member whose session ends has left.
 /// - Failures are those of [`super::Mutex`]. The nodes are this recipe's own; all clients have to name the same number.
+///
+/// ```
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::recipes::{DoubleBarrier, Error};
+///
+/// let barrier = DoubleBarrier::new(&client, "/stage", 2);
+/// let member = || -> Result<(), Error> {
+///     let inside = barrier.enter()?; // both are here
+///     inside.leave() // both are done
+/// };
+/// std::thread::scope(|scope| {
+///     let other = scope.spawn(member);
+///     member().and(other.join().expect("no panic"))
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct DoubleBarrier {
     line: Line,

@@ -107,6 +107,22 @@ pub enum Freshness {
 /// - **Late, not wrong.** A snapshot is behind by the way to the servers; while nodes are changed faster than they can be read it waits for a pause. [`Freshness`] tells
 ///   when there is no connection.
 /// - Nodes that this client may not read are left out.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::client::CreateMode;
+/// use zoo::recipes::{Cache, Sessions};
+///
+/// let sessions = Sessions::new(ZooClient::builder(server.host()));
+/// let config = Cache::start(&sessions, "/config")?;
+/// client.create_all("/config/threads", b"8", CreateMode::Persistent)?;
+/// let seen = config.until(Duration::from_secs(10), |now| now.get("/config/threads").is_some())?;
+/// assert_eq!(seen.get("/config/threads").map(|node| &node.data[..]), Some(&b"8"[..]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Cache {
     copying: Arc<Copying>,

@@ -10,6 +10,19 @@ use crate::client::{CreateMode, ErrorCode, ZooClient};
 /// are tried again by those that come second.
 ///
 /// The node holds decimal digits, or nothing for 0, as kazoo's `Counter` has it. Each client that changes it has an ephemeral node below it.
+///
+/// ```
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::recipes::Counter;
+///
+/// let counter = Counter::open(&client, "/visitors")?;
+/// assert_eq!(counter.add(2)?, 2);
+/// assert!(!counter.compare_and_set(7, 0)?, "it is not 7");
+/// assert_eq!(counter.get()?, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Counter {
     client: ZooClient,

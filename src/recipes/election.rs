@@ -41,6 +41,23 @@ impl Role {
 ///   the session lives learns it late: effects have to carry the token, or go by [`LeaderLatch::transaction`].
 /// - **Succession.** In the order of arrival; one candidate is woken per epoch.
 /// - **Others.** Curator's `LeaderLatch` stands in the same line.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::recipes::{LeaderLatch, Sessions};
+///
+/// let sessions = Sessions::new(ZooClient::builder(server.host()));
+/// let latch = LeaderLatch::start(&sessions, "/scheduler", b"host-1")?;
+/// let epoch = latch.until_leader(Duration::from_secs(10))?;
+/// println!("this is the leader of epoch {epoch}");
+/// // Only while it leads:
+/// latch.transaction(|t| t.create("/schedule", b"", zoo::client::CreateMode::Persistent).commit())??;
+/// latch.stop()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct LeaderLatch {
     candidacy: Arc<Candidacy>,
@@ -232,6 +249,23 @@ pub enum Then {
 
 /// A candidate whose leadership is the run of a function: it leads from the call to the return. The guarantees are those of [`LeaderLatch`], the line that of
 /// [`super::Mutex`], so Curator's `LeaderSelector` stands in it, and kazoo's `Election` if its lock is given the pattern of `docs/recipes.md`.
+///
+/// ```
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::recipes::{LeaderSelector, Sessions, Then};
+///
+/// let sessions = Sessions::new(ZooClient::builder(server.host()));
+/// let mut turns = 0;
+/// LeaderSelector::new(&sessions, "/cleaner", b"host-1").run(|leadership| {
+///     println!("leads epoch {}", leadership.token());
+///     turns += 1;
+///     if turns < 2 { Then::Again } else { Then::Stop }
+/// })?;
+/// assert_eq!(turns, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LeaderSelector {
     sessions: Sessions,

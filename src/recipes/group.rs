@@ -47,6 +47,23 @@ impl Member {
 /// - A member is listed from its registration until it leaves, or its session ends: by its timeout at the latest, after the process has died. Over expired sessions it
 ///   registers again by itself.
 /// - A roster shows the group as it was at one moment, behind by the way to the servers. While there is no connection it goes on showing the last one.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::recipes::{Group, Member, Pick, Sessions};
+///
+/// let sessions = Sessions::new(ZooClient::builder(server.host()));
+/// let group = Group::new(&sessions, "/services/thumbnails");
+/// let me = group.join(Member::new("host-1", "10.0.0.1:80"))?;
+/// let roster = group.roster()?;
+/// roster.until(Duration::from_secs(10), |members| members.len() == 1)?;
+/// assert_eq!(roster.pick(Pick::Sticky("image 7")).map(|member| member.address).as_deref(), Some("10.0.0.1:80"));
+/// me.leave()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Group {
     sessions: Sessions,

@@ -48,7 +48,7 @@ impl Guarded<'_> {
     /// cost of no further round trip, if that went well.
     pub(super) fn create(&self, until: &Until) -> Result<(OwnNode, Option<Vec<String>>), Error> {
         let made = self.attempt(until);
-        if matches!(made, Err(Error::TimedOut | Error::Stopped)) {
+        if matches!(made, Err(Error::TimedOut | Error::Stopped | Error::Client(client::Error::Unexpected(_)))) {
             // The last attempt may be on its way.
             take_back(self.client, self.parent, &self.prefix);
         }

@@ -89,6 +89,23 @@ impl Error {
         matches!(self, Error::Client(why) if why.ends_the_client())
     }
 
+    /// Would the same call, with the same client, make sense and be safe? Nothing has come of this one, and what stood in its way may pass.
+    #[must_use]
+    pub fn may_be_repeated(&self) -> bool {
+        match self {
+            Error::Client(why) => why.may_be_repeated(),
+            Error::TimedOut => true,
+            Error::Stopped | Error::Lost | Error::Foreign(_) => false,
+        }
+    }
+
+    /// Could it have been carried out all the same? Only the end of the session, and a server that fails by itself, leave that open: whatever else
+    /// comes between is looked up.
+    #[must_use]
+    pub fn may_have_happened(&self) -> bool {
+        matches!(self, Error::Client(why) if why.may_have_happened())
+    }
+
     fn code(&self) -> Option<client::ErrorCode> {
         match self {
             Error::Client(why) => why.code(),

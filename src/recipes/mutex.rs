@@ -16,6 +16,24 @@ use std::time::Duration;
 ///   [`Error::Lost`]: somebody has deleted the node of this contender.
 /// - **Cost.** Uncontended: one round trip to lock, one to release. A release wakes one contender, which costs it two.
 /// - **Others.** Curator's `InterProcessMutex` and kazoo's `Lock` stand in the same line; see [`Names`] and `docs/recipes.md`.
+///
+/// ```
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::recipes::Mutex;
+///
+/// let lock = Mutex::new(&client, "/locks/printer");
+/// let first = lock.lock()?;
+/// assert!(lock.try_lock()?.is_none(), "somebody holds it");
+/// let token = first.token();
+/// first.release()?;
+/// let second = lock.lock()?;
+/// assert!(second.token() > token, "a resource that has seen this one refuses the first");
+/// second.transaction().create("/printed", b"", zoo::client::CreateMode::Persistent).commit()?;
+/// second.release()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Mutex(Line);
 

@@ -27,6 +27,22 @@ pub enum Standing {
 ///
 /// - **While the session lives** it is there, but for the moments between its end and its making. When the owner dies it goes with the session.
 /// - **One owner.** If another session has such a node, its end is waited for; nothing is taken away from anybody.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::recipes::{PersistentNode, Sessions};
+///
+/// let sessions = Sessions::new(ZooClient::builder(server.host()));
+/// let node = PersistentNode::start(&sessions, "/here/host-1", b"up")?;
+/// node.until_there(Duration::from_secs(10))?;
+/// assert_eq!(client.get("/here/host-1")?.0, b"up");
+/// node.stop()?;
+/// assert_eq!(client.exists("/here/host-1")?, None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct PersistentNode {
     keeping: Arc<Keeping>,

@@ -24,6 +24,24 @@ const PRIORITY_MAX: u16 = 999;
 /// - **Order.** By priority, 0 first and 999 last, and in one priority first in, first out: that is how items are handed out. Items that come back keep their place.
 /// - **Cost.** To take one: a listing and one round trip. Listings grow with the queue: it is for thousands of items, not millions. Idle consumers are all woken by news.
 /// - **Others.** The layout is that of kazoo's `LockingQueue`, which may put and take as well.
+///
+/// ```
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::recipes::WorkQueue;
+///
+/// let queue = WorkQueue::open(&client, "/jobs")?;
+/// queue.put(b"later")?;
+/// queue.put_at(0, b"first")?;
+/// let job = queue.take()?;
+/// assert_eq!(job.item(), b"first");
+/// // The result appears with the end of the item, or not at all.
+/// job.acknowledge_with(|t| t.create("/done", b"", zoo::client::CreateMode::Persistent))?;
+/// queue.take()?.let_go()?; // somebody else may have it
+/// assert_eq!(queue.count()?, 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct WorkQueue {
     client: ZooClient,

@@ -12,6 +12,21 @@ use std::time::Duration;
 /// Everything else is as with [`super::Mutex`], which counts as a writer in the same line. It is not reentrant: who holds it for reading and asks for
 /// writing waits for itself. The tokens of a writer are greater than those of all before it. Curator's `InterProcessReadWriteLock` and kazoo's `ReadLock`
 /// and `WriteLock` stand in the same line, each by its own [`Names`].
+///
+/// ```
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::recipes::ReadWriteLock;
+///
+/// let lock = ReadWriteLock::new(&client, "/locks/table");
+/// let (one, two) = (lock.read()?, lock.read()?);
+/// assert!(lock.try_write()?.is_none(), "there are readers");
+/// one.release()?;
+/// two.release()?;
+/// lock.write()?.release()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ReadWriteLock(Line);
 

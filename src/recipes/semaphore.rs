@@ -13,6 +13,21 @@ use std::time::Duration;
 /// Whoever wants one passes a line of its own first, whose head alone looks at the leases: a lease that is given back wakes one. All clients have to name the
 /// same number. Failures are those of [`super::Mutex`]; the token of a lease is greater than those of all that were given out before, but several are valid at a time.
 /// Curator's `InterProcessSemaphoreV2` shares leases with it.
+///
+/// ```
+/// # use zoo::{client::ZooClient, server::ZooServer};
+/// # let server = ZooServer::start()?;
+/// # let client = ZooClient::connect(server.host())?;
+/// use zoo::recipes::Semaphore;
+///
+/// let licences = Semaphore::new(&client, "/licences", 2);
+/// let (one, two) = (licences.acquire()?, licences.acquire()?);
+/// assert!(licences.try_acquire()?.is_none(), "both are in use");
+/// one.release()?;
+/// assert!(licences.try_acquire()?.is_some());
+/// two.release()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Semaphore {
     gate: Line,

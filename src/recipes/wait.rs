@@ -164,9 +164,9 @@ pub(super) fn is_transient(why: &client::Error) -> bool {
     is_ambiguous(why) || why.may_be_repeated()
 }
 
-/// It may have happened, and the session may go on.
+/// It may have happened, and the session may go on. Not so where a server fails by itself: that need not end, and is the caller's to judge.
 pub(super) fn is_ambiguous(why: &client::Error) -> bool {
-    why.may_have_happened() && !why.ends_the_client()
+    why.may_have_happened() && !why.ends_the_client() && !matches!(why, client::Error::Unexpected(_))
 }
 
 /// Has somebody else's thread do what has to be done in the end, as long as the session lives: taking back what would stand in others' way.

@@ -20,13 +20,21 @@ pub enum Cut {
     Expiry,
     /// The session ends when the server has carried it out, and before the client hears of it.
     LateExpiry,
+    /// An event of a watch is not heard.
+    Event,
+    /// The session ends in its place.
+    EventExpiry,
 }
 
 impl Cut {
-    pub const ALL: [Cut; 4] = [Cut::Request, Cut::Answer, Cut::Expiry, Cut::LateExpiry];
+    pub const ALL: [Cut; 6] = [Cut::Request, Cut::Answer, Cut::Expiry, Cut::LateExpiry, Cut::Event, Cut::EventExpiry];
 
     pub fn ends_the_session(self) -> bool {
-        matches!(self, Cut::Expiry | Cut::LateExpiry)
+        matches!(self, Cut::Expiry | Cut::LateExpiry | Cut::EventExpiry)
+    }
+
+    pub fn is_of_an_event(self) -> bool {
+        matches!(self, Cut::Event | Cut::EventExpiry)
     }
 
     fn comes_after_the_request(self) -> bool {
@@ -37,7 +45,7 @@ impl Cut {
 struct Shared {
     target: SocketAddr,
     cuts: Mutex<Vec<(OpCode, Cut)>>,
-    /// How many requests still pass before this happens.
+    /// How many requests, or events, still pass before this happens.
     next_cut: Mutex<Option<(usize, Cut)>>,
     requests: Mutex<BTreeMap<i32, usize>>,
     events: AtomicUsize,
@@ -81,9 +89,9 @@ impl Proxy {
         lock(&self.shared.cuts).is_empty()
     }
 
-    /// Breaks the connection of the request, whatever its kind, behind so many others.
-    pub fn cut_behind(&self, requests: usize, cut: Cut) {
-        *lock(&self.shared.next_cut) = Some((requests, cut));
+    /// Breaks the connection of the request, or of the event, whatever its kind, behind so many others.
+    pub fn cut_behind(&self, others: usize, cut: Cut) {
+        *lock(&self.shared.next_cut) = Some((others, cut));
     }
 
     /// Has that happened? If not, it will not any more.
@@ -170,19 +178,27 @@ impl Shared {
     }
 
     fn cut_at(&self, xid: i32, op: i32) -> Option<Cut> {
-        let mut next = lock(&self.next_cut);
-        match &mut *next {
-            // Pings and watches that are set again have numbers below 0.
-            Some((0, cut)) if xid > 0 => {
-                let cut = *cut;
-                *next = None;
-                return Some(cut);
-            }
-            Some((behind, _)) if xid > 0 => *behind -= 1,
-            _ => {}
+        // Pings and watches that are set again have numbers below 0.
+        if xid > 0
+            && let Some(cut) = self.next_cut(|cut| !cut.is_of_an_event())
+        {
+            return Some(cut);
         }
         let mut cuts = lock(&self.cuts);
         cuts.iter().position(|(at, _)| *at as i32 == op).map(|i| cuts.remove(i).1)
+    }
+
+    /// The cut that is due here, if it is one of those meant; else it is nearer by one.
+    fn next_cut(&self, is_meant: impl Fn(Cut) -> bool) -> Option<Cut> {
+        let mut next = lock(&self.next_cut);
+        let (behind, cut) = next.as_mut().filter(|(_, cut)| is_meant(*cut))?;
+        if let Some(nearer) = behind.checked_sub(1) {
+            *behind = nearer;
+            return None;
+        }
+        let cut = *cut;
+        *next = None;
+        Some(cut)
     }
 
     fn carry_answers(&self, mut from: &TcpStream, mut to: &TcpStream, link: &Link) -> std::io::Result<()> {
@@ -197,6 +213,10 @@ impl Shared {
                 return Ok(());
             }
             if xid == -1 {
+                if let Some(cut) = self.next_cut(Cut::is_of_an_event) {
+                    self.end_session(link, cut);
+                    return Ok(());
+                }
                 self.events.fetch_add(1, Ordering::Relaxed);
             }
             to.write_all(&answer)?;

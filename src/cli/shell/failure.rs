@@ -12,15 +12,34 @@ pub(super) struct Failure {
     pub(super) message: String,
     /// What the process ends with if this was its last command.
     pub(super) exit_code: u8,
+    /// There was no connection, or none any more.
+    pub(super) is_of_the_connection: bool,
 }
 
 impl Failure {
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Failure { message: message.into(), exit_code: super::super::EXIT_FAILURE }
+        Failure { message: message.into(), exit_code: super::super::EXIT_FAILURE, is_of_the_connection: false }
     }
 
     pub(super) fn unknown(command: &str) -> Self {
-        Failure { message: format!("Command not found: Command not found {command}"), exit_code: EXIT_UNKNOWN }
+        Failure { message: format!("Command not found: Command not found {command}"), exit_code: EXIT_UNKNOWN, is_of_the_connection: false }
+    }
+
+    /// Adds why there is no connection, where that is the matter.
+    pub(super) fn explained(mut self, trouble: Option<&str>) -> Self {
+        if let Some(trouble) = trouble.filter(|_| self.is_of_the_connection) {
+            self.message = format!("{} ({trouble})", self.message);
+        }
+        self
+    }
+
+    fn about(error: &Error, message: String) -> Self {
+        let is_of_the_connection = matches!(error, Error::ConnectionLoss | Error::NotSent | Error::Unreachable(_));
+        let failure = Failure { is_of_the_connection, ..Failure::new(message) };
+        match error {
+            Error::Unreachable(why) => failure.explained(Some(why)),
+            _ => failure,
+        }
     }
 
     /// What became of an operation on this node.
@@ -42,10 +61,7 @@ impl Failure {
         match error {
             Error::Refused(code) | Error::RefusedPart { code, .. } => Failure::new(of_code(*code)),
             Error::BadPath(why) => Failure::new(path_message(path, *why)),
-            other => Failure::new(match error_name(other) {
-                Some(name) => keeper_message(name, Some(path)),
-                None => other.to_string(),
-            }),
+            other => Failure::about(other, error_name(other).map_or_else(|| other.to_string(), |name| keeper_message(name, Some(path)))),
         }
     }
 
@@ -64,7 +80,7 @@ impl Failure {
             Error::Refused(code) => keeper_message(code_name(*code), None),
             other => error_name(other).map_or_else(|| other.to_string(), |name| keeper_message(name, None)),
         };
-        Failure::new(message)
+        Failure::about(error, message)
     }
 }
 
@@ -75,7 +91,7 @@ pub(super) fn keeper_message(name: &str, path: Option<&str>) -> String {
 
 fn error_name(error: &Error) -> Option<&'static str> {
     Some(match error {
-        Error::ConnectionLoss | Error::NotSent => "ConnectionLoss",
+        Error::ConnectionLoss | Error::NotSent | Error::Unreachable(_) => "ConnectionLoss",
         Error::SessionExpired | Error::Closed => "Session expired",
         Error::AuthFailed => "AuthFailed",
         _ => return None,
@@ -162,10 +178,15 @@ mod tests {
             (Error::NotSent, "KeeperErrorCode = ConnectionLoss for /a"),
             (Error::SessionExpired, "KeeperErrorCode = Session expired for /a"),
         ] {
-            assert_eq!(Failure::at("/a", &error), Failure { message: text.to_owned(), exit_code: 1 });
+            let failure = Failure::at("/a", &error);
+            assert_eq!((failure.message.as_str(), failure.exit_code), (text, 1));
         }
         assert_eq!(Failure::of(&Error::Refused(ErrorCode::ReconfigDisabled)).message, "KeeperErrorCode = Reconfig is disabled");
-        assert_eq!(Failure::unknown("x"), Failure { message: "Command not found: Command not found x".to_owned(), exit_code: 127 });
+        let unknown = Failure::unknown("x");
+        assert_eq!((unknown.message.as_str(), unknown.exit_code), ("Command not found: Command not found x", 127));
+        let refused = Some("h:1: Connection refused");
+        assert_eq!(Failure::of(&Error::NotSent).explained(refused).message, "KeeperErrorCode = ConnectionLoss (h:1: Connection refused)");
+        assert_eq!(Failure::new("other").explained(refused).message, "other");
     }
 
     #[test]

@@ -216,6 +216,7 @@ impl Shell {
                 self.screen.show(&answer);
             }
             Err(why) => {
+                let why = why.explained(self.client.as_ref().and_then(ZooClient::trouble).as_deref());
                 self.exit_code = why.exit_code;
                 self.screen.complain(&why.message);
             }

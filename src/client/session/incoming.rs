@@ -57,9 +57,7 @@ impl<D, W: Sink> Session<D, W> {
         self.is_lasting |= !read_only;
         self.search = read_only.then(|| (now.plus_ms(SEARCH_MS_MIN), SEARCH_MS_MIN * 2));
         self.outputs.push_back(Output::State(if read_only { SessionState::ConnectedReadOnly } else { SessionState::Connected }));
-        for number in 0..self.credentials.len() {
-            self.send_credential(number);
-        }
+        self.send_all_credentials();
         for (op, body) in self.watches.set_again(self.last_zxid) {
             self.frame(Xid::SET_WATCHES, op, &body);
         }
@@ -89,7 +87,7 @@ impl<D, W: Sink> Session<D, W> {
     fn authenticated(&mut self, err: i32) {
         if err != 0 {
             self.end_with(Error::AuthFailed);
-        } else if let Some(number) = self.credentials_sent.pop_front() {
+        } else if let Some(Some(number)) = self.credentials_sent.pop_front() {
             self.outputs.extend(self.credentials[number].done.take().map(|done| Output::Done(done, Ok(Reply::Nothing))));
         }
     }

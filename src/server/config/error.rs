@@ -13,20 +13,40 @@ pub enum ConfigError {
     Usage(String),
     /// A configuration file cannot be read.
     #[error("cannot read {path:?}: {source}")]
-    #[allow(missing_docs)]
-    File { path: PathBuf, source: std::io::Error },
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A `\u` escape is incomplete.
     #[error("{origin}: malformed \\u escape; expected four hexadecimal digits")]
-    #[allow(missing_docs)]
-    Escape { origin: Origin },
+    Escape {
+        /// Where it stands.
+        origin: Origin,
+    },
     /// A value is not what its key takes.
     #[error("{origin}: {key}: {value} is not {expected}")]
-    #[allow(missing_docs)]
-    Value { origin: Origin, key: String, value: String, expected: String },
+    Value {
+        /// Where it stands.
+        origin: Origin,
+        /// Of which key.
+        key: String,
+        /// As it is to be shown: without secrets and control characters.
+        value: String,
+        /// What the key takes.
+        expected: String,
+    },
     /// Ignoring this setting would weaken security or change what the server is.
     #[error("{origin}: {key}: {why}")]
-    #[allow(missing_docs)]
-    Refused { origin: Origin, key: String, why: String },
+    Refused {
+        /// Where it stands.
+        origin: Origin,
+        /// Which.
+        key: String,
+        /// What would come of ignoring it.
+        why: String,
+    },
     /// Something required is not there, or settings contradict each other.
     #[error("{0}")]
     Incomplete(String),

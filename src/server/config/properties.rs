@@ -6,9 +6,9 @@
 /// One entry, with the number of the line it begins on. Key and value are trimmed, as ZooKeeper trims them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Property {
-    #[allow(missing_docs)]
+    /// In front of the separator.
     pub key: String,
-    #[allow(missing_docs)]
+    /// Behind it.
     pub value: String,
     /// From 1.
     pub line: usize,

@@ -37,9 +37,9 @@ impl fmt::Display for Origin {
 pub struct Setting {
     /// Without `zookeeper.`.
     pub key: String,
-    #[allow(missing_docs)]
+    /// As it was given.
     pub value: String,
-    #[allow(missing_docs)]
+    /// Where.
     pub origin: Origin,
 }
 
