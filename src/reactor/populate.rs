@@ -1,0 +1,107 @@
+//! Memory readied ahead of a thread that fills it.
+//!
+//! The kernel clears a page when it is touched first, and a large tree is built out of nothing but new pages: on one thread that is half of the
+//! time a restart takes. Here another thread has them cleared a little ahead. An allocator hands out new memory mostly upwards, so "ahead" is
+//! where the addresses lead; where that is wrong, nothing is lost but the work.
+
+use rustix::mm::{Advice, madvise};
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread::JoinHandle;
+
+/// How far ahead: what is readied in vain at the end stays with the process until it is used.
+const AHEAD_BYTES: usize = 4 << 20;
+/// Readied by one call: mappings of the process can be changed only between calls.
+const STEP_BYTES: usize = 1 << 20;
+
+/// Has memory readied. The thread begins with the first address and ends with this.
+#[derive(Debug, Default)]
+pub struct Populate {
+    addresses: Option<SyncSender<usize>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Populate {
+    /// Memory is being filled at this address, upwards. Waits for nothing.
+    pub fn ahead_of(&mut self, address: usize) {
+        if self.thread.is_none() {
+            let (addresses, inbox) = mpsc::sync_channel(1);
+            // Without a thread the pages are cleared when they are touched, as ever.
+            self.thread = std::thread::Builder::new().name("zoo-populate".into()).spawn(move || populate(&inbox)).ok();
+            self.addresses = Some(addresses);
+        }
+        if let Some(addresses) = &self.addresses {
+            // One that does not fit is followed by a later one.
+            let _ = addresses.try_send(address);
+        }
+    }
+}
+
+impl Drop for Populate {
+    fn drop(&mut self) {
+        self.addresses = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn populate(addresses: &Receiver<usize>) {
+    let mut ready = 0..0;
+    for address in addresses {
+        let from = address.next_multiple_of(STEP_BYTES);
+        if !ready.contains(&from) {
+            ready = from..from;
+        }
+        while ready.end < from + AHEAD_BYTES && touch(ready.end) {
+            ready.end += STEP_BYTES;
+        }
+    }
+}
+
+/// Makes the kernel provide the pages of one step. False where there is no such memory, or the kernel does not know how (before 5.14).
+fn touch(start: usize) -> bool {
+    let start = ptr::without_provenance_mut::<c_void>(start);
+    // SAFETY: it changes the content of no memory, whoever owns it and whatever it is: pages are provided as if they had been written to, and where
+    // that is not possible the call fails.
+    unsafe { madvise(start, STEP_BYTES, Advice::LinuxPopulateWrite) }.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use memmap2::MmapMut;
+    use std::fs;
+
+    /// KiB of this mapping that are in memory.
+    fn resident(map: &MmapMut) -> usize {
+        let smaps = fs::read_to_string("/proc/self/smaps").expect("linux");
+        let start = format!("{:x}-", map.as_ptr().addr());
+        let lines = smaps.lines().skip_while(|line| !line.starts_with(&start));
+        let rss = lines.filter_map(|line| line.strip_prefix("Rss:")).next().expect("every mapping has it");
+        rss.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    #[test]
+    fn memory_behind_an_address_is_there_before_it_is_touched_and_keeps_its_content() {
+        let mut map = MmapMut::map_anon(4 * AHEAD_BYTES).expect("memory");
+        let at = AHEAD_BYTES + 3 * STEP_BYTES / 2;
+        map[at..at + 5].copy_from_slice(b"begun");
+        let before = resident(&map);
+        let mut populate = Populate::default();
+        populate.ahead_of(map.as_ptr().addr() + at);
+        drop(populate); // waits until it is done
+        let more = resident(&map) - before;
+        assert!((AHEAD_BYTES >> 10..=(AHEAD_BYTES + STEP_BYTES) >> 10).contains(&more), "{more} KiB");
+        assert_eq!(&map[at..at + 5], b"begun");
+    }
+
+    #[test]
+    fn where_there_is_no_memory_nothing_happens() {
+        for address in [0, 4096, usize::MAX / 2] {
+            Populate::default().ahead_of(address);
+        }
+        Populate::default();
+    }
+}
