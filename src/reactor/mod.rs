@@ -16,6 +16,7 @@ pub mod lag;
 pub mod mesh;
 pub mod peer_io;
 pub mod populate;
+mod priority;
 pub mod readiness;
 pub mod replica_loop;
 mod stages;
@@ -25,6 +26,7 @@ pub mod words;
 
 use crate::handoff::Inbox;
 use glommio::{GlommioError, TaskQueueHandle};
+use priority::lower_priority;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -97,12 +99,4 @@ async fn on_thread<R: Send + 'static>(name: &str, work: impl FnOnce() -> R + Sen
         answer.drain(&mut result, 1);
     }
     Ok(result.remove(0))
-}
-
-/// Background work must not take a core away from the reactors; the lowest priority that still makes progress.
-fn lower_priority() {
-    const NICE: i32 = 10;
-    if let Err(e) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
-        tracing::debug!("a background thread keeps its priority: {e}");
-    }
 }
