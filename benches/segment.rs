@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Instant;
-use zoo::disk::segments::create_zeroed;
+use zoo::disk::segments::{Pace, create_zeroed};
 use zoo::disk::{LogFile, LogWriter, SegmentEvent, Segments, SegmentsConfig};
 
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -91,7 +91,7 @@ fn run(dir: &Path, size: usize, blocks: usize, rounds: usize) {
     for file in [&direct, &mapped] {
         println!("{} is written by {:?}", file.path().display(), file.writer());
     }
-    let bare = Bare(create_zeroed(&dir.join("bare"), SEGMENT_BYTES).expect("prepared").0);
+    let bare = Bare(create_zeroed(&dir.join("bare"), SEGMENT_BYTES, &Pace::default()).expect("prepared").0);
     let lane = |name, way| Lane { name, way, offset: 0, append: histogram(), durable: histogram() };
     let mut lanes = [
         lane("direct", Box::new(direct) as Box<dyn Way>),

@@ -3,6 +3,9 @@
 //! A spare is allocated, zero-filled and synced before it is used, so an append changes no metadata and its fdatasync writes data only.
 //! Zeros go out with O_DIRECT: through the page cache they would leave large folios behind, and a mapped append of 100 bytes would then
 //! write a whole folio (measured: 1 MiB). Where O_DIRECT is refused, the cache is dropped after the sync.
+//!
+//! Zeros go out in small steps with pauses between them, unless somebody waits for the segment: a flush of the log meanwhile finds a device that has
+//! little else to do and little else to make durable.
 
 use super::flush::BLOCK_BYTES;
 use super::mapping::{LogFile, LogWriter, ReadAhead};
@@ -14,12 +17,18 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// Size of one zero-filling write.
-const FILL_BYTES: u64 = 1 << 20;
+const FILL_BYTES: u64 = 256 << 10;
+/// Each is followed by a pause so many times as long.
+const PAUSE_SHARE: u32 = 2;
+/// However long it took, the pause is not longer.
+const PAUSE_MAX: Duration = Duration::from_millis(10);
 
 /// Settings.
 #[derive(Clone, Debug)]
@@ -84,6 +93,7 @@ type Spare = Arc<Mutex<Option<LogFile>>>;
 pub struct Segments {
     jobs: Sender<Job>,
     spare: Spare,
+    pace: Pace,
     refusal: Option<MapRefusal>,
     /// Left where it is at the end.
     keep_spare: bool,
@@ -94,17 +104,25 @@ impl Segments {
     /// Starts the background thread, which begins with preparing a spare. Events arrive on that thread.
     pub fn start(config: SegmentsConfig, on_event: impl Fn(SegmentEvent) + Send + 'static) -> io::Result<Self> {
         let refusal = mapping::map_refusal(&config.dir)?;
-        let spare = Spare::default();
+        let (spare, pace) = (Spare::default(), Pace::default());
         let (jobs, inbox) = mpsc::channel();
         let (ahead, ahead_inbox) = mpsc::channel();
         let writer = if refusal.is_some() { LogWriter::Pwrite } else { config.writer };
-        let worker =
-            Worker { config, writer, spare: Arc::clone(&spare), ahead, spares_made: 0, spare_failed: false, on_event: Box::new(on_event) };
+        let worker = Worker {
+            config,
+            writer,
+            spare: Arc::clone(&spare),
+            pace: pace.clone(),
+            ahead,
+            spares_made: 0,
+            spare_failed: false,
+            on_event: Box::new(on_event),
+        };
         // On its own thread: it must not wait behind the filling of a spare. It ends with the last segment.
         std::thread::Builder::new().name("zoo-read-ahead".into()).spawn(move || ahead_inbox.iter().for_each(|r: ReadAhead| r.perform()))?;
         jobs.send(Job::Prepare).map_err(io::Error::other)?;
         let thread = std::thread::Builder::new().name("zoo-segments".into()).spawn(move || worker.run(&inbox))?;
-        Ok(Segments { jobs, spare, refusal, keep_spare: false, thread: Some(thread) })
+        Ok(Segments { jobs, spare, pace, refusal, keep_spare: false, thread: Some(thread) })
     }
 
     /// Why maps are not used, if so.
@@ -120,6 +138,7 @@ impl Segments {
             return spare.take();
         }
         drop(spare);
+        self.pace.hurry(true);
         self.send(Job::Take { request, min_bytes });
         None
     }
@@ -173,6 +192,7 @@ struct Worker {
     config: SegmentsConfig,
     writer: LogWriter,
     spare: Spare,
+    pace: Pace,
     ahead: Sender<ReadAhead>,
     spares_made: u64,
     /// The last attempt to make a spare has failed.
@@ -215,6 +235,7 @@ impl Worker {
                 made
             }
         };
+        self.pace.hurry(false);
         match file {
             Ok(file) => (self.on_event)(SegmentEvent::Taken { request, file }),
             Err(error) => self.failed("preparing a log segment", error),
@@ -271,7 +292,7 @@ impl Worker {
         self.spares_made += 1;
         let path = self.config.dir.join(format!("{}{}", self.config.spare_prefix, self.spares_made));
         let bytes = bytes.next_multiple_of(BLOCK_BYTES);
-        let made = create_zeroed(&path, bytes).and_then(|(file, direct)| {
+        let made = create_zeroed(&path, bytes, &self.pace).and_then(|(file, direct)| {
             let writer = if self.writer == LogWriter::Direct && !direct { LogWriter::Map } else { self.writer };
             LogFile::new(file, path.clone(), bytes, writer)
         });
@@ -292,18 +313,35 @@ impl Worker {
     }
 }
 
+/// How fast zeros are written.
+#[derive(Clone, Debug, Default)]
+pub struct Pace {
+    hurries: Arc<AtomicBool>,
+}
+
+impl Pace {
+    /// Somebody waits, or no longer does.
+    pub fn hurry(&self, hurries: bool) {
+        self.hurries.store(hurries, Ordering::Relaxed);
+    }
+    /// For how long to pause after a write that took so long.
+    fn pause(&self, took: Duration) -> Duration {
+        if self.hurries.load(Ordering::Relaxed) { Duration::ZERO } else { (took * PAUSE_SHARE).min(PAUSE_MAX) }
+    }
+}
+
 /// Creates a file whose `bytes` bytes are allocated, zero and on disk, and which has nothing in the page cache. True when the file system
 /// takes O_DIRECT.
-pub fn create_zeroed(path: &Path, bytes: u64) -> io::Result<(File, bool)> {
+pub fn create_zeroed(path: &Path, bytes: u64, pace: &Pace) -> io::Result<(File, bool)> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
     match fallocate(&file, FallocateFlags::empty(), 0, bytes) {
         // Where it is not supported, writing the zeros allocates.
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
         Err(error) => return Err(error.into()),
     }
-    let direct = fill_direct(path, bytes)?;
+    let direct = fill_direct(path, bytes, pace)?;
     if !direct {
-        fill(&file, bytes)?;
+        fill(&file, bytes, pace)?;
         file.sync_all()?;
         // Failure only costs speed.
         let _ = fadvise(&file, 0, None, Advice::DontNeed);
@@ -313,25 +351,26 @@ pub fn create_zeroed(path: &Path, bytes: u64) -> io::Result<(File, bool)> {
 }
 
 /// Fills with O_DIRECT; `Ok(false)` where the file system refuses that.
-fn fill_direct(path: &Path, bytes: u64) -> io::Result<bool> {
+fn fill_direct(path: &Path, bytes: u64, pace: &Pace) -> io::Result<bool> {
     let refused = |e: &io::Error| matches!(Errno::from_io_error(e), Some(Errno::INVAL | Errno::OPNOTSUPP));
     let direct = OpenOptions::new().write(true).custom_flags(OFlags::DIRECT.bits() as i32).open(path);
-    match direct.and_then(|file| fill(&file, bytes)) {
+    match direct.and_then(|file| fill(&file, bytes, pace)) {
         Ok(()) => Ok(true),
         Err(e) if refused(&e) => Ok(false),
         Err(e) => Err(e),
     }
 }
 
-fn fill(mut file: &File, bytes: u64) -> io::Result<()> {
+fn fill(mut file: &File, bytes: u64, pace: &Pace) -> io::Result<()> {
     // An anonymous map: zero and page-aligned, as O_DIRECT wants it.
     let zeros = MmapMut::map_anon(FILL_BYTES as usize)?;
     let mut left = bytes;
     io::Seek::rewind(&mut file)?;
     while left > 0 {
-        let n = left.min(FILL_BYTES);
+        let (n, started) = (left.min(FILL_BYTES), Instant::now());
         file.write_all(&zeros[..n as usize])?;
         left -= n;
+        std::thread::sleep(pace.pause(started.elapsed()));
     }
     Ok(())
 }
@@ -450,6 +489,19 @@ mod tests {
             other => panic!("one that is needed and cannot be made ends the log: {other:?}"),
         }
         assert_eq!(f.take(1).path(), f.dir.path().join("spare.5"));
+    }
+
+    #[test]
+    fn zeros_give_way_to_flushes_unless_somebody_waits_for_the_segment() {
+        let pace = Pace::default();
+        let pauses = |pace: &Pace| [0, 1, 1000].map(|ms| pace.pause(Duration::from_millis(ms)));
+        let unhurried = pauses(&pace);
+        assert_eq!(unhurried, [Duration::ZERO, PAUSE_SHARE * Duration::from_millis(1), PAUSE_MAX]);
+        pace.hurry(true);
+        assert_eq!(pauses(&pace), [Duration::ZERO; 3]);
+        let mut f = start(8 << 10, LogWriter::Map);
+        let large = f.take(20_000);
+        assert_eq!((large.bytes(), pauses(&f.segments.pace)), (20_480, unhurried), "nobody waits any more");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod hold;
 pub mod lag;
 pub mod mesh;
 pub mod peer_io;
+pub mod populate;
 mod priority;
 pub mod readiness;
 pub mod replica_loop;

@@ -13,6 +13,7 @@ use crate::base::Zxid;
 use crate::base::limits::TAIL_BYTES_MAX;
 use crate::disk::{DirLock, ReadAheadFile, dir};
 use crate::reactor::peer_io::vouch;
+use crate::reactor::populate::Populate;
 use crate::record::TxnDigest;
 use crate::record::epochs::{ACCEPTED_EPOCH_FILE, CURRENT_EPOCH_FILE, Epochs, StoredEpoch};
 use crate::record::txn::decode_payload;
@@ -21,7 +22,7 @@ use crate::storage::mark::Mark;
 use crate::storage::recover::{self, Corruption, Damage, LogEnd, LogSource, ReplayError, ReplayPlan};
 use crate::storage::segment::Record;
 use crate::storage::snapshot::{SnapshotDigest, SnapshotReader};
-use crate::tree::{ImageDigest, ImageLoader, Tree, TreeConfig};
+use crate::tree::{EXPECTED_MAX, ImageDigest, ImageLoader, Tree, TreeConfig};
 use crate::zab::{Emptiness, Payload};
 use std::collections::VecDeque;
 use std::fmt;
@@ -453,9 +454,10 @@ impl Start {
         self.tree.begin_replay();
         let plan = ReplayPlan { logs: &history.logs, after: self.after, mark: history.mark, epochs: history.epochs };
         let (tree, digests, recent) = (&mut self.tree, &mut self.digests, &mut self.recent);
+        let mut populate = Populate::default();
         let mut unread: Vec<Zxid> = self.refused.iter().map(|(zxid, _)| *zxid).filter(|zxid| *zxid > plan.after).collect();
         let mut apply = |log: Zxid, record: &Record<'_>| {
-            apply_record(tree, digests, log, record)?;
+            apply_record(tree, digests, log, record, &mut populate)?;
             recent.push(tree.head_zxid(), record.payload);
             unread.retain(|zxid| *zxid != tree.head_zxid());
             Ok(())
@@ -519,8 +521,10 @@ fn load_snapshot(dirs: &Dirs, zxid: Zxid, compression: Compression, config: &Tre
 /// The tree in a snapshot, and where it is known to be exact.
 pub(super) fn load(mut reader: SnapshotReader<ReadAheadFile>, zxid: Zxid, config: &TreeConfig) -> Result<(Tree, Option<Zxid>), String> {
     let mut loader = ImageLoader::new(config.clone(), zxid);
+    let mut populate = Populate::default();
     while let Some(piece) = reader.next_piece().map_err(|e| e.to_string())? {
         loader.take(piece).map_err(|e| format!("cannot be loaded: {e}"))?;
+        loader.memory_front().into_iter().for_each(|address| populate.ahead_of(address));
     }
     let sections = reader.finish().map_err(|e| e.to_string())?;
     let tree = loader.finish(sections.digest.map(image_digest)).map_err(|e| format!("cannot be loaded: {e}"))?;
@@ -565,15 +569,19 @@ enum Refused {
 /// Versions are released in groups: once per record would cost more than applying it.
 const COMMIT_EVERY: u64 = 256;
 
-fn apply_record(tree: &mut Tree, digests: &mut Digests, log: Zxid, record: &Record<'_>) -> Result<(), Refused> {
+fn apply_record(tree: &mut Tree, digests: &mut Digests, log: Zxid, record: &Record<'_>, populate: &mut Populate) -> Result<(), Refused> {
     let (header, txn, digest) = decode_payload(record.payload).map_err(|e| {
         let damage = Damage::Undecodable(e.to_string());
         Refused::Undecodable(Corruption { log, offset: record.offset, last_good: tree.head_zxid(), damage })
     })?;
+    if header.zxid.0.is_multiple_of(EXPECTED_MAX as u64) {
+        tree.expect(record.bodies_behind());
+    }
     tree.apply_unheard(&header, &txn);
     if header.zxid.0.is_multiple_of(COMMIT_EVERY) {
         tree.commit(header.zxid);
         tree.reclaim(usize::MAX);
+        tree.memory_front().into_iter().for_each(|address| populate.ahead_of(address));
     }
     let matches = tree.digest_matches(digest.as_ref());
     if digests.accept(header.zxid, matches) { Ok(()) } else { Err(Refused::Digest { log, offset: record.offset, zxid: header.zxid }) }

@@ -26,6 +26,20 @@ pub struct Record<'a> {
     pub payload: &'a [u8],
     /// Its decoded header.
     pub header: TxnHeader,
+    /// What follows it, as far as it has been read.
+    behind: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// Bodies of the transactions that follow, as far as they have been read. Nothing of them has been checked: for guesses only.
+    pub fn bodies_behind(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let mut rest = self.behind;
+        std::iter::from_fn(move || {
+            let (_, payload) = split_frame(rest).ok()?;
+            rest = &rest[payload.len() + RECORD_OVERHEAD..];
+            payload.get(TXN_HEADER_BYTES..)
+        })
+    }
 }
 
 /// Where good records end.
@@ -177,7 +191,7 @@ impl<R: Read> RecordReader<R> {
         self.start += frame.whole;
         self.offset += frame.whole as u64;
         self.last = header.zxid;
-        Ok(Record { offset, end: self.offset, adler: frame.adler, payload, header })
+        Ok(Record { offset, end: self.offset, adler: frame.adler, payload, header, behind: &self.buf[self.start..] })
     }
 
     fn stop(&self, e: FrameError) -> Stop {
@@ -312,6 +326,20 @@ mod tests {
         assert_eq!(seen, [1, 2]);
         assert_eq!(stop, Stop { offset: end, why: StopReason::Frame(FrameError::ZeroLength) });
         assert_eq!(rest, Rest { all_zero: true, last_record: None, file_bytes: bytes.len() as u64 });
+    }
+
+    #[test]
+    fn a_record_shows_the_bodies_behind_it_as_far_as_they_are_whole() {
+        let mut bytes = log(1..=4);
+        bytes[16 + 2 * RECORD + RECORD_PREFIX + TXN_HEADER_BYTES] = 8; // no longer what its checksum is of: here nobody asks
+        bytes.truncate(bytes.len() - 1);
+        let (_, mut reader) = RecordReader::open(&bytes[..]).expect("io").expect("header");
+        let first = reader.next().expect("io").expect("a record");
+        let bodies: Vec<&[u8]> = first.bodies_behind().collect();
+        assert_eq!(bodies, [[7, 7, 7, 7], [8, 7, 7, 7]], "the last one is not whole");
+        let second = reader.next().expect("io").expect("a record");
+        assert_eq!(second.bodies_behind().count(), 1);
+        assert!(reader.next().expect("io").is_err(), "what was shown is judged all the same");
     }
 
     #[test]

@@ -8,9 +8,10 @@ use super::acl::AclNumbers;
 use super::sessions::SessionTable;
 use super::store::{CellId, Hold, NodeMeta, NodeView, PATH_BYTES_MAX};
 use super::znode::{Owner, ROOT, parent_text};
-use super::{Tree, TreeConfig, digest};
+use super::{EXPECTED_MAX, Tree, TreeConfig, digest};
 use crate::base::{AclVec, DecodeError, Reader, SessionId, Writer as _, Zxid};
 use crate::record::TxnDigest;
+use smallvec::SmallVec;
 use std::fmt;
 
 /// One slice of writing ends after so many nodes or bytes, whichever is first: well under a millisecond of reading.
@@ -218,18 +219,18 @@ impl ImageLoader {
             self.stage = Stage::Nodes;
         }
         while self.stage == Stage::Nodes && !r.is_empty() {
-            let start = r.position();
-            match read_node(&mut r, &self.tree.config) {
-                Ok(Some(record)) => self.add(&record)?,
-                Ok(None) => self.stage = Stage::Ended,
-                Err(err) => return Err(ImageError::Decode(self.offset + start, err)),
-            }
+            self.take_some(&mut r)?;
         }
         // Nobody reads yet: what is loaded needs no undoing, and of a parent only its last version stays.
         self.tree.store.commit(self.zxid);
         self.tree.store.reclaim(usize::MAX);
         self.offset += r.position();
         Ok(r.position())
+    }
+
+    /// See `Tree::memory_front`.
+    pub fn memory_front(&self) -> Option<usize> {
+        self.tree.memory_front()
     }
 
     /// The tree, after the end marker was taken.
@@ -251,6 +252,23 @@ impl ImageLoader {
         // A digest of nothing (zxid 0), or from before the name's zxid, says nothing about this state.
         tree.image_digest = digest.filter(|d| d.zxid != Zxid::ZERO && d.zxid >= zxid);
         Ok(tree)
+    }
+
+    /// So many nodes that their places in memory can be fetched together.
+    fn take_some(&mut self, r: &mut Reader<'_>) -> Result<(), ImageError> {
+        let mut records = SmallVec::<[NodeRecord<'_>; EXPECTED_MAX]>::new();
+        let mut read = Ok(());
+        while self.stage == Stage::Nodes && read.is_ok() && records.len() < EXPECTED_MAX && !r.is_empty() {
+            let start = r.position();
+            match read_node(r, &self.tree.config) {
+                Ok(Some(record)) => records.push(record),
+                Ok(None) => self.stage = Stage::Ended,
+                Err(err) => read = Err(ImageError::Decode(self.offset + start, err)),
+            }
+        }
+        self.tree.store.expect(records.iter().map(|record| record.path));
+        records.iter().try_for_each(|record| self.add(record))?;
+        read
     }
 
     fn add(&mut self, record: &NodeRecord<'_>) -> Result<(), ImageError> {

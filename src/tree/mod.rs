@@ -71,6 +71,9 @@ use store::{Change, ChildChange, DataChange, Writer};
 use undo::{Savepoint, UndoLog, UndoOp};
 use znode::{CONFIG, QUOTA, ROOT, ZOOKEEPER};
 
+/// From so many bytes of paths and data on a tree is large enough for `memory_front`.
+const LARGE_BYTES: u64 = 16 << 20;
+
 /// Settings the tree needs; a small struct by value.
 #[derive(Clone, Debug)]
 pub struct TreeConfig {
@@ -430,6 +433,11 @@ impl Tree {
     /// turn has not come.
     pub fn retained_versions(&self) -> usize {
         self.store.garbage_len()
+    }
+    /// Where in memory the newest znode lies, once there are many: what is created next lies behind it, more likely than elsewhere. For whoever
+    /// readies memory ahead of a long load.
+    pub fn memory_front(&self) -> Option<usize> {
+        if self.store.data_bytes() < LARGE_BYTES { None } else { self.store.newest_address() }
     }
     /// Read access for one shard.
     pub fn reader(&mut self) -> TreeReader {

@@ -225,6 +225,11 @@ impl Writer {
     pub fn data_bytes(&self) -> u64 {
         self.data_bytes
     }
+    /// Address of the newest body of the cell that was taken last.
+    pub fn newest_address(&self) -> Option<usize> {
+        let newest = CellId(self.unused_cell.checked_sub(1)?);
+        Some(self.shared.arena.get(newest)?.load(Ordering::Relaxed).addr())
+    }
     /// A new reader (any thread may use it; created by the writer).
     pub fn reader(&mut self) -> Reader {
         assert!(!self.alone, "what a reader selects is kept");
