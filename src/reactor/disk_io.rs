@@ -213,6 +213,7 @@ impl LogFiles {
 
 fn perform_flushes(jobs: &Receiver<Job>, control: &Inbox<ToReplicaTask>, slow: Duration) {
     let _guard = super::AbortOnPanic;
+    super::priority::short_turns();
     for job in jobs {
         let began = Instant::now();
         let mut job = match job {

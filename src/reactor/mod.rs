@@ -15,6 +15,7 @@ mod hold;
 pub mod lag;
 pub mod mesh;
 pub mod peer_io;
+mod priority;
 pub mod readiness;
 pub mod replica_loop;
 mod stages;
@@ -24,6 +25,7 @@ pub mod words;
 
 use crate::handoff::Inbox;
 use glommio::{GlommioError, TaskQueueHandle};
+use priority::lower_priority;
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -96,12 +98,4 @@ async fn on_thread<R: Send + 'static>(name: &str, work: impl FnOnce() -> R + Sen
         answer.drain(&mut result, 1);
     }
     Ok(result.remove(0))
-}
-
-/// Background work must not take a core away from the reactors; the lowest priority that still makes progress.
-fn lower_priority() {
-    const NICE: i32 = 10;
-    if let Err(e) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
-        tracing::debug!("a background thread keeps its priority: {e}");
-    }
 }

@@ -394,6 +394,10 @@ impl Learner {
             if self.master().is_some() {
                 return Leave::because(format!("the master has committed up to {zxid} only, and this server more"));
             }
+            if core.local.current_epoch() == self.epoch {
+                // It committed that itself: Java's leaders go by what they have applied, which may be a little behind. It is asked again.
+                return Leave::because(format!("the leader has applied up to {zxid} only, and committed more"));
+            }
             core.put(Output::Fatal(format!("told to cut the log to {zxid}, below {} which is committed", core.local.known_committed())));
             return Leave::because("the leader would remove what is committed");
         }

@@ -17,6 +17,7 @@ pub const ALL: &[super::Named] = crate::named![
     an_image_takes_the_place_of_everything_and_the_stream_goes_on_behind_it,
     the_log_is_cut_where_the_leader_says_and_what_follows_waits_for_it,
     a_cut_below_what_is_committed_stops_the_server_l6,
+    a_leader_that_has_not_applied_what_it_has_committed_is_asked_again_l6,
     an_image_of_less_than_what_is_committed_replaces_nothing_p3,
     an_image_from_beyond_the_promised_epoch_is_refused_l7,
     a_cut_to_what_is_not_in_the_log_is_refused_and_its_leader_asked_for_an_image_l6,
@@ -296,6 +297,24 @@ fn a_cut_below_what_is_committed_stops_the_server_l6() {
     s.said();
     s.packet(link, Packet::Trunc { zxid: z(1, 2) });
     assert!(s.said()[0].starts_with("FATAL"));
+}
+
+fn a_leader_that_has_not_applied_what_it_has_committed_is_asked_again_l6() {
+    let mut s = one();
+    let link = s.serve(2);
+    s.packet(link, proposal(z(2, 1))).packet(link, commit(z(2, 1)));
+    s.give(Input::Disconnected(LinkId(link)));
+    let link = s.follow();
+    s.packet(link, leader_info(2));
+    s.said();
+    s.packet(link, Packet::Trunc { zxid: z(1, 3) });
+    assert_eq!(s.said(), [format!("{link} close")], "nothing is removed");
+    s.run(PAUSE_MS);
+    assert_eq!(s.voted.map(|vote| vote.zxid), Some(z(2, 1)));
+    let link = s.follow();
+    s.packet(link, leader_info(2)).packet(link, Packet::Diff { zxid: z(2, 1) });
+    s.packet(link, new_leader(2)).packet(link, Packet::UpToDate);
+    assert_eq!(s.said().last().map(String::as_str), Some("following 3"));
 }
 
 fn an_image_of_less_than_what_is_committed_replaces_nothing_p3() {
