@@ -12,7 +12,7 @@ Usage: benches/ensemble.sh [OPTION]... [CASE]...
 Cases (default: set16 mixed16 single):
   set16      setData, 48 connections over the servers, 16 in flight
   mixed16    90 % getData, 10 % setData, 48 connections over the servers, 16 in flight
-  single     setData, one connection, 1 in flight
+  single     setData, one connection to the leader, 1 in flight, beside bare echo and as many bare fdatasync loops at once as there are servers
   failover   setData while the leader is killed (-9) and clients go on elsewhere: longest gap without a write
   catch-up   a follower misses 10,000 writes and comes back: time until in sync, p99 of the others meanwhile
   snapshot   an empty server joins one of 1,000,000 znodes: time until in sync, p99 of the others meanwhile, RSS
@@ -261,7 +261,24 @@ saved() { # PATTERN: the runs of this case, those of the first kind first
 
 case_set16() { compare --mix set --connections 48 --in-flight 16; }
 case_mixed16() { compare --mix get=90,set=10 --connections 48 --in-flight 16; }
-case_single() { compare --mix set --connections 1 --in-flight 1 --open-share 0; }
+case_single() {
+    local kind targets=()
+    for kind in "${kinds[@]}"; do
+        start "$kind"
+        targets+=(--target "127.0.0.1:${port[$kind-$(leader_of "$kind")]},$(pids "$kind"),$kind")
+    done
+    ((${#kinds[@]} == 2)) || targets+=(--target "${targets[1]}-again")
+    # Floors first and last, since the disk's moods change: what counts lies between them.
+    floors
+    "$loadgen" compare "${targets[@]}" --alternations "$alternations" --duration "$duration" "${conditions[@]}" --mix set --connections 1 --in-flight 1 --open-share 0
+    floors
+    stop_all
+}
+
+floors() {
+    "$(floor fdatasync)" --bench --dir "$dir" --loops "$servers"
+    "$(floor echo)" --bench
+}
 
 case_failover() {
     local kind

@@ -3,6 +3,8 @@
 //! `cargo bench --bench fdatasync [-- --dir DIR]` prepares one 64 MiB segment on the disk of DIR (default: cargo's target directory), as the
 //! log does: filled with zeros past the page cache, synced, mapped. Then it appends records of several sizes, each followed by one
 //! fdatasync, first through the ring of a bare glommio executor and beside it as a plain blocking call.
+//!
+//! `--loops N`, N above 1, has N threads do the latter at once, each with a segment of its own: as much as N servers on one disk do.
 
 #![allow(unsafe_code)]
 
@@ -16,6 +18,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Barrier;
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// As the server's executors.
@@ -43,11 +47,17 @@ fn main() {
         .and_then(|at| args.get(at + 1))
         .map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
     let (blocks, rounds) = if args.iter().any(|a| a == "--bench") { (BLOCKS, ROUNDS_PER_BLOCK) } else { (BLOCKS_IN_TEST, ROUNDS_IN_TEST) };
-    let scratch = Scratch(dir.join(format!("fdatasync-floor.{}", std::process::id())));
-    let path = &scratch.0;
-    let file = prepare(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    println!("segment of {} MiB in {}", SEGMENT_BYTES >> 20, dir.display());
-    measure(path, file, blocks, rounds);
+    let loops =
+        args.iter().position(|a| a == "--loops").and_then(|at| args.get(at + 1)).map_or(1, |n| n.parse().expect("a number of loops"));
+    let scratches: Vec<Scratch> = (0..loops).map(|n| Scratch(dir.join(format!("fdatasync-floor.{}.{n}", std::process::id())))).collect();
+    let segments =
+        scratches.iter().map(|Scratch(path)| (path.clone(), prepare(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))));
+    let mut segments: Vec<(PathBuf, File)> = segments.collect();
+    println!("{loops} of {} MiB in {}", SEGMENT_BYTES >> 20, dir.display());
+    match segments.pop() {
+        Some((path, file)) if segments.is_empty() => measure(&path, file, blocks, rounds),
+        last => measure_at_once(segments.into_iter().chain(last).map(|(_, file)| file), blocks * rounds),
+    }
 }
 
 /// The segment's file, removed however this ends.
@@ -78,9 +88,7 @@ fn measure(path: &Path, file: File, blocks: usize, rounds: usize) {
         .ring_depth(RING_DEPTH)
         .preempt_timer(PREEMPT_TIMER)
         .spawn(move || async move {
-            // SAFETY: the file is this program's own, was fully allocated above, and nobody truncates it.
-            let map = unsafe { MmapOptions::new().len(SEGMENT_BYTES).map_mut(&file) }.expect("a regular file can be mapped");
-            let segment = Rc::new(RefCell::new(Segment { map, at: 0 }));
+            let segment = Rc::new(RefCell::new(Segment::of(&file)));
             let ring = BufferedFile::open(&path).await.expect("the file exists");
             for size in SIZES {
                 let (mut by_ring, mut by_call) = (Vec::new(), Vec::new());
@@ -108,12 +116,40 @@ fn measure(path: &Path, file: File, blocks: usize, rounds: usize) {
         .expect("the executor does not panic");
 }
 
+/// All begin together, and each of them goes on until it has done its rounds.
+fn measure_at_once(files: impl Iterator<Item = File>, rounds: usize) {
+    let mut segments: Vec<(Segment, File)> = files.map(|file| (Segment::of(&file), file)).collect();
+    let (size, start) = (SIZES[0], Barrier::new(segments.len()));
+    let by_loop: Vec<Vec<Duration>> = thread::scope(|scope| {
+        let loops: Vec<_> = segments.iter_mut().map(|(segment, file)| scope.spawn(|| sync_rounds(segment, file, rounds, &start))).collect();
+        loops.into_iter().map(|l| l.join().expect("a loop does not panic")).collect()
+    });
+    print(size, "mapped copy, fdatasync call, at once", by_loop.concat());
+}
+
+fn sync_rounds(segment: &mut Segment, file: &File, rounds: usize, start: &Barrier) -> Vec<Duration> {
+    start.wait();
+    let round = |_| {
+        let start = Instant::now();
+        segment.append(SIZES[0]);
+        file.sync_data().expect("fdatasync");
+        start.elapsed()
+    };
+    (0..rounds).map(round).collect()
+}
+
 struct Segment {
     map: MmapMut,
     at: usize,
 }
 
 impl Segment {
+    fn of(file: &File) -> Self {
+        // SAFETY: the file is this program's own, was fully allocated by `prepare`, and nobody truncates it.
+        let map = unsafe { MmapOptions::new().len(SEGMENT_BYTES).map_mut(file) }.expect("a regular file can be mapped");
+        Segment { map, at: 0 }
+    }
+
     /// Copies a record behind the last one; at the end it starts again from the front.
     fn append(&mut self, size: usize) {
         if self.at + size > SEGMENT_BYTES {
@@ -129,5 +165,5 @@ impl Segment {
 fn print(size: usize, way: &str, mut took: Vec<Duration>) {
     took.sort();
     let us = |q: f64| took[((took.len() - 1) as f64 * q) as usize].as_secs_f64() * 1e6;
-    println!("{size:>6} B, {way:<34}  p10 {:>6.1}  p50 {:>6.1}  p99 {:>7.1} µs  ({} rounds)", us(0.1), us(0.5), us(0.99), took.len());
+    println!("{size:>6} B, {way:<36}  p10 {:>6.1}  p50 {:>6.1}  p99 {:>7.1} µs  ({} rounds)", us(0.1), us(0.5), us(0.99), took.len());
 }

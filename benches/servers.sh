@@ -88,3 +88,7 @@ CFG
         printf '%s\n' "$@"
     } >"$home/zoo.cfg"
 }
+
+floor() { # NAME: path of a floor program
+    cargo bench -q --bench "$1" --no-run --message-format=json 2>/dev/null | grep -F '"kind":["bench"]' | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
+}

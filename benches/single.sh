@@ -50,10 +50,6 @@ fresh() { # NAME [LINE]...: an empty server
 
 at() { echo "127.0.0.1:${port[$1]},${pid[$1]},$1"; }
 
-floor() { # NAME: path of a floor program
-    cargo bench -q --bench "$1" --no-run --message-format=json 2>/dev/null | grep -F '"kind":["bench"]' | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -1
-}
-
 start_echo() { # [VALUE_SIZE]
     port[echo]=$(free_port)
     mkdir -p "$dir/echo"
