@@ -3,7 +3,7 @@
 //! Each core owns its metrics and writes them without sharing anything; whoever shows them merges copies. A recording costs a few
 //! nanoseconds. Names are those of ZooKeeper's `mntr`, without `zk_`; what has no counterpart there begins with `zoo_`.
 //!
-//! Stages are measured once a turn, burst or batch, never once a request, with the clock readings of the turns and two more in those that send.
+//! Stages are measured once a turn, burst or batch, never once a request, with the clock readings of the turns and one more in those that send.
 //! What went through a stage together counts once, with the time of the oldest.
 
 use hdrhistogram::Histogram;
@@ -96,7 +96,7 @@ impl Summary {
 pub const STAGES: [(&str, &str); 10] = [
     ("zoo_look_to_look_us", "sockets: from one look at them to the next, while there is always something"),
     ("zoo_ready_to_receive_us", "sockets: seen to be readable, until the bytes are taken"),
-    ("zoo_receive_to_decode_us", "shard: bytes received, until the requests in them are looked at"),
+    ("zoo_receive_to_decode_us", "shard: bytes received that have to wait, until the requests in them are looked at"),
     ("zoo_turn_us", "shard: one turn, until all its answers and requests to the replica are ready"),
     ("zoo_queue_to_replica_us", "write: put into the queue of the replica, until taken out"),
     ("zoo_receive_to_prepare_us", "write: received, until prepared (a follower's: and come back from the leader)"),
@@ -119,7 +119,7 @@ pub struct ShardMetrics {
     pub sockets_ready: Summary,
     /// From the look that found bytes in a socket to the turn that takes them.
     pub ready_us: Summary,
-    /// From the receipt of bytes to the first look at the requests in them; 0 for most.
+    /// From the receipt of bytes to the first look at the requests in them; of those that had to wait.
     pub received_us: Summary,
     /// From the beginning of a turn until all that it answers is ready to be sent; of turns that answer.
     pub turn_us: Summary,

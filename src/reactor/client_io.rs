@@ -160,14 +160,16 @@ impl ShardLoop {
 
     /// Lets the shard do something, then carries out all that follows from it.
     fn turn(self: &Rc<Self>, act: impl FnOnce(&mut State, Instant)) {
-        let now = clock::now();
+        self.turn_at(clock::now(), act);
+    }
+
+    /// The same for who has just looked at the clock. When it was looked at once more, because of what was sent: what it said.
+    fn turn_at(self: &Rc<Self>, now: Instant, act: impl FnOnce(&mut State, Instant)) -> Option<Instant> {
         let mut state = self.state.borrow_mut();
         act(&mut state, now);
         let made = (state.shard.transmits() > 0).then(clock::now);
         let sends = Self::carry_out(&mut state, now);
-        if let Some(made) = made {
-            state.note_sent(now, made, sends);
-        }
+        let sent = made.map(|made| state.note_sent(now, made, sends));
         while let Some(slow) = state.shard.poll_slow() {
             tracing::warn!("{slow}");
         }
@@ -196,6 +198,7 @@ impl ShardLoop {
                 self.tasks.run(self.clone().answer(conn, word, argument));
             }
         }
+        sent
     }
 
     /// Sends, closes, pauses and resumes what the shard has asked for. What is too much to send in one turn stays with the shard. How many
@@ -360,7 +363,8 @@ impl ShardLoop {
             }
             let looked = clock::now();
             self.note_look(looked, last_look.replace(looked), ready.len());
-            ready.drain(..).for_each(|ready| self.ready(ready, looked));
+            // One turn begins when the one before has sent, so most need no look of their own at the clock.
+            ready.drain(..).fold(Some(looked), |now, ready| self.ready(ready, looked, now));
             // What these sockets asked for goes first, and what else this core has to do.
             way.give().await;
         }
@@ -375,12 +379,12 @@ impl ShardLoop {
         }
     }
 
-    /// A socket that was seen to be ready at `looked`.
-    fn ready(self: &Rc<Self>, ready: Ready, looked: Instant) {
+    /// A socket that was seen to be ready at `looked`. `now` is given and returned if it is known.
+    fn ready(self: &Rc<Self>, ready: Ready, looked: Instant, mut now: Option<Instant>) -> Option<Instant> {
         let conn = ready.conn;
         let was_full = self.state.borrow().sockets.get(&conn).is_some_and(|s| s.full);
         if was_full && ready.writable {
-            self.turn(|state, now| {
+            now = self.turn_at(now.unwrap_or_else(clock::now), |state, now| {
                 if let Some(socket) = state.sockets.get_mut(&conn) {
                     socket.full = false;
                     Self::send(state, now, conn);
@@ -388,23 +392,23 @@ impl ShardLoop {
             });
         }
         if ready.readable {
-            let more = (0..RECEIVES_PER_TURN).all(|nth| self.receive(conn, ready.ended, (nth == 0).then_some(looked)));
+            let begin = now.take().unwrap_or_else(clock::now);
+            self.state.borrow_mut().shard.metrics_mut().ready_us.record(begin.since_us(looked));
+            now = Some(begin);
+            let more = (0..RECEIVES_PER_TURN).all(|_| self.receive(conn, ready.ended, &mut now));
             if more {
-                self.turn(|state, now| Self::look_again(state, now, conn));
+                now = self.turn_at(now.unwrap_or_else(clock::now), |state, now| Self::look_again(state, now, conn));
             }
         }
+        now
     }
 
     /// One turn of a connection: receive what has arrived, let the shard serve it, send what that made ready. True when the socket may hold
-    /// more. `looked`: the socket has waited since then.
-    fn receive(self: &Rc<Self>, conn: ConnId, end: bool, looked: Option<Instant>) -> bool {
+    /// more.
+    fn receive(self: &Rc<Self>, conn: ConnId, end: bool, now: &mut Option<Instant>) -> bool {
         let mut more = false;
-        self.turn(|state, now| {
-            if let Some(looked) = looked {
-                state.shard.metrics_mut().ready_us.record(now.since_us(looked));
-            }
-            more = Self::take_bytes(state, now, conn, end);
-        });
+        let begin = now.unwrap_or_else(clock::now);
+        *now = self.turn_at(begin, |state, now| more = Self::take_bytes(state, now, conn, end));
         more
     }
 
@@ -484,17 +488,19 @@ impl ShardLoop {
 }
 
 impl State {
-    /// A turn that began at `began` had made all its answers ready at `made`, and has sent to so many connections since.
-    fn note_sent(&mut self, began: Instant, made: Instant, sends: usize) {
+    /// A turn that began at `began` had made all its answers ready at `made`, and has sent to so many connections since. Returns the time.
+    fn note_sent(&mut self, began: Instant, made: Instant, sends: usize) -> Instant {
+        let sent = clock::now();
         let metrics = self.shard.metrics_mut();
         metrics.turn_us.record(made.since_us(began));
-        metrics.send_us.record(clock::now().since_us(self.unsent.map_or(made, |unsent| unsent.since)));
+        metrics.send_us.record(sent.since_us(self.unsent.map_or(made, |unsent| unsent.since)));
         let left = self.shard.transmits();
         self.unsent = match self.unsent {
             _ if left == 0 => None,
             Some(Unsent { since, sends: before }) if before > sends => Some(Unsent { since, sends: before - sends }),
             _ => Some(Unsent { since: made, sends: left }),
         };
+        sent
     }
 }
 

@@ -54,7 +54,6 @@ impl Shard {
 
     /// The same for `n` bytes in the shard's own buffer; what is left over moves to the connection.
     pub(super) fn process_fresh(&mut self, now: Instant, id: ConnId, n: usize) {
-        self.metrics.received_us.record(0);
         let mut input = Input::borrowed(std::mem::take(&mut self.receive), n);
         self.work_through(now, id, &mut input);
         if let Some(client) = self.clients.get_mut(id).filter(|c| c.conn.phase != Phase::Closing && !input.is_empty()) {
