@@ -19,7 +19,7 @@ use std::process::{Child, Command, Stdio};
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 use zoo::base::{Reader, Writer};
-use zoo::client::{Pipelined, ZooClient};
+use zoo::client::{Pending, Pipelined, Stat, ZooClient};
 use zoo::proto::OpCode;
 use zoo::proto::connect::{ConnectRequest, ConnectResponse};
 use zoo::proto::response::ReplyHeader;
@@ -144,36 +144,45 @@ impl Drop for Echo {
     }
 }
 
-/// Topped up in halves, as whoever has much to ask does; each answer is waited for by the thread that asked.
-fn waited(p: Pipelined<'_>, depth: usize, count: usize) {
-    let mut pending = VecDeque::with_capacity(depth);
-    let mut asked = 0;
-    while asked < count || !pending.is_empty() {
-        if pending.len() <= depth / 2 {
-            while pending.len() < depth && asked < count {
-                pending.push_back(p.get(PATH));
-                asked += 1;
+/// What is asked by whoever has much to ask: topped up in halves.
+struct Asked<'a> {
+    p: Pipelined<'a>,
+    depth: usize,
+    left: usize,
+    pending: VecDeque<Pending<(Vec<u8>, Stat)>>,
+}
+
+impl<'a> Asked<'a> {
+    fn new(p: Pipelined<'a>, depth: usize, count: usize) -> Self {
+        Asked { p, depth, left: count, pending: VecDeque::with_capacity(depth) }
+    }
+
+    /// The oldest that was asked.
+    fn next(&mut self) -> Option<Pending<(Vec<u8>, Stat)>> {
+        if self.pending.len() <= self.depth / 2 {
+            while self.pending.len() < self.depth && self.left > 0 {
+                self.pending.push_back(self.p.get(PATH));
+                self.left -= 1;
             }
         }
-        let (data, _) = pending.pop_front().expect("asked").wait().expect("an answer");
-        assert_eq!(data.len(), VALUE_BYTES);
+        self.pending.pop_front()
+    }
+}
+
+/// Each answer is waited for by the thread that asked.
+fn waited(p: Pipelined<'_>, depth: usize, count: usize) {
+    let mut asked = Asked::new(p, depth, count);
+    while let Some(answer) = asked.next() {
+        assert_eq!(answer.wait().expect("an answer").0.len(), VALUE_BYTES);
     }
 }
 
 /// The same as one task of a runtime, which runs on this thread.
 fn awaited(p: Pipelined<'_>, depth: usize, count: usize) {
     run(async {
-        let mut pending = VecDeque::with_capacity(depth);
-        let mut asked = 0;
-        while asked < count || !pending.is_empty() {
-            if pending.len() <= depth / 2 {
-                while pending.len() < depth && asked < count {
-                    pending.push_back(p.get(PATH));
-                    asked += 1;
-                }
-            }
-            let (data, _) = pending.pop_front().expect("asked").await.expect("an answer");
-            assert_eq!(data.len(), VALUE_BYTES);
+        let mut asked = Asked::new(p, depth, count);
+        while let Some(answer) = asked.next() {
+            assert_eq!(answer.await.expect("an answer").0.len(), VALUE_BYTES);
         }
     });
 }

@@ -1,4 +1,5 @@
-//! The tree on one core: reads and prepare → commit on a large tree, and images of it.
+//! The tree on one core: reads and prepare → commit on a large tree, and images of it. Floors beside them: one hash map from path to data, of the
+//! same size, and a copy of an image's bytes. (`tree_store` has the store beside a naive twin.)
 //!
 //! `ZOO_BENCH_ZNODES` sets the size (default 1,000,000 leaves `/app/svc-123/inst-456`, 1,000 to a parent, 100 data bytes).
 //! Times are CPU time of the thread, so that other work on the machine disturbs them less; caches it does not bring back.
@@ -6,7 +7,9 @@
 
 use criterion::measurement::{Measurement, ValueFormatter, WallTime as Nanoseconds};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use foldhash::fast::FixedState;
 use rustix::time::{ClockId, clock_gettime};
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::Duration;
 use zoo::base::prng::Prng;
@@ -111,6 +114,24 @@ fn reads(c: &mut Criterion<CpuTime>, driver: &mut Driver, znodes: u64) {
     reader.park();
 }
 
+/// What no tree can do without: finding a path's data and copying it, or another value in its place.
+fn floors(c: &mut Criterion<CpuTime>, znodes: u64) {
+    let mut map: HashMap<String, Box<[u8]>, FixedState> = (0..znodes).map(|n| (leaf(n), DATA.into())).collect();
+    let paths = random_paths(1 << 16, znodes);
+    let mut next = paths.iter().cycle();
+    let mut out = Vec::with_capacity(1 << 20);
+    let mut group = c.benchmark_group("floor: a hash map");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("found and copied", |b| {
+        b.iter(|| {
+            out.clear();
+            out.extend_from_slice(&map[next.next().expect("endless")]);
+        });
+    });
+    group.bench_function("another value", |b| b.iter(|| map.insert(next.next().expect("endless").clone(), DATA.into())));
+    group.finish();
+}
+
 fn writes(c: &mut Criterion<CpuTime>, driver: &mut Driver, znodes: u64) {
     let paths = random_paths(1 << 16, znodes);
     let mut next = paths.iter().cycle();
@@ -176,11 +197,19 @@ fn images(c: &mut Criterion<CpuTime>, driver: &mut Driver, znodes: u64) {
             BatchSize::PerIteration,
         );
     });
+    let mut copy = Vec::with_capacity(bytes.len());
+    group.bench_function("floor: a copy of its bytes", |b| {
+        b.iter(|| {
+            copy.clear();
+            copy.extend_from_slice(black_box(&bytes));
+        });
+    });
     group.finish();
 }
 
 fn all(c: &mut Criterion<CpuTime>) {
     let znodes = znodes();
+    floors(c, znodes);
     let mut driver = Driver::new(znodes);
     reads(c, &mut driver, znodes);
     writes(c, &mut driver, znodes);

@@ -2,6 +2,9 @@
 //!
 //! Each core owns its metrics and writes them without sharing anything; whoever shows them merges copies. A recording costs a few
 //! nanoseconds. Names are those of ZooKeeper's `mntr`, without `zk_`; what has no counterpart there begins with `zoo_`.
+//!
+//! Stages are measured once a turn, burst or batch, never once a request, with the clock readings of the turns and one more in those that send.
+//! What went through a stage together counts once, with the time of the oldest.
 
 use hdrhistogram::Histogram;
 
@@ -89,6 +92,20 @@ impl Summary {
     }
 }
 
+/// The stages of a request in their order, with what each is, for whoever shows them.
+pub const STAGES: [(&str, &str); 10] = [
+    ("zoo_look_to_look_us", "sockets: from one look at them to the next, while there is always something"),
+    ("zoo_ready_to_receive_us", "sockets: seen to be readable, until the bytes are taken"),
+    ("zoo_receive_to_decode_us", "shard: bytes received that have to wait, until the requests in them are looked at"),
+    ("zoo_turn_us", "shard: one turn, until all its answers and requests to the replica are ready"),
+    ("zoo_queue_to_replica_us", "write: put into the queue of the replica, until taken out"),
+    ("zoo_receive_to_prepare_us", "write: received, until prepared (a follower's: and come back from the leader)"),
+    ("zoo_prepare_to_durable_us", "write: from there until it is in the log on the disk"),
+    ("zoo_durable_to_publish_us", "write: from there until a quorum has it"),
+    ("zoo_publish_to_shard_us", "write: from there until its shard answers"),
+    ("zoo_answer_to_sent_us", "answer: ready, until it is given to the kernel"),
+];
+
 /// Of one shard.
 #[derive(Clone, Debug)]
 pub struct ShardMetrics {
@@ -96,18 +113,58 @@ pub struct ShardMetrics {
     pub read_ms: Summary,
     /// The same of writes: the queue, the disk and the way back included.
     pub update_ms: Summary,
+    /// Between two looks at the sockets, the first of which found something, as the second one did: what comes in between waits at most as long.
+    pub look_us: Summary,
+    /// Sockets found by a look.
+    pub sockets_ready: Summary,
+    /// From the look that found bytes in a socket to the turn that takes them.
+    pub ready_us: Summary,
+    /// From the receipt of bytes to the first look at the requests in them; of those that had to wait.
+    pub received_us: Summary,
+    /// From the beginning of a turn until all that it answers is ready to be sent; of turns that answer.
+    pub turn_us: Summary,
+    /// From there until it is sent, as far as sockets take it.
+    pub send_us: Summary,
+    /// From the receipt of a write until it was prepared; the first of every batch.
+    pub prepare_us: Summary,
+    /// From the publication of a batch until this shard consumes it.
+    pub publish_us: Summary,
 }
 
 impl Default for ShardMetrics {
     fn default() -> Self {
-        ShardMetrics { read_ms: Summary::with_percentiles(), update_ms: Summary::with_percentiles() }
+        let fine = Summary::with_percentiles;
+        ShardMetrics {
+            read_ms: fine(),
+            update_ms: fine(),
+            look_us: fine(),
+            sockets_ready: Summary::basic(),
+            ready_us: fine(),
+            received_us: fine(),
+            turn_us: fine(),
+            send_us: fine(),
+            prepare_us: fine(),
+            publish_us: fine(),
+        }
     }
 }
 
 impl ShardMetrics {
     /// Name and values of each.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, &Summary)> {
-        [("readlatency", &self.read_ms), ("updatelatency", &self.update_ms)].into_iter()
+        [
+            ("readlatency", &self.read_ms),
+            ("updatelatency", &self.update_ms),
+            ("zoo_look_to_look_us", &self.look_us),
+            ("zoo_sockets_ready", &self.sockets_ready),
+            ("zoo_ready_to_receive_us", &self.ready_us),
+            ("zoo_receive_to_decode_us", &self.received_us),
+            ("zoo_turn_us", &self.turn_us),
+            ("zoo_answer_to_sent_us", &self.send_us),
+            ("zoo_receive_to_prepare_us", &self.prepare_us),
+            ("zoo_publish_to_shard_us", &self.publish_us),
+        ]
+        .into_iter()
     }
 }
 
@@ -116,6 +173,12 @@ impl ShardMetrics {
 pub struct ReplicaMetrics {
     /// Messages of shards taken up in one turn.
     pub queue_size: Summary,
+    /// Messages in the shards' queues before that.
+    pub queued: Summary,
+    /// How long the oldest request of those taken from one shard at once was in its queue, µs.
+    pub queue_us: Summary,
+    /// Transactions that are prepared and not published, when others are published.
+    pub unpublished: Summary,
     /// One flush of the log, ms.
     pub fsync_ms: Summary,
     /// The same in µs, with percentiles.
@@ -140,6 +203,9 @@ impl Default for ReplicaMetrics {
         let fine = Summary::with_percentiles;
         ReplicaMetrics {
             queue_size: basic(),
+            queued: basic(),
+            queue_us: fine(),
+            unpublished: basic(),
             fsync_ms: basic(),
             fsync_us: fine(),
             batch_size: basic(),
@@ -166,17 +232,21 @@ impl ReplicaMetrics {
         self.fsync_ms.record(took_us / 1000);
         self.fsync_us.record(took_us);
     }
-    /// A batch is published: its oldest transaction has taken so long to be in the log, and then so long.
-    pub fn published(&mut self, log_us: u64, quorum_us: u64) {
+    /// A batch is published: its oldest transaction has taken so long to be in the log, and then so long. So many others are left.
+    pub fn published(&mut self, log_us: u64, quorum_us: u64, unpublished: u64) {
         self.publish_us.record(log_us + quorum_us);
         self.log_us.record(log_us);
         self.quorum_us.record(quorum_us);
+        self.unpublished.record(unpublished);
     }
 
     /// Name and values of each.
     pub fn named(&self) -> impl Iterator<Item = (&'static str, &Summary)> {
         [
             ("prep_processor_queue_size", &self.queue_size),
+            ("zoo_replica_queue", &self.queued),
+            ("zoo_queue_to_replica_us", &self.queue_us),
+            ("zoo_unpublished", &self.unpublished),
             ("fsynctime", &self.fsync_ms),
             ("zoo_fsync_us", &self.fsync_us),
             ("sync_processor_batch_size", &self.batch_size),
@@ -215,6 +285,14 @@ mod tests {
             let (got, exact) = (one.quantile(part).expect("percentiles") as f64, part * 1000.0);
             assert!((got - exact).abs() <= exact / 50.0, "{part}: {got}");
         }
+    }
+
+    #[test]
+    fn every_stage_is_measured_by_somebody() {
+        let (shard, replica) = (ShardMetrics::default(), ReplicaMetrics::default());
+        let measured: Vec<&str> =
+            shard.named().chain(replica.named()).filter(|(_, s)| s.quantile(0.5).is_some()).map(|(name, _)| name).collect();
+        STAGES.iter().for_each(|(name, _)| assert!(measured.contains(name), "{name} has no percentiles"));
     }
 
     #[test]

@@ -237,6 +237,22 @@ fn status_shows_a_server_that_serves_and_one_that_is_not_there() {
 }
 
 #[test]
+fn status_shows_the_stages_of_a_server_whose_whitelist_allows_it() {
+    let server = ZooServer::builder().set("4lw.commands.whitelist", "srvr,mntr").start().expect("a server");
+    ZooClient::connect(server.host()).and_then(|client| client.create("/a", b"", CreateMode::Persistent)).expect("made");
+    let shown = zoo(&["status", "--stages", server.host()]);
+    for stage in ["one turn", "put into the queue of the replica", "in the log on the disk", "given to the kernel"] {
+        assert_eq!(out(&shown).matches(stage).count(), 1, "{stage}: {}", out(&shown));
+    }
+    let json: Value = serde_json::from_str(out(&zoo(&["status", "--stages", "-o", "json", server.host()]))).expect("JSON");
+    let durable = &json[0]["stages"]["zoo_prepare_to_durable_us"];
+    assert!(durable["cnt"].as_u64() >= Some(2) && durable["max"].as_u64() > Some(0), "the session and the znode: {durable}");
+
+    let silent = ZooServer::start().expect("a server");
+    assert!(out(&zoo(&["status", "--stages", silent.host()])).contains("whitelist"), "only srvr is allowed where nothing is said");
+}
+
+#[test]
 fn status_shows_the_balancing_strategies_and_which_are_ignored() {
     let server = ZooServer::builder().super_password("hush").start().expect("a server");
     assert_eq!(out(&zoo(&["status", server.host()])).lines().count(), 2, "nothing is said");

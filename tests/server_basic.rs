@@ -357,10 +357,21 @@ fn mntr_shows_what_was_measured_and_srst_forgets_it() {
         assert_eq!(value("cnt_zoo_prepare_to_durable_us"), value("cnt_zoo_prepare_to_publish_us"));
         assert_eq!(value("cnt_zoo_durable_to_publish_us"), value("cnt_zoo_prepare_to_publish_us"));
         assert!(value("min_zoo_prepare_to_durable_us") > 0.0);
+        // What went through a stage together counts once, so only the ends of the way have a known count.
+        for stage in ["ready_to_receive_us", "turn_us", "answer_to_sent_us"] {
+            assert!(value(&format!("cnt_zoo_{stage}")) >= 40.0, "{stage} of 40 requests, one at a time");
+        }
+        assert!(value("max_zoo_turn_us") > 0.0 && value("max_zoo_answer_to_sent_us") > 0.0);
+        for stage in ["queue_to_replica_us", "receive_to_prepare_us", "publish_to_shard_us"] {
+            assert!(value(&format!("cnt_zoo_{stage}")) >= 20.0, "{stage} of 20 writes, one at a time");
+        }
+        assert!(value("min_zoo_sockets_ready") >= 1.0 && value("max_zoo_replica_queue") >= 1.0 && value("cnt_zoo_unpublished") >= 20.0);
         assert!(value("sum_sync_processor_batch_size") >= 20.0 && value("max_prep_processor_queue_size") >= 1.0);
         assert_eq!(word(server.address, "cons").matches("[1](").count(), 2, "both are read from");
         word(server.address, "srst");
-        for key in ["cnt_readlatency", "cnt_updatelatency", "cnt_fsynctime", "cnt_sync_processor_batch_size"] {
+        for key in
+            ["cnt_readlatency", "cnt_updatelatency", "cnt_fsynctime", "cnt_sync_processor_batch_size", "cnt_zoo_receive_to_prepare_us"]
+        {
             wait_until("the statistics are reset", || value(key) == 0.0);
         }
     }

@@ -39,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("client", &["base", "proto"]),
     ("recipes", &["base", "client"]),
-    ("cli", &["base", "balance", "proto", "record", "tree", "storage", "disk", "admin", "server", "client", "recipes"]),
+    ("cli", &["base", "metrics", "balance", "proto", "record", "tree", "storage", "disk", "admin", "server", "client", "recipes"]),
 ];
 /// Names beyond the layers: one file, what it may name besides.
 const EXCEPTIONS: &[(&str, &str)] = &[

@@ -124,10 +124,10 @@ impl ServerArgs {
 /// How to report.
 #[derive(Debug, Args)]
 pub struct OutputArgs {
-    /// Print JSON instead of a table
+    /// Print JSON instead of tables
     #[arg(long)]
     pub json: bool,
-    /// The server's data directory, to name its disk beside the figures
+    /// The servers' data directory, to name its disk beside the figures
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// How durable an acknowledged write is, to print beside the figures (it cannot be seen from outside)
@@ -291,15 +291,9 @@ pub struct TurnsArgs {
     /// Write a page with tables and drawings, too
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Print JSON instead of tables
-    #[arg(long)]
-    pub json: bool,
-    /// The servers' data directory, to name its disk beside the figures
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// How durable an acknowledged write is, to print beside the figures (it cannot be seen from outside)
-    #[arg(long, value_name = "TEXT", default_value = "not stated (--durability)")]
-    pub durability: String,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub output: OutputArgs,
 }
 
 /// What a comparison runs.

@@ -77,8 +77,8 @@ impl Turns<'_> {
     fn measure(&self, turns: usize) -> Result<Section, String> {
         let mut section = Section { name: self.case.name.clone(), ..Section::default() };
         for (turn, step, target) in order(turns, self.targets) {
-            let machine = Machine::describe(self.args.data_dir.as_deref());
-            let conditions = conditions(&machine, &self.args.durability, &self.what());
+            let machine = Machine::describe(self.args.output.data_dir.as_deref());
+            let conditions = conditions(&machine, &self.args.output.durability, &self.what());
             let progress = Progress::new(&format!("{}/{turns} {}: {}", turn + 1, self.case.name, target.label));
             let outcome = self.case.case.run(target, &progress);
             drop(progress);

@@ -10,13 +10,12 @@ use crate::connection::{Failure, Session, split_reply};
 use crate::disturbance::Phase;
 use crate::intervals::Intervals;
 use crate::measure::Latencies;
+use crate::readiness::{EventFlags, Readiness, Ready};
 use crate::schedule::{Arrivals, SECOND_NS, Spacing, Window};
 use crate::tally::Tally;
 use crate::target::Target;
 use crate::workload::{Issued, OpKind, Requests, Verdict, Workload, begin_request};
 use reconnect::Link;
-use rustix::event::epoll;
-use rustix::time::Timespec;
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -25,8 +24,6 @@ use std::time::{Duration, Instant};
 use zoo::base::Xid;
 use zoo::proto::OpCode;
 
-/// Events taken from the kernel at once.
-const EVENTS_MAX: usize = 256;
 /// Longest sleep of a worker, so that it notices the end of the run.
 const SLEEP_NS_MAX: u64 = 50_000_000;
 /// Requests outstanding on one connection of an open loop; beyond it the schedule waits, and the wait counts as latency.
@@ -157,7 +154,7 @@ impl Conn {
 struct Worker<'a> {
     plan: &'a Plan,
     shared: &'a Shared,
-    epoll: rustix::fd::OwnedFd,
+    readiness: Readiness,
     conns: Vec<Conn>,
     arrivals: Option<Arrivals>,
     next_conn: usize,
@@ -171,13 +168,12 @@ struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     fn connect(plan: &'a Plan, shared: &'a Shared, index: usize) -> Result<Self, Failure> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(std::io::Error::from)?;
+        let readiness = Readiness::new()?;
         let mut conns = Vec::new();
         for global in (index..plan.connections).step_by(plan.threads) {
             let session = Session::connect(plan.target.of_connection(global), plan.session_timeout)?;
             session.stream().set_nonblocking(true)?;
-            let data = epoll::EventData::new_u64(conns.len() as u64);
-            epoll::add(&epoll, session.stream(), data, epoll::EventFlags::IN).map_err(std::io::Error::from)?;
+            readiness.add(session.stream(), conns.len(), EventFlags::IN)?;
             conns.push(Conn {
                 session,
                 requests: Requests::new(Arc::clone(&plan.workload), plan.seed, global),
@@ -199,7 +195,7 @@ impl<'a> Worker<'a> {
         Ok(Worker {
             plan,
             shared,
-            epoll,
+            readiness,
             conns,
             arrivals,
             next_conn: 0,
@@ -247,7 +243,7 @@ impl<'a> Worker<'a> {
                 self.flush(at, now)?;
             }
         }
-        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; EVENTS_MAX];
+        let mut ready = Ready::new();
         loop {
             let now = self.now_ns();
             self.issue_due(now)?;
@@ -259,15 +255,9 @@ impl<'a> Worker<'a> {
             if now >= window.to_ns && self.conns.iter().all(|c| c.pending.is_empty()) {
                 break;
             }
-            let timeout = self.sleep(now);
-            let n = match epoll::wait(&self.epoll, &mut events[..], Some(&timeout)) {
-                Ok(n) => n,
-                Err(rustix::io::Errno::INTR) => 0,
-                Err(e) => return Err(std::io::Error::from(e).into()),
-            };
-            for event in &events[..n] {
-                let (data, flags) = (event.data, event.flags);
-                self.handle_event(data.u64() as usize, flags)?;
+            self.readiness.wait(&mut ready, self.sleep(now))?;
+            for (at, flags) in ready.iter() {
+                self.handle_event(at, flags)?;
             }
         }
         self.count_unanswered();
@@ -275,13 +265,13 @@ impl<'a> Worker<'a> {
     }
 
     /// Until the next arrival, if that is soon and there is room for it.
-    fn sleep(&self, now: u64) -> Timespec {
+    fn sleep(&self, now: u64) -> Duration {
         let until_due = match &self.arrivals {
             Some(a) if a.next_ns() < self.plan.window.to_ns && self.has_room(self.next_conn) => a.next_ns().saturating_sub(now),
             _ => SLEEP_NS_MAX,
         };
         let until_due = until_due.min(self.until_retry(now));
-        Timespec { tv_sec: 0, tv_nsec: until_due.min(SLEEP_NS_MAX) as i64 }
+        Duration::from_nanos(until_due.min(SLEEP_NS_MAX))
     }
 
     fn has_room(&self, at: usize) -> bool {
@@ -330,17 +320,17 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    fn handle_event(&mut self, at: usize, flags: epoll::EventFlags) -> Result<(), Failure> {
+    fn handle_event(&mut self, at: usize, flags: EventFlags) -> Result<(), Failure> {
         let handled = self.read_and_write(at, flags);
         self.survive(at, handled)
     }
 
-    fn read_and_write(&mut self, at: usize, flags: epoll::EventFlags) -> Result<(), Failure> {
-        if flags.contains(epoll::EventFlags::OUT) {
+    fn read_and_write(&mut self, at: usize, flags: EventFlags) -> Result<(), Failure> {
+        if flags.contains(EventFlags::OUT) {
             let now = self.now_ns();
             self.send(at, now)?;
         }
-        if flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ERR) {
+        if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
             loop {
                 if !self.conns[at].session.receive()? {
                     break;
@@ -421,9 +411,8 @@ impl<'a> Worker<'a> {
         let blocked = !conn.session.flush()?;
         if blocked != conn.blocked {
             conn.blocked = blocked;
-            let flags = if blocked { epoll::EventFlags::IN | epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
-            let data = epoll::EventData::new_u64(at as u64);
-            epoll::modify(&self.epoll, conn.session.stream(), data, flags).map_err(std::io::Error::from)?;
+            let flags = if blocked { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
+            self.readiness.change(conn.session.stream(), at, flags)?;
         }
         Ok(())
     }

@@ -8,11 +8,10 @@ use crate::host;
 use crate::measure::{Latencies, Metric};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
+use crate::readiness::{EventFlags, Readiness, Ready};
 use crate::target::Target;
 use crate::workload::{write_add_watch, write_create_persistent, write_delete, write_read, write_set};
 use clap::ValueEnum;
-use rustix::event::epoll;
-use rustix::time::Timespec;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
@@ -25,9 +24,7 @@ const ROUND_MAX: Duration = Duration::from_secs(60);
 /// After the last event the server may still be tidying up; that belongs to the round.
 const AFTER_ROUND: Duration = Duration::from_millis(3);
 /// Sessions that wait for their turn are kept alive by a round at least this often.
-const POLL: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-/// Events taken from the kernel at once.
-const EVENTS_MAX: usize = 256;
+const POLL: Duration = Duration::from_secs(1);
 /// Changes without an answer.
 const CHANGES_DEPTH: usize = 256;
 
@@ -94,13 +91,7 @@ pub fn run_fan_out(target: &Target, o: &FanOutOptions, progress: &Progress) -> R
     each_path(&mut writer, &paths, |path, xid, out| write_create_persistent(out, xid, path, b""))?;
     progress.stage("connecting");
     let numbers = paths.iter().enumerate().map(|(at, path)| (path.as_str(), at)).collect();
-    let mut fan = Fan {
-        options: o,
-        epoll: epoll::create(epoll::CreateFlags::CLOEXEC).map_err(std::io::Error::from)?,
-        sessions: Vec::new(),
-        paths: &paths,
-        numbers: &numbers,
-    };
+    let mut fan = Fan { options: o, readiness: Readiness::new()?, sessions: Vec::new(), paths: &paths, numbers: &numbers };
     fan.connect(target)?;
     let (mut figures, started) = (Figures::default(), Instant::now());
     for round in 0..o.warmup_rounds + o.rounds {
@@ -152,7 +143,7 @@ impl Figures {
 
 struct Fan<'a> {
     options: &'a FanOutOptions,
-    epoll: rustix::fd::OwnedFd,
+    readiness: Readiness,
     sessions: Vec<Session>,
     paths: &'a [String],
     numbers: &'a HashMap<&'a str, usize>,
@@ -163,8 +154,7 @@ impl Fan<'_> {
         for at in 0..self.options.watchers {
             let session = Session::connect(target.of_connection(at), self.options.session_timeout)?;
             session.stream().set_nonblocking(true)?;
-            epoll::add(&self.epoll, session.stream(), epoll::EventData::new_u64(at as u64), epoll::EventFlags::IN)
-                .map_err(std::io::Error::from)?;
+            self.readiness.add(session.stream(), at, EventFlags::IN)?;
             self.sessions.push(session);
         }
         Ok(())
@@ -241,20 +231,14 @@ impl Fan<'_> {
             self.send(at)?;
         }
         let deadline = Instant::now() + ROUND_MAX;
-        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; EVENTS_MAX];
+        let mut ready = Ready::new();
         while missing > 0 {
             if Instant::now() > deadline {
                 return Err(Failure::Mismatch(format!("{missing} answers or events are missing")));
             }
-            let n = match epoll::wait(&self.epoll, &mut events[..], Some(&POLL)) {
-                Ok(n) => n,
-                Err(rustix::io::Errno::INTR) => 0,
-                Err(e) => return Err(std::io::Error::from(e).into()),
-            };
-            for event in &events[..n] {
-                let (data, flags) = (event.data, event.flags);
-                let at = data.u64() as usize;
-                if flags.contains(epoll::EventFlags::OUT) {
+            self.readiness.wait(&mut ready, POLL)?;
+            for (at, flags) in ready.iter() {
+                if flags.contains(EventFlags::OUT) {
                     self.send(at)?;
                 }
                 let session = &mut self.sessions[at];
@@ -276,9 +260,8 @@ impl Fan<'_> {
         if session.output.is_empty() {
             return Ok(());
         }
-        let flags = if session.flush()? { epoll::EventFlags::IN } else { epoll::EventFlags::IN | epoll::EventFlags::OUT };
-        epoll::modify(&self.epoll, session.stream(), epoll::EventData::new_u64(at as u64), flags).map_err(std::io::Error::from)?;
-        Ok(())
+        let flags = if session.flush()? { EventFlags::IN } else { EventFlags::IN | EventFlags::OUT };
+        Ok(self.readiness.change(session.stream(), at, flags)?)
     }
 }
 

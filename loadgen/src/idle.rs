@@ -9,11 +9,10 @@ use crate::host;
 use crate::measure::{Latencies, Metric, us_per};
 use crate::outcome::Outcome;
 use crate::progress::Progress;
+use crate::readiness::{EventFlags, Readiness, Ready};
 use crate::target::Target;
 use crate::workload::{begin_request, write_read};
-use rustix::event::epoll;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::time::Timespec;
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,8 +38,6 @@ const PINGS_PER_TIMEOUT: u32 = 3;
 const WATCHED_ROOT: &str = "/app";
 const WATCHED_PER_PARENT: usize = 1_000;
 const WATCHES_IN_FLIGHT: usize = 256;
-const POLL: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
-const EVENTS_MAX: usize = 256;
 
 /// How many, how long.
 #[derive(Clone, Debug)]
@@ -141,7 +138,7 @@ fn sessions_possible(asked: usize, target: &Target) -> Result<usize, Failure> {
 }
 
 struct Crowd {
-    epoll: rustix::fd::OwnedFd,
+    readiness: Readiness,
     sessions: Vec<Session>,
 }
 
@@ -155,16 +152,16 @@ enum Way {
 
 impl Crowd {
     fn open(target: &Target, o: &IdleOptions, wanted: usize) -> Result<Self, Failure> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(std::io::Error::from)?;
+        let readiness = Readiness::new()?;
         let mut sessions = Vec::with_capacity(wanted);
         for at in 0..wanted {
             sessions.push(Session::connect(target.of_connection(at), o.session_timeout)?);
         }
         for (at, session) in sessions.iter().enumerate() {
             session.stream().set_nonblocking(true)?;
-            watch(&epoll, session, at, epoll::EventFlags::IN)?;
+            readiness.add(session.stream(), at, EventFlags::IN)?;
         }
-        Ok(Crowd { epoll, sessions })
+        Ok(Crowd { readiness, sessions })
     }
 
     /// Every session asks for nodes that need not exist, each with a watch.
@@ -235,20 +232,20 @@ impl Crowd {
             while ways.len() < tickets.len() && ways.len() - done < CONNECTING_MAX {
                 let at = ways.len();
                 let session = tickets[at].resume(target.of_connection(at).addr, timeout, 0)?;
-                watch(&self.epoll, &session, at, epoll::EventFlags::OUT)?;
+                self.readiness.add(session.stream(), at, EventFlags::OUT)?;
                 self.sessions.push(session);
                 ways.push(Way::Connecting);
             }
             if began.elapsed() > STORM_MAX {
                 return Err(Failure::Mismatch(format!("{} of {} did not come back", tickets.len() - done, tickets.len())));
             }
-            self.each_event(Duration::from_secs(1), |epoll, at, session, flags| {
+            self.each_event(Duration::from_secs(1), |readiness, at, session, flags| {
                 if ways[at] == Way::Back {
                     return Ok(());
                 }
-                if ways[at] == Way::Connecting && flags.contains(epoll::EventFlags::OUT) {
+                if ways[at] == Way::Connecting && flags.contains(EventFlags::OUT) {
                     session.flush()?;
-                    change(epoll, session, at, epoll::EventFlags::IN)?;
+                    readiness.change(session.stream(), at, EventFlags::IN)?;
                     ways[at] = Way::Asked;
                 }
                 if !session.receive()? {
@@ -263,7 +260,7 @@ impl Crowd {
                 if welcome.is_err() {
                     // The server hangs up now; the next storm asks for a new session.
                     session.forget();
-                    epoll::delete(epoll, session.stream()).map_err(std::io::Error::from)?;
+                    readiness.remove(session.stream())?;
                 }
                 ways[at] = Way::Back;
                 done += 1;
@@ -278,20 +275,13 @@ impl Crowd {
     fn each_event(
         &mut self,
         longest: Duration,
-        mut handle: impl FnMut(&rustix::fd::OwnedFd, usize, &mut Session, epoll::EventFlags) -> Result<(), Failure>,
+        mut handle: impl FnMut(&Readiness, usize, &mut Session, EventFlags) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        let mut events = [epoll::Event { flags: epoll::EventFlags::empty(), data: epoll::EventData::new_u64(0) }; EVENTS_MAX];
-        let timeout = Timespec::try_from(longest).unwrap_or(POLL);
-        let n = match epoll::wait(&self.epoll, &mut events[..], Some(&timeout)) {
-            Ok(n) => n,
-            Err(rustix::io::Errno::INTR) => 0,
-            Err(e) => return Err(std::io::Error::from(e).into()),
-        };
-        for event in &events[..n] {
-            let (data, flags) = (event.data, event.flags);
-            let at = data.u64() as usize;
+        let mut ready = Ready::new();
+        self.readiness.wait(&mut ready, longest)?;
+        for (at, flags) in ready.iter() {
             if let Some(session) = self.sessions.get_mut(at) {
-                handle(&self.epoll, at, session, flags)?;
+                handle(&self.readiness, at, session, flags)?;
             }
         }
         Ok(())
@@ -304,14 +294,6 @@ impl Crowd {
         }
         Ok(())
     }
-}
-
-fn watch(epoll: &rustix::fd::OwnedFd, session: &Session, at: usize, flags: epoll::EventFlags) -> Result<(), Failure> {
-    epoll::add(epoll, session.stream(), epoll::EventData::new_u64(at as u64), flags).map_err(|e| std::io::Error::from(e).into())
-}
-
-fn change(epoll: &rustix::fd::OwnedFd, session: &Session, at: usize, flags: epoll::EventFlags) -> Result<(), Failure> {
-    epoll::modify(epoll, session.stream(), epoll::EventData::new_u64(at as u64), flags).map_err(|e| std::io::Error::from(e).into())
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod outcome;
 mod page;
 mod progress;
 mod proxy;
+mod readiness;
 mod report;
 mod schedule;
 mod sessions;

@@ -15,7 +15,7 @@ pub fn run_report(args: &ReportArgs) -> Result<(), String> {
 
 /// Of runs just made; fails when one of them did.
 pub fn report_turns(sections: &[Section], args: &TurnsArgs) -> Result<(), String> {
-    show(sections, &[], args.json, args.html.as_deref())
+    show(sections, &[], args.output.json, args.html.as_deref())
 }
 
 fn show(sections: &[Section], only: &[String], as_json: bool, html: Option<&Path>) -> Result<(), String> {

@@ -20,6 +20,11 @@ impl Instant {
     pub const fn since_ns(self, earlier: Instant) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
+    /// Microseconds from `earlier` to this instant; 0 if it is later.
+    #[must_use]
+    pub const fn since_us(self, earlier: Instant) -> u64 {
+        self.since_ns(earlier) / 1_000
+    }
     /// Milliseconds from `earlier` to this instant; 0 if it is later.
     #[must_use]
     pub const fn since_ms(self, earlier: Instant) -> u64 {

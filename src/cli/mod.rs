@@ -11,6 +11,7 @@ mod logging;
 mod server;
 mod shell;
 mod snapshot;
+mod stages;
 mod status;
 mod watch;
 

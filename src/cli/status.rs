@@ -1,6 +1,7 @@
 //! `zoo status`: the servers of an ensemble at a glance, by what each says to `srvr`, and the strategies by which their connections are balanced.
 
 use super::balancing::Balancing;
+use super::stages::Stages;
 use super::{EXIT_FAILURE, EXIT_USAGE, Format, fail};
 use crate::client::four_letter::{ask, value};
 use crate::client::{ConnectString, Host};
@@ -11,7 +12,7 @@ use std::time::Duration;
 /// Show the servers of an ensemble
 ///
 /// Asks each server of the connect string for "srvr", which every server answers unless its whitelist says otherwise. The strategies in
-/// /zookeeper/balance, if there are any, are read in a session.
+/// /zookeeper/balance, if there are any, are read in a session. With --stages each is asked for "mntr", too, which its whitelist has to name.
 ///
 /// Exit codes: 0 every server serves, 1 some do not, 2 bad command line.
 #[derive(clap::Args)]
@@ -28,12 +29,17 @@ pub(super) struct StatusArgs {
     /// Make no session, and so show no strategies
     #[arg(long)]
     no_session: bool,
+    /// Show where requests spend their time on each server, by stages, since it started or was told "srst"
+    #[arg(long)]
+    stages: bool,
 }
 
 /// What one server has said, or why nothing.
 struct Row {
     server: String,
     answer: Result<String, String>,
+    /// To `mntr`, if it was asked.
+    stages: Option<Result<String, String>>,
 }
 
 pub(super) fn run(args: &StatusArgs) -> ExitCode {
@@ -44,8 +50,8 @@ pub(super) fn run(args: &StatusArgs) -> ExitCode {
     let patience = Duration::from_millis(args.patience);
     // All at once: one that hangs delays nobody else.
     let rows: Vec<Row> = std::thread::scope(|scope| {
-        let asked: Vec<_> = servers.iter().map(|host| (host, scope.spawn(move || look(host, patience)))).collect();
-        let gone = |host: &Host| Row { server: host.to_string(), answer: Err("not asked".to_owned()) };
+        let asked: Vec<_> = servers.iter().map(|host| (host, scope.spawn(move || look(host, patience, args.stages)))).collect();
+        let gone = |host: &Host| Row { server: host.to_string(), answer: Err("not asked".to_owned()), stages: None };
         asked.into_iter().map(|(host, thread)| thread.join().unwrap_or_else(|_| gone(host))).collect()
     });
     let asks = !args.no_session && rows.iter().any(Row::serves);
@@ -57,6 +63,7 @@ pub(super) fn run(args: &StatusArgs) -> ExitCode {
                 Ok(balancing) => balancing.iter().for_each(|balancing| super::say(&balancing.text())),
                 Err(why) => super::say(&format!("balance: unknown ({why})")),
             }
+            rows.iter().filter_map(Row::stages_text).for_each(|text| super::say(&text));
         }
         Format::Json => {
             let balance = balancing.ok().flatten().map(|balancing| balancing.json());
@@ -66,9 +73,9 @@ pub(super) fn run(args: &StatusArgs) -> ExitCode {
     if rows.iter().all(Row::serves) { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILURE) }
 }
 
-fn look(host: &Host, patience: Duration) -> Row {
-    let answer = ask((host.name.as_str(), host.port), "srvr", patience).map_err(|e| e.to_string());
-    Row { server: host.to_string(), answer }
+fn look(host: &Host, patience: Duration, with_stages: bool) -> Row {
+    let say = |word| ask((host.name.as_str(), host.port), word, patience).map_err(|e| e.to_string());
+    Row { server: host.to_string(), answer: say("srvr"), stages: with_stages.then(|| say("mntr")) }
 }
 
 impl Row {
@@ -106,6 +113,17 @@ impl Row {
         ]
     }
 
+    fn stages(&self) -> Option<Result<Stages<'_>, String>> {
+        Some(self.stages.as_ref()?.as_deref().map_err(Clone::clone).and_then(Stages::of))
+    }
+
+    fn stages_text(&self) -> Option<String> {
+        Some(match self.stages()? {
+            Ok(stages) => format!("\n{}\n{}", self.server, stages.text()),
+            Err(why) => format!("\n{}\n  no stages: {why}", self.server),
+        })
+    }
+
     fn json(&self, balance: Option<&Value>) -> Value {
         let number = |key| self.get(key).and_then(|text| text.parse::<u64>().ok());
         let latency: Vec<Option<f64>> =
@@ -122,6 +140,7 @@ impl Row {
             "latency_ms": { "min": part(0), "avg": part(1), "max": part(2) },
             "version": self.version(),
             "balance": balance,
+            "stages": self.stages().and_then(|stages| Some(stages.ok()?.json())),
             "error": self.answer.as_ref().err(),
         })
     }
@@ -153,6 +172,7 @@ mod tests {
         let row = |server: &str, answer: Result<&str, &str>| Row {
             server: server.to_owned(),
             answer: answer.map(str::to_owned).map_err(str::to_owned),
+            stages: None,
         };
         vec![
             row("a:1", Ok(leader)),

@@ -18,7 +18,8 @@ pub const SHARDS_MAX: usize = 256;
 #[allow(missing_docs)]
 pub enum ToReplica {
     /// A write or an ordered request: the whole frame payload (header included), decoded successfully by the shard (rule A15).
-    Request { conn: ConnKey, session: SessionId, frame: Box<[u8]>, auth: Arc<Auth> },
+    /// `at` is when it was put into the queue.
+    Request { conn: ConnKey, session: SessionId, frame: Box<[u8]>, auth: Arc<Auth>, at: Instant },
     /// A write that could not be decoded and yet takes its place in history (a malformed multi): an error transaction with this code.
     Failed { conn: ConnKey, session: SessionId, xid: Xid, err: ErrorCode, auth: Arc<Auth> },
     /// A connect request that passed the shard's own checks. `accepted` orders connections that ask for the same session: the
@@ -36,6 +37,12 @@ pub enum ToReplica {
 }
 
 impl ToReplica {
+    /// When a request was put into the queue.
+    #[must_use]
+    pub fn queued_at(&self) -> Option<Instant> {
+        if let ToReplica::Request { at, .. } = self { Some(*at) } else { None }
+    }
+
     /// Bytes that the message keeps in memory and a client has sent.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -68,6 +75,32 @@ pub struct Batch {
     pub events: Vec<Event>,
     /// The shards that a reply or a control is for: they are woken in any case.
     pub shards: ShardSet,
+    /// How its transactions have come here; `None` when it has none.
+    pub passed: Option<Passed>,
+}
+
+/// When the oldest transaction of a batch went from one stage to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// In the turn in which it was prepared (a learner: appended).
+    pub prepared: Instant,
+    /// It was in this server's log, on the disk.
+    pub durable: Instant,
+    /// It was committed, and shown to the shards.
+    pub published: Instant,
+}
+
+impl Passed {
+    /// Until it was in the log on the disk, µs.
+    #[must_use]
+    pub fn log_us(&self) -> u64 {
+        self.durable.since_us(self.prepared)
+    }
+    /// From then on until it could be published, µs: standing alone nothing but the turn, in an ensemble the quorum.
+    #[must_use]
+    pub fn quorum_us(&self) -> u64 {
+        self.published.since_us(self.durable)
+    }
 }
 
 impl Batch {

@@ -14,7 +14,7 @@ pub mod stream;
 mod sync;
 
 pub use bell::{Bell, Interest, notify};
-pub use message::{Batch, Control, Entry, Event, Reply, ShardSet, ToReplica, path_hash};
+pub use message::{Batch, Control, Entry, Event, Passed, Reply, ShardSet, ToReplica, path_hash};
 pub use queue::Inbox;
 pub use stream::{Published, Publisher, Subscriber};
 

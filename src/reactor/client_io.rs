@@ -57,9 +57,18 @@ struct State {
     shard: Shard,
     sockets: HashMap<ConnId, ClientSocket>,
     readiness: Rc<Readiness>,
+    /// What is ready to be sent and has to wait for a later turn: since when, and behind it there is more.
+    unsent: Option<Unsent>,
     /// Four-letter words with what came behind them. Their tasks start when the turn is over: glommio polls a new task at once, which must
     /// not find the shard borrowed.
     words: Vec<(ConnId, [u8; 4], Vec<u8>)>,
+}
+
+/// The sends that one turn has left.
+#[derive(Clone, Copy)]
+struct Unsent {
+    since: Instant,
+    sends: usize,
 }
 
 /// One client's socket and where it stands.
@@ -83,7 +92,7 @@ impl ShardLoop {
         let bell = mesh.bells[usize::from(id.0)].clone();
         let to_replica = mesh.to_replica[usize::from(id.0)].clone();
         let readiness = Rc::new(Readiness::of_this_executor().unwrap_or_else(|e| no_sockets(&e)));
-        let state = State { shard, sockets: HashMap::default(), readiness: readiness.clone(), words: Vec::new() };
+        let state = State { shard, sockets: HashMap::default(), readiness: readiness.clone(), unsent: None, words: Vec::new() };
         let alarm = Alarm::of_this_executor();
         Rc::new(ShardLoop { id, state: RefCell::new(state), mesh, inbox, bell, to_replica, readiness, alarm, admin, tasks: Rc::default() })
     }
@@ -151,10 +160,19 @@ impl ShardLoop {
 
     /// Lets the shard do something, then carries out all that follows from it.
     fn turn(self: &Rc<Self>, act: impl FnOnce(&mut State, Instant)) {
-        let now = clock::now();
+        self.turn_at(clock::now(), act);
+    }
+
+    /// The same for who has just looked at the clock. When it was looked at once more, because of what was sent: what it said.
+    fn turn_at(self: &Rc<Self>, now: Instant, act: impl FnOnce(&mut State, Instant)) -> Option<Instant> {
         let mut state = self.state.borrow_mut();
         act(&mut state, now);
-        Self::carry_out(&mut state, now);
+        let made = (state.shard.transmits() > 0).then(clock::now);
+        let sends = Self::carry_out(&mut state, now);
+        let sent = made.map(|made| state.note_sent(now, made, sends));
+        while let Some(slow) = state.shard.poll_slow() {
+            tracing::warn!("{slow}");
+        }
         if state.shard.wants_room() {
             self.mesh.want_room(usize::from(self.id.0));
             state.shard.replica_has_room(now);
@@ -180,10 +198,12 @@ impl ShardLoop {
                 self.tasks.run(self.clone().answer(conn, word, argument));
             }
         }
+        sent
     }
 
-    /// Sends, closes, pauses and resumes what the shard has asked for. What is too much to send in one turn stays with the shard.
-    fn carry_out(state: &mut State, now: Instant) {
+    /// Sends, closes, pauses and resumes what the shard has asked for. What is too much to send in one turn stays with the shard. How many
+    /// connections were sent to.
+    fn carry_out(state: &mut State, now: Instant) -> usize {
         let mut sends = 0;
         loop {
             let mut idle = true;
@@ -230,7 +250,7 @@ impl ShardLoop {
                 idle = false;
             }
             if idle {
-                return;
+                return sends;
             }
         }
     }
@@ -333,23 +353,38 @@ impl ShardLoop {
     async fn serve_sockets(self: Rc<Self>) {
         let mut ready = Vec::with_capacity(READY_MAX);
         let way = Way::of_this_executor();
+        let mut last_look = None;
         loop {
             self.readiness.take(&mut ready).unwrap_or_else(|e| no_sockets(&e));
             if ready.is_empty() {
+                last_look = None;
                 self.readiness.wait().await.unwrap_or_else(|e| no_sockets(&e));
                 continue;
             }
-            ready.drain(..).for_each(|ready| self.ready(ready));
+            let looked = clock::now();
+            self.note_look(looked, last_look.replace(looked), ready.len());
+            // One turn begins when the one before has sent, so most need no look of their own at the clock.
+            ready.drain(..).fold(Some(looked), |now, ready| self.ready(ready, looked, now));
             // What these sockets asked for goes first, and what else this core has to do.
             way.give().await;
         }
     }
 
-    fn ready(self: &Rc<Self>, ready: Ready) {
+    fn note_look(&self, looked: Instant, last: Option<Instant>, found: usize) {
+        let mut state = self.state.borrow_mut();
+        let metrics = state.shard.metrics_mut();
+        metrics.sockets_ready.record(found as u64);
+        if let Some(last) = last {
+            metrics.look_us.record(looked.since_us(last));
+        }
+    }
+
+    /// A socket that was seen to be ready at `looked`. `now` is given and returned if it is known.
+    fn ready(self: &Rc<Self>, ready: Ready, looked: Instant, mut now: Option<Instant>) -> Option<Instant> {
         let conn = ready.conn;
         let was_full = self.state.borrow().sockets.get(&conn).is_some_and(|s| s.full);
         if was_full && ready.writable {
-            self.turn(|state, now| {
+            now = self.turn_at(now.unwrap_or_else(clock::now), |state, now| {
                 if let Some(socket) = state.sockets.get_mut(&conn) {
                     socket.full = false;
                     Self::send(state, now, conn);
@@ -357,18 +392,23 @@ impl ShardLoop {
             });
         }
         if ready.readable {
-            let more = (0..RECEIVES_PER_TURN).all(|_| self.receive(conn, ready.ended));
+            let begin = now.take().unwrap_or_else(clock::now);
+            self.state.borrow_mut().shard.metrics_mut().ready_us.record(begin.since_us(looked));
+            now = Some(begin);
+            let more = (0..RECEIVES_PER_TURN).all(|_| self.receive(conn, ready.ended, &mut now));
             if more {
-                self.turn(|state, now| Self::look_again(state, now, conn));
+                now = self.turn_at(now.unwrap_or_else(clock::now), |state, now| Self::look_again(state, now, conn));
             }
         }
+        now
     }
 
     /// One turn of a connection: receive what has arrived, let the shard serve it, send what that made ready. True when the socket may hold
     /// more.
-    fn receive(self: &Rc<Self>, conn: ConnId, end: bool) -> bool {
+    fn receive(self: &Rc<Self>, conn: ConnId, end: bool, now: &mut Option<Instant>) -> bool {
         let mut more = false;
-        self.turn(|state, now| more = Self::take_bytes(state, now, conn, end));
+        let begin = now.unwrap_or_else(clock::now);
+        *now = self.turn_at(begin, |state, now| more = Self::take_bytes(state, now, conn, end));
         more
     }
 
@@ -444,6 +484,23 @@ impl ShardLoop {
             glommio::timer::sleep(Duration::from_millis(5)).await;
         }
         self.state.borrow_mut().sockets.clear();
+    }
+}
+
+impl State {
+    /// A turn that began at `began` had made all its answers ready at `made`, and has sent to so many connections since. Returns the time.
+    fn note_sent(&mut self, began: Instant, made: Instant, sends: usize) -> Instant {
+        let sent = clock::now();
+        let metrics = self.shard.metrics_mut();
+        metrics.turn_us.record(made.since_us(began));
+        metrics.send_us.record(sent.since_us(self.unsent.map_or(made, |unsent| unsent.since)));
+        let left = self.shard.transmits();
+        self.unsent = match self.unsent {
+            _ if left == 0 => None,
+            Some(Unsent { since, sends: before }) if before > sends => Some(Unsent { since, sends: before - sends }),
+            _ => Some(Unsent { since: made, sends: left }),
+        };
+        sent
     }
 }
 

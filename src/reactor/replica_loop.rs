@@ -10,7 +10,7 @@
 
 use crate::base::limits::SHARD_LAG_MS_MAX;
 use crate::base::{Instant, ShardId, Zxid};
-use crate::handoff::{Batch, Publisher, ToReplica, notify};
+use crate::handoff::{Batch, Passed, Publisher, ToReplica, notify};
 use crate::metrics::ReplicaMetrics;
 use crate::reactor::clock::{self, Alarm};
 use crate::reactor::disk_io::{LogFiles, Snapshots};
@@ -291,6 +291,7 @@ impl ReplicaLoop {
         let shards = self.mesh.to_replica.len();
         let mut budget = MESSAGES_PER_TURN;
         let wall = clock::wall();
+        let queued: usize = self.mesh.to_replica.iter().map(|inbox| inbox.len()).sum();
         for i in 0..shards {
             if budget == 0 || !state.replica.admits() {
                 break;
@@ -301,6 +302,10 @@ impl ReplicaLoop {
             let part = budget.div_ceil(shards - i);
             let taken = inbox.drain(&mut state.messages, part);
             budget -= taken;
+            // The oldest waited longest; what was pushed since this turn began waited for nothing.
+            if let Some(at) = state.messages.iter().find_map(ToReplica::queued_at) {
+                state.metrics.queue_us.record(now.since_us(at));
+            }
             for message in state.messages.drain(..) {
                 state.replica.take_in(now, wall, Input::Shard(ShardId(shard as u16), message));
             }
@@ -311,6 +316,7 @@ impl ReplicaLoop {
         }
         if budget < MESSAGES_PER_TURN {
             state.metrics.queue_size.record((MESSAGES_PER_TURN - budget) as u64);
+            state.metrics.queued.record(queued as u64);
         }
         state.first = (state.first + 1) % shards;
         budget < MESSAGES_PER_TURN
@@ -329,9 +335,9 @@ impl ReplicaLoop {
                     }
                     state.log.perform(action);
                 }
-                Output::Publish(batch) => {
+                Output::Publish(mut batch) => {
                     state.metrics.batch_size.record(batch.entries.len() as u64);
-                    state.note_published(batch.last_zxid, now);
+                    batch.passed = state.note_published(batch.last_zxid, now);
                     let batch = state.publisher.publish(batch);
                     state.replica.published(batch.last_zxid);
                     state.hold.answered(now, state.replica.head_zxid(), batch.entries.len());
@@ -399,16 +405,17 @@ fn load_image(state: &mut State, zxid: Zxid) {
 }
 
 impl State {
-    fn note_published(&mut self, last: Zxid, now: Instant) {
-        let published = (last > self.replica.applied()).then(|| self.stages.published(now, last)).flatten();
-        let Some(took) = published else { return };
-        self.metrics.published(took.log_us, took.quorum_us);
-        if u128::from(took.total_us()) >= self.log.slow().as_micros() {
-            let (log, quorum) = (took.log_us / 1000, took.quorum_us / 1000);
+    fn note_published(&mut self, last: Zxid, now: Instant) -> Option<Passed> {
+        let passed = (last > self.replica.applied()).then(|| self.stages.published(now, last)).flatten()?;
+        let (log_us, quorum_us) = (passed.log_us(), passed.quorum_us());
+        self.metrics.published(log_us, quorum_us, self.replica.unpublished() as u64);
+        if u128::from(log_us + quorum_us) >= self.log.slow().as_micros() {
+            let (log, quorum) = (log_us / 1000, quorum_us / 1000);
             tracing::warn!(
                 "writes up to {last} have taken {log} ms until they were in the log, then {quorum} ms until they could be shown"
             );
         }
+        Some(passed)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where the time of a write goes between the turn that prepared it and its publication: into our own log, then to a quorum.
 
 use crate::base::{Instant, Zxid};
+use crate::handoff::Passed;
 use std::collections::VecDeque;
 
 /// Turns in which transactions were prepared (a learner: appended) that are not published. Oldest first.
@@ -18,22 +19,6 @@ struct Turn {
     prepared: Instant,
     /// When it was known to be durable here.
     durable: Option<Instant>,
-}
-
-/// What the oldest transaction of a group took.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Took {
-    /// Until it was in our log on the disk, µs.
-    pub log_us: u64,
-    /// From then on until it could be published, µs: standing alone nothing but the turn, in an ensemble the quorum.
-    pub quorum_us: u64,
-}
-
-impl Took {
-    /// Both.
-    pub fn total_us(self) -> u64 {
-        self.log_us + self.quorum_us
-    }
 }
 
 impl Stages {
@@ -54,14 +39,13 @@ impl Stages {
     }
 
     /// What is published now ends at `last`.
-    pub fn published(&mut self, now: Instant, last: Zxid) -> Option<Took> {
+    pub fn published(&mut self, now: Instant, last: Zxid) -> Option<Passed> {
         let oldest = self.turns.front()?;
-        let durable = oldest.durable.unwrap_or(now);
-        let took = Took { log_us: durable.since_ns(oldest.prepared) / 1000, quorum_us: now.since_ns(durable) / 1000 };
+        let passed = Passed { prepared: oldest.prepared, durable: oldest.durable.unwrap_or(now), published: now };
         while self.turns.pop_front_if(|turn| turn.last <= last).is_some() {
             self.durable = self.durable.saturating_sub(1);
         }
-        Some(took)
+        Some(passed)
     }
 }
 
@@ -73,6 +57,10 @@ mod tests {
         Instant(us * 1_000)
     }
 
+    fn passed(prepared: u64, durable: u64, published: u64) -> Option<Passed> {
+        Some(Passed { prepared: at(prepared), durable: at(durable), published: at(published) })
+    }
+
     #[test]
     fn a_group_takes_what_its_oldest_transaction_took_in_each_stage() {
         let mut stages = Stages::default();
@@ -81,9 +69,10 @@ mod tests {
         stages.prepared(at(30), Zxid(4), Zxid(0));
         stages.durable(at(100), Zxid(3));
         stages.durable(at(150), Zxid(4));
-        assert_eq!(stages.published(at(400), Zxid(2)), Some(Took { log_us: 90, quorum_us: 300 }));
-        let last = stages.published(at(500), Zxid(4)).expect("one is left");
-        assert_eq!((last, last.total_us()), (Took { log_us: 120, quorum_us: 350 }, 470));
+        assert_eq!(stages.published(at(400), Zxid(2)), passed(10, 100, 400));
+        let last = stages.published(at(500), Zxid(4));
+        assert_eq!(last, passed(30, 150, 500));
+        assert_eq!(last.map(|last| (last.log_us(), last.quorum_us())), Some((120, 350)));
         assert_eq!(stages.published(at(600), Zxid(4)), None);
     }
 
@@ -91,7 +80,7 @@ mod tests {
     fn what_is_published_before_the_disk_has_answered_spent_all_its_time_on_the_log() {
         let mut stages = Stages::default();
         stages.prepared(at(10), Zxid(1), Zxid(0));
-        assert_eq!(stages.published(at(25), Zxid(1)), Some(Took { log_us: 15, quorum_us: 0 }));
+        assert_eq!(stages.published(at(25), Zxid(1)), passed(10, 25, 25));
     }
 
     #[test]
@@ -103,7 +92,7 @@ mod tests {
         stages.prepared(at(40), Zxid(1), Zxid(0));
         stages.prepared(at(50), Zxid(7), Zxid(0));
         stages.durable(at(60), Zxid(7));
-        assert_eq!(stages.published(at(70), Zxid(1)), Some(Took { log_us: 20, quorum_us: 40 }));
-        assert_eq!(stages.published(at(80), Zxid(7)), Some(Took { log_us: 10, quorum_us: 20 }));
+        assert_eq!(stages.published(at(70), Zxid(1)), passed(10, 30, 70));
+        assert_eq!(stages.published(at(80), Zxid(7)), passed(50, 60, 80));
     }
 }

@@ -312,7 +312,8 @@ fn split(batch: &mut Batch, released: Zxid, limit: Zxid) -> Option<Batch> {
             Entry::Ephemerals { .. } | Entry::Control(_) => {}
         }
     }
-    let rest = Batch { last_zxid: batch.last_zxid, tree: batch.tree, round: batch.round, entries, bytes, events, shards: batch.shards };
+    let &mut Batch { last_zxid, tree, round, shards, passed, .. } = batch;
+    let rest = Batch { last_zxid, tree, round, entries, bytes, events, shards, passed };
     let mut part = std::mem::replace(batch, rest);
     let last = part.entries.iter().rev().find_map(|e| if let Entry::Txn { zxid, .. } = e { Some(*zxid) } else { None });
     part.last_zxid = last.unwrap_or(released);

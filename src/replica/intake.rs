@@ -57,7 +57,7 @@ impl Replica {
 
     fn message(&mut self, now: Instant, wall: WallTime, message: ToReplica) {
         match message {
-            ToReplica::Request { conn, session, frame, auth } => self.request(now, wall, conn, session, &frame, &auth),
+            ToReplica::Request { conn, session, frame, auth, .. } => self.request(now, wall, conn, session, &frame, &auth),
             ToReplica::Failed { conn, session, xid, err, auth } => self.failed(wall, conn, session, xid, err, &auth),
             ToReplica::Connect { conn, accepted, request } => self.connect(now, wall, Owner { conn, accepted }, &request),
             ToReplica::Detach { conn, session, heard } => self.table_of(session).detach(session, conn, heard),

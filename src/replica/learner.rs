@@ -248,7 +248,7 @@ impl Replica {
             ToReplica::Request { session, .. } | ToReplica::Failed { session, .. } if member.learner.is_behind_sync(session) => {
                 member.learner.await_turn(session, Awaited::Held(message));
             }
-            ToReplica::Request { conn, session, frame, auth } if self.owns(session, conn) => self.forward(conn, session, &frame, &auth),
+            ToReplica::Request { conn, session, frame, auth, .. } if self.owns(session, conn) => self.forward(conn, session, &frame, &auth),
             // It takes its place in history by what the leader cannot decode either.
             ToReplica::Failed { conn, session, xid, err: _, auth } if self.owns(session, conn) => {
                 self.forward_as(conn, session, xid, OpCode::Multi, &[], &auth, None);

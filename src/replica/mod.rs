@@ -385,6 +385,12 @@ impl Replica {
         self.tree.head_zxid()
     }
 
+    /// Transactions that wait to be published.
+    #[must_use]
+    pub fn unpublished(&self) -> usize {
+        self.groups.outstanding()
+    }
+
     /// Everything up to here is in this server's log, durably.
     #[must_use]
     pub fn durable_zxid(&self) -> Zxid {

@@ -25,6 +25,8 @@ pub(super) struct Cursor {
     events: u32,
     /// Whom the last of them concerns.
     firing: Firing,
+    /// A request was answered by this batch.
+    answered: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -78,13 +80,16 @@ impl Shard {
         self.goal = self.reader.begin_burst();
         self.holding = true;
         while let Some(batch) = self.stream.peek().filter(|batch| batch.tree == self.tree && batch.last_zxid <= self.goal) {
+            if let Some(passed) = batch.passed.filter(|_| !self.cursor.is_within()) {
+                self.metrics.publish_us.record(now.since_us(passed.published));
+            }
             while let Some(entry) = batch.entries.get(self.cursor.entry) {
                 if self.is_used_up() || !self.entry(now, &batch, entry) {
                     return false;
                 }
                 self.cursor.next_entry();
             }
-            self.cursor.entry = 0;
+            (self.cursor.entry, self.cursor.answered) = (0, false);
             self.stream.advance();
             self.bell.set_consumed(self.stream.position());
         }
@@ -238,11 +243,14 @@ impl Shard {
         let Some(client) = self.clients.get_mut(id) else { return };
         client.conn.output.writer().extend_from_slice(batch.frame(reply));
         let bytes = batch.frame(reply).len();
-        self.answered(
-            now,
-            id,
-            Answered { op: write.op, refused: reply.err != ErrorCode::Ok, xid: write.xid, zxid: self.at, received: write.received, bytes },
-        );
+        let Waiting { op, xid, received, .. } = write;
+        if let Some(passed) = batch.passed
+            && !std::mem::replace(&mut self.cursor.answered, true)
+        {
+            self.metrics.prepare_us.record(passed.prepared.since_us(received));
+        }
+        let refused = reply.err != ErrorCode::Ok;
+        self.answered(now, id, Answered { op, refused, xid, zxid: self.at, received, bytes, passed: batch.passed });
         if reply.close {
             self.silence(id, Some(Close::AfterOutput));
         }
@@ -262,7 +270,8 @@ impl Shard {
         self.reader.get_ephemerals(self.at, cells.iter().copied(), prefix, out);
         frame.finish(out);
         let bytes = out.len() - start;
-        self.answered(now, id, Answered { op: write.op, refused: false, xid: write.xid, zxid: self.at, received: write.received, bytes });
+        let Waiting { op, xid, received, .. } = write;
+        self.answered(now, id, Answered { op, refused: false, xid, zxid: self.at, received, bytes, passed: None });
     }
 
     /// The request that is being answered by an entry of the stream, if its connection still wants to know.

@@ -264,9 +264,9 @@ impl Clients {
         self.words.push_back((id, word, argument));
     }
 
-    /// Are there connections with bytes to send?
-    pub(super) fn has_transmits(&self) -> bool {
-        !self.transmits.is_empty()
+    /// Connections with bytes to send.
+    pub(super) fn transmits(&self) -> usize {
+        self.transmits.len()
     }
 
     pub(super) fn poll_transmit(&mut self) -> Option<ConnId> {

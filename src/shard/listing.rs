@@ -107,7 +107,8 @@ impl Shard {
             }
         } else if let Some(done) = self.clients.end_listing(id) {
             let (zxid, bytes) = (done.listing.zxid(), done.bytes.unwrap_or(0));
-            self.answered(now, id, Answered { op: done.op, refused: false, xid: done.xid, zxid, received: done.received, bytes });
+            let Piecewise { op, xid, received, .. } = *done;
+            self.answered(now, id, Answered { op, refused: false, xid, zxid, received, bytes, passed: None });
             self.stop_waiting(id);
         }
         self.touched(now, id);

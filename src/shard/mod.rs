@@ -23,6 +23,7 @@ mod read;
 mod report;
 mod route;
 mod shedding;
+mod slow;
 mod watch;
 
 use crate::base::{ConnId, ConnKey, Instant, SessionId, ShardId, Zxid};
@@ -33,6 +34,7 @@ use crate::metrics::ShardMetrics;
 use crate::tree::TreeReader;
 use apply::Cursor;
 use clients::Clients;
+use slow::Slow;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -40,6 +42,7 @@ use watch::Watches;
 
 pub use moving::{Departed, Handover};
 pub use report::{ConnReport, Detail, ShardReport};
+pub use slow::SlowRequest;
 
 /// Size of the buffer all connections receive into.
 const RECEIVE_BYTES: usize = 64 << 10;
@@ -62,6 +65,8 @@ pub struct ShardConfig {
     pub listing_nodes_per_turn: usize,
     /// Operations in one multi: more is refused with -5.
     pub multi_ops_max: usize,
+    /// A request that takes so long is told of (`poll_slow`).
+    pub slow_request_ms: Option<u64>,
     /// A connection that has not finished its connect request is closed after this long.
     pub sessionless_ms: u64,
     pub min_session_timeout_ms: i32,
@@ -125,6 +130,7 @@ pub struct Shard {
     stalls: Vec<Stall>,
     totals: Totals,
     metrics: ShardMetrics,
+    slow: Slow,
     /// What connections without left-over bytes receive into; lent to `Input` while they are worked on.
     receive: Vec<u8>,
     /// Scratch of `notify`: the packet that all watchers of an event get.
@@ -218,6 +224,7 @@ impl Shard {
             stalls: Vec::new(),
             totals: Totals::default(),
             metrics: ShardMetrics::default(),
+            slow: Slow::default(),
             receive: vec![0; RECEIVE_BYTES],
             packet: Vec::new(),
         }
@@ -318,7 +325,13 @@ impl Shard {
             || !self.ready.is_empty()
             || !self.arrivals.is_empty()
             || !self.listings.is_empty()
-            || self.clients.has_transmits()
+            || self.clients.transmits() > 0
+    }
+
+    /// Connections with bytes to send: so many times gives `poll_transmit` one.
+    #[must_use]
+    pub fn transmits(&self) -> usize {
+        self.clients.transmits()
     }
 
     /// A connection with bytes to send; each at most once until more is written.
@@ -370,6 +383,16 @@ impl Shard {
     /// A connection whose reading state changed: true = resume reading, false = pause (back-pressure).
     pub fn poll_read_change(&mut self) -> Option<(ConnId, bool)> {
         self.clients.poll_read_change()
+    }
+
+    /// A request that took long.
+    pub fn poll_slow(&mut self) -> Option<SlowRequest> {
+        self.slow.poll()
+    }
+
+    /// For what only the reactor can measure.
+    pub fn metrics_mut(&mut self) -> &mut ShardMetrics {
+        &mut self.metrics
     }
 
     /// A four-letter word arrived on a fresh connection: the reactor answers it through `admin` with `answer_four_letter`.

@@ -80,7 +80,7 @@ impl Shard {
         }
         // A write comes here only when it cannot be decoded.
         let refused = op.class() == OpClass::Write;
-        self.answered(now, id, Answered { op, refused, xid: header.xid, zxid: self.at, received, bytes });
+        self.answered(now, id, Answered { op, refused, xid: header.xid, zxid: self.at, received, bytes, passed: None });
     }
 }
 

@@ -4,7 +4,7 @@ use super::{Close, Shard};
 use crate::base::limits::LISTING_BYTES_AHEAD;
 use crate::base::{ConnId, Instant, Reader, SessionId, Writer, Xid, Zxid};
 use crate::conn::{self, First, FrameStatus, Input, Phase, Waiting, auth};
-use crate::handoff::ToReplica;
+use crate::handoff::{Passed, ToReplica};
 use crate::proto::request::RequestHeader;
 use crate::proto::response::{REPLY_HEADER_BYTES, ReplyFrame, write_header_only};
 use crate::proto::{ErrorCode, OpClass, OpCode, Request};
@@ -33,12 +33,17 @@ pub(super) struct Answered {
     pub(super) zxid: Zxid,
     pub(super) received: Instant,
     pub(super) bytes: usize,
+    /// How what answered it has come here.
+    pub(super) passed: Option<Passed>,
 }
 
 impl Shard {
     /// Works through a connection's left-over bytes as far as it may.
     pub(super) fn process(&mut self, now: Instant, id: ConnId) {
         let Some(client) = self.clients.get_mut(id) else { return };
+        if let FrameStatus::Whole(_) = client.conn.input.frame(self.config.frame_bytes_max) {
+            self.metrics.received_us.record(now.since_us(client.conn.heard));
+        }
         let mut input = std::mem::take(&mut client.conn.input);
         self.work_through(now, id, &mut input);
         if let Some(client) = self.clients.get_mut(id).filter(|c| c.conn.phase != Phase::Closing && !input.is_empty()) {
@@ -195,10 +200,11 @@ impl Shard {
             return Fate::Stays;
         }
         let Some(client) = self.clients.get_mut(id) else { return Fate::Taken };
+        let received = client.conn.heard;
         if client.conn.order.is_idle() {
-            self.serve(now, id, frame, now);
+            self.serve(now, id, frame, received);
         } else {
-            client.conn.order.push_read(frame, now);
+            client.conn.order.push_read(frame, received);
         }
         Fate::Taken
     }
@@ -223,7 +229,7 @@ impl Shard {
         let auth = client.conn.auth.clone();
         let room = self.held.is_empty() && {
             let message = if decodes {
-                ToReplica::Request { conn: key, session, frame: frame.into(), auth }
+                ToReplica::Request { conn: key, session, frame: frame.into(), auth, at: now }
             } else {
                 ToReplica::Failed { conn: key, session, xid, err: ErrorCode::Marshalling, auth }
             };
@@ -235,7 +241,7 @@ impl Shard {
             return Fate::Stays;
         }
         self.kick = true;
-        client.conn.order.push_write(Waiting { xid, op, received: now, bytes: frame.len() as u32 });
+        client.conn.order.push_write(Waiting { xid, op, received: client.conn.heard, bytes: frame.len() as u32 });
         client.conn.ended = op == OpCode::CloseSession;
         Fate::Taken
     }
@@ -276,7 +282,7 @@ impl Shard {
 
     /// Counts the answer to an operation.
     pub(super) fn answered(&mut self, now: Instant, id: ConnId, answered: Answered) {
-        let Answered { op, refused, xid, zxid, received, bytes } = answered;
+        let Answered { op, refused, xid, zxid, received, bytes, .. } = answered;
         let latency_ms = now.since_ms(received);
         self.replied(id, bytes);
         self.totals.latency.record(latency_ms);
@@ -288,6 +294,10 @@ impl Shard {
         if let Some(client) = self.clients.get_mut(id) {
             let label = conn::op_label(Some(op).filter(|_| !refused));
             client.conn.stats.answered(now, label, i64::from(xid.0), zxid, latency_ms);
+            if self.config.slow_request_ms.is_some_and(|slow| latency_ms >= slow) {
+                let session = client.conn.session().unwrap_or(SessionId::NONE);
+                self.slow.note(now, conn::op_label(Some(op)), &answered, (session, client.conn.peer));
+            }
         }
     }
 

@@ -54,6 +54,7 @@ impl Default for Setup {
                 turn_cost_max: zoo::base::limits::SHARD_TURN_COST_MAX,
                 listing_nodes_per_turn: zoo::base::limits::LISTING_NODES_PER_TURN,
                 multi_ops_max: 100,
+                slow_request_ms: None,
                 sessionless_ms: 10_000,
                 min_session_timeout_ms: 2 * TICK_MS as i32,
                 max_session_timeout_ms: 20 * TICK_MS as i32,
@@ -718,8 +719,8 @@ impl World {
 
 fn copy(message: &ToReplica) -> ToReplica {
     match message {
-        ToReplica::Request { conn, session, frame, auth } => {
-            ToReplica::Request { conn: *conn, session: *session, frame: frame.clone(), auth: auth.clone() }
+        ToReplica::Request { conn, session, frame, auth, at } => {
+            ToReplica::Request { conn: *conn, session: *session, frame: frame.clone(), auth: auth.clone(), at: *at }
         }
         ToReplica::Failed { conn, session, xid, err, auth } => {
             ToReplica::Failed { conn: *conn, session: *session, xid: *xid, err: *err, auth: auth.clone() }

@@ -126,6 +126,31 @@ fn a_full_queue_to_the_replica_holds_connections_back_and_loses_nothing() {
 }
 
 #[test]
+fn time_counts_from_receipt_also_before_a_full_queue_and_slow_requests_are_told_of() {
+    let mut setup = Setup { inbox_len: 4, ..Setup::default() };
+    setup.shard.slow_request_ms = Some(1_000);
+    let mut w = World::new(setup);
+    let (c, opened) = w.connect(0);
+    for i in 0..6 {
+        w.create(c, &format!("/{i}"), "", 0);
+    }
+    w.get(c, "/0", false);
+    while w.deliver(c, usize::MAX) {}
+    assert!(w.clients[c].paused);
+    w.now = w.now.plus_ms(1_500);
+    w.settle();
+    assert_eq!(w.replies(c).len(), 7);
+    w.get(c, "/0", false);
+    w.settle();
+    let shard = &mut w.shards[0].shard;
+    let told: Vec<_> = std::iter::from_fn(|| shard.poll_slow()).map(|slow| (slow.op, slow.took_ms, slow.session)).collect();
+    assert_eq!(told[..6], [("CREA", 1_500, opened.session); 6]);
+    assert_eq!(told[6..], [("GETD", 1_500, opened.session)], "the second one was quick");
+    let metrics = shard.metrics_mut();
+    assert_eq!((metrics.received_us.max(), metrics.update_ms.max(), metrics.read_ms.max()), (1_500_000, 1_500, 1_500));
+}
+
+#[test]
 fn one_session_cannot_have_more_outstanding_than_its_share() {
     let mut setup = Setup::default();
     setup.shard.session_outstanding_max = 10;

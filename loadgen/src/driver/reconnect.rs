@@ -3,9 +3,9 @@
 
 use super::{Conn, Pace, Worker};
 use crate::connection::Failure;
+use crate::readiness::EventFlags;
 use crate::schedule::SECOND_NS;
 use crate::workload::Issued;
-use rustix::event::epoll;
 use zoo::proto::connect::ConnectResponse;
 
 /// When no server of the list took the connection, the next round of them begins after this long.
@@ -78,7 +78,7 @@ impl Worker<'_> {
             }
         }
         // A socket that stays registered while its connection rests would report its end for ever.
-        epoll::delete(&self.epoll, self.conns[at].session.stream()).map_err(std::io::Error::from)?;
+        self.readiness.remove(self.conns[at].session.stream())?;
         self.try_servers(at, now)
     }
 
@@ -105,8 +105,7 @@ impl Worker<'_> {
         }
         conn.link.state = State::Moving { until_ns: now + WELCOME_NS_MAX };
         conn.blocked = true;
-        let (data, flags) = (epoll::EventData::new_u64(at as u64), epoll::EventFlags::IN | epoll::EventFlags::OUT);
-        epoll::add(&self.epoll, conn.session.stream(), data, flags).map_err(std::io::Error::from)?;
+        self.readiness.add(conn.session.stream(), at, EventFlags::IN | EventFlags::OUT)?;
         Ok(())
     }
 

@@ -32,6 +32,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("zoo.replicaShare", Used),
     ("zoo.placement", Used),
     ("zoo.rebalanceInterval", Used),
+    ("zoo.slowRequest", Used),
     ("zoo.sessionPassword", Used),
     ("zoo.outBufferMax", Used),
     ("zoo.watchesPerSessionMax", Used),

@@ -169,6 +169,8 @@ pub struct SessionsConfig {
     pub out_buffer_bytes_max: usize,
     /// `zoo.watchesPerSessionMax`.
     pub watches_per_session_max: usize,
+    /// `zoo.slowRequest`: a request that takes so long is told of; `None` is never.
+    pub slow_request_ms: Option<u64>,
     /// `zoo.multiOpsMax`.
     pub multi_ops_max: usize,
 }
@@ -229,6 +231,8 @@ pub struct FourLetterConfig {
 const STANDALONE_SESSION_SERVER_ID: i64 = 1;
 /// ZooKeeper's default step of log preallocation.
 const PRE_ALLOC_BYTES: u64 = 65_536 << 10;
+/// Default of `zoo.slowRequest`, as of `fsync.warningthresholdms`.
+const SLOW_REQUEST_MS: u64 = 1_000;
 /// ZooKeeper's part of a snapshot's size that is still sent as log instead.
 const SNAPSHOT_SIZE_FACTOR: f64 = 0.33;
 /// The tick of a server that is started without a file.
@@ -283,6 +287,7 @@ impl ServerConfig {
                 global_outstanding_limit: 1_000,
                 out_buffer_bytes_max: limits::OUT_BUFFER_MAX,
                 watches_per_session_max: limits::WATCHES_PER_SESSION_MAX,
+                slow_request_ms: Some(SLOW_REQUEST_MS),
                 multi_ops_max: limits::MULTI_OPS_MAX,
             },
             znodes: ZnodesConfig {
@@ -338,6 +343,7 @@ impl ServerConfig {
             turn_cost_max: limits::SHARD_TURN_COST_MAX,
             listing_nodes_per_turn: limits::LISTING_NODES_PER_TURN,
             multi_ops_max: self.sessions.multi_ops_max,
+            slow_request_ms: self.sessions.slow_request_ms,
             sessionless_ms: self.net.sessionless_ms,
             min_session_timeout_ms: self.sessions.min_timeout_ms,
             max_session_timeout_ms: self.sessions.max_timeout_ms,

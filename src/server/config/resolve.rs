@@ -266,6 +266,8 @@ fn sessions(settings: &Settings) -> Result<SessionsConfig, ConfigError> {
         )?,
         watches_per_session_max: number(settings, "zoo.watchesPerSessionMax", limits::WATCHES_PER_SESSION_MAX as i64, 1..=INT_MAX)?
             as usize,
+        slow_request_ms: Some(number(settings, "zoo.slowRequest", SLOW_REQUEST_MS as i64, 0..=INT_MAX)?.unsigned_abs())
+            .filter(|ms| *ms > 0),
         multi_ops_max: number(settings, "zoo.multiOpsMax", limits::MULTI_OPS_MAX as i64, 1..=limits::MULTI_OPS_MAX as i64)? as usize,
     })
 }

@@ -73,7 +73,7 @@ fn supported_keys_arrive_where_they_belong() {
         snapSizeLimitInKb=-1\ntxnLogSizeLimitInKb=3\npreAllocSize=8\nforceSync=no\njute.maxbuffer=0x200000\n\
         snapshot.compression.method=snappy\nextendedTypesEnabled=TRUE\nenforceQuota=true\nskipACL=yes\n\
         4lw.commands.whitelist=ruok, mntr\nreadonlymode.enabled=true\nzoo.shards=3\nzoo.pin=no\nzoo.replicaShare=25\n\
-        zoo.outBufferMax=32m\nzoo.watchesPerSessionMax=10\nzoo.multiOpsMax=20\nzoo.logWriter=pwrite\n\
+        zoo.outBufferMax=32m\nzoo.watchesPerSessionMax=10\nzoo.multiOpsMax=20\nzoo.slowRequest=0\nzoo.logWriter=pwrite\n\
         DigestAuthenticationProvider.superDigest=super:D/InIHSb7yEEbrWz8b9l71RjZJU=\nznode.container.checkIntervalMs=11\n\
         nio.sessionlessCnxnTimeout=900\n",
     );
@@ -106,7 +106,7 @@ fn supported_keys_arrive_where_they_belong() {
     let shard = config.shard(1);
     assert_eq!((shard.frame_bytes_max, shard.out_buffer_bytes_max, shard.watches_per_session_max), (2 << 20, 32 << 20, 10));
     assert_eq!((shard.min_session_timeout_ms, shard.max_session_timeout_ms), (700, 9_000));
-    assert_eq!((shard.multi_ops_max, shard.sessionless_ms), (20, 900));
+    assert_eq!((shard.multi_ops_max, shard.sessionless_ms, shard.slow_request_ms), (20, 900, None));
     assert_eq!((shard.super_digest.as_deref(), shard.skip_acl), (Some("super:D/InIHSb7yEEbrWz8b9l71RjZJU="), true));
     let tree = config.tree(1);
     assert!(tree.extended_types && tree.enforce_quota && tree.skip_acl && tree.digest_enabled && !tree.reconfig_enabled);
