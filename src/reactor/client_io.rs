@@ -364,7 +364,10 @@ impl ShardLoop {
             let looked = clock::now();
             self.note_look(looked, last_look.replace(looked), ready.len());
             // One turn begins when the one before has sent, so most need no look of their own at the clock.
-            ready.drain(..).fold(Some(looked), |now, ready| self.ready(ready, looked, now));
+            let mut now = Some(looked);
+            for ready in ready.drain(..) {
+                now = self.ready(ready, looked, now);
+            }
             // What these sockets asked for goes first, and what else this core has to do.
             way.give().await;
         }

@@ -194,8 +194,11 @@ fn carry_out(disk: &mut Disk, op: &Op, rng: &mut Prng) {
     }
 }
 
+/// What was recovered, accepted and current epoch, and what recovery has changed on the disk.
+type Started = (Recovered, (u32, u32), Vec<Op>);
+
 /// A start: the recovery of tree, log and epochs, with what it changes.
-fn start(server: &ServerConfig, disk: &Disk) -> Result<(Recovered, (u32, u32), Vec<Op>), String> {
+fn start(server: &ServerConfig, disk: &Disk) -> Result<Started, String> {
     let real = RealDir::of(server, disk);
     let (recovered, ops) = traced(&real.path(), || {
         let recovered = recovery::recover(&server.storage, &tree_config(server), Purpose::Member { recent_max: 10 })?;
