@@ -71,31 +71,55 @@ fn touch(start: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
     use std::fs::File;
     use std::os::unix::fs::FileExt;
 
     const PAGE_BYTES: usize = 4096;
 
-    /// Pages of these bytes that are in memory.
-    fn resident(bytes: &Vec<u8>) -> usize {
-        let first = bytes.as_ptr().addr() / PAGE_BYTES;
-        let mut entries = vec![0; bytes.capacity() / PAGE_BYTES * 8];
-        let pages = File::open("/proc/self/pagemap").expect("linux");
-        pages.read_exact_at(&mut entries, first as u64 * 8).expect("an entry for each page");
-        entries.chunks(8).filter(|entry| entry[7] & 0x80 != 0).count()
+    /// Memory that nobody has used before, which cannot be said of what an allocator gives.
+    struct Fresh {
+        start: *mut c_void,
+        bytes: usize,
+    }
+
+    impl Fresh {
+        fn new(bytes: usize) -> Self {
+            // SAFETY: a new mapping where the kernel likes.
+            let start = unsafe { mmap_anonymous(ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE) };
+            Fresh { start: start.expect("memory"), bytes }
+        }
+
+        /// Pages of it that are in memory.
+        fn resident(&self) -> usize {
+            let mut entries = vec![0; self.bytes / PAGE_BYTES * 8];
+            let pages = File::open("/proc/self/pagemap").expect("linux");
+            pages.read_exact_at(&mut entries, (self.start.addr() / PAGE_BYTES * 8) as u64).expect("an entry for each page");
+            entries.chunks(8).filter(|entry| entry[7] & 0x80 != 0).count()
+        }
+    }
+
+    impl Drop for Fresh {
+        fn drop(&mut self) {
+            // SAFETY: it is ours, and nothing refers to it.
+            unsafe { munmap(self.start, self.bytes) }.expect("a mapping of ours");
+        }
     }
 
     #[test]
     fn memory_behind_an_address_is_there_before_it_is_touched_and_keeps_its_content() {
-        let mut bytes: Vec<u8> = Vec::with_capacity(4 * AHEAD_BYTES);
-        bytes.extend_from_slice(b"begun");
-        let before = resident(&bytes);
+        let fresh = Fresh::new(4 * AHEAD_BYTES);
+        let begun = fresh.start.cast::<[u8; 5]>();
+        // SAFETY: within the mapping, which nobody else has.
+        unsafe { begun.write(*b"begun") };
+        let before = fresh.resident();
         let mut populate = Populate::default();
-        populate.ahead_of(bytes.as_ptr().addr());
+        populate.ahead_of(fresh.start.addr());
         drop(populate); // waits until it is done
-        let more = resident(&bytes) - before;
-        assert!(more * PAGE_BYTES >= AHEAD_BYTES - STEP_BYTES && more * PAGE_BYTES <= AHEAD_BYTES + STEP_BYTES, "{more} pages");
-        assert_eq!(bytes, b"begun");
+        let more = (fresh.resident() - before) * PAGE_BYTES;
+        assert!((AHEAD_BYTES - STEP_BYTES..=AHEAD_BYTES + STEP_BYTES).contains(&more), "{more} bytes");
+        // SAFETY: as above.
+        assert_eq!(unsafe { begun.read() }, *b"begun");
     }
 
     #[test]

@@ -259,9 +259,11 @@ impl Pair {
         self.call(conn, request);
     }
 
-    /// Waits until both servers have closed the connection, and compares what they sent before.
+    /// Waits until both servers have closed the connection, and compares what they sent before. Where a session has ended by it, the member
+    /// that closes may know that before the others.
     pub fn wait_closed(&mut self, conn: Conn) {
         self.exchange(conn, "until closed", [Vec::new(), Vec::new()], &[], Then::Closed);
+        self.sides.iter().for_each(Side::wait_until_members_agree);
     }
 
     /// Both servers' last zxid, from a ping.
