@@ -362,6 +362,10 @@ impl Pair {
 
     /// Collects and compares what the last step caused on the other connections.
     fn fence(&mut self, except: Conn, unordered: bool) {
+        // The answer to the end of a session may get lost with its connection, and with it how far the others have to be.
+        if unordered {
+            self.sides.iter().for_each(Side::wait_until_members_agree);
+        }
         for conn in self.fenced.clone() {
             let ready = |s: &Side| s.links[conn.0].session != 0 && s.links[conn.0].stream.is_some();
             if conn == except || !self.sides.iter().all(ready) {
